@@ -151,5 +151,9 @@ class PowerTimeout(PowerError):
         super().__init__(message, retry=True)
 
 
-class SecondCopyRefused(PowerError):
-    """VirtualBox says the VM is off while a process of it runs: nothing was done, to save its disks. Permanent."""
+class SplitBrain(PowerError):
+    """VirtualBox says the VM is off while a process runs it: nothing was done, to save its disks.
+
+    It has lost sight of the VM, as it does when its IPC folder in /tmp is removed (measured), and
+    would start a second copy on the same disks. Permanent until someone ends the process.
+    """

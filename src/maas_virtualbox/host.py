@@ -1,0 +1,472 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""One host: how its VMs are switched on and off safely.
+
+All policy of power lives here: what on and off mean, what is retried and until when. Looking is
+`observer`'s business, how VBoxManage is called `vboxmanage`'s, which host a VM is on `fleet`'s.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+
+from maas_virtualbox import errors, observer, vboxmanage
+from maas_virtualbox.states import Power, VMState
+from maas_virtualbox.vboxmanage import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from maas_virtualbox.hosts import Host
+    from maas_virtualbox.settings import Machine
+    from maas_virtualbox.transport import Transport
+    from maas_virtualbox.vboxmanage import Observation
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
+
+_SETTLE_S = 1.5
+"""How long a process may run a VM that VirtualBox does not list before more is done about it than
+waiting: a start takes 0.4 s, the end of a process 0.1 s (measured)."""
+
+_CLOSER_LOOK_AGE_S = 30.0
+_HARD_OFF_RESERVE_S = 8.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.4
+_LOG_LINES = 15
+
+_SAVED = (VMState.SAVED, VMState.ABORTED_SAVED)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PowerPolicy:
+    """What on and off mean, and how long they may take."""
+
+    off_mode: Literal["hard", "acpi"] = "hard"
+    """hard: pull the plug. acpi: press the power button first, pull the plug after `off_timeout`."""
+
+    off_timeout: float = 10.0
+    """Seconds a guest has to react to the power button; MAAS wants an off done within 30."""
+
+    saved_state: Literal["discard", "resume"] = "discard"
+    """discard: a saved VM boots anew from the network, as metal would. resume: it goes on."""
+
+    snapshot_age: float = 2.0
+    """Seconds for which one observation of a host answers every query."""
+
+    action_timeout: float = 25.0
+    """Seconds for a whole on, off or reset, all its retries included."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class VM:
+    """One VM as last seen. A picture, not a handle: it never changes."""
+
+    host: Host
+    """The host it is on."""
+
+    machine: Machine
+    """What its settings file says."""
+
+    state: VMState
+    """VirtualBox's word for its state. `running` also stands for paused and its like unless exact
+    states were asked for."""
+
+    power: Power
+    """Whether it is on, off, or cannot be told."""
+
+    @property
+    def uuid(self) -> str:
+        """Lower case, without braces."""
+        return self.machine.uuid
+
+    @property
+    def name(self) -> str:
+        """Its name; `<inaccessible>`, as VirtualBox says, when it cannot be read."""
+        return self.machine.name if self.machine.accessible else "<inaccessible>"
+
+    @property
+    def macs(self) -> tuple[str, ...]:
+        """Its NICs' MAC addresses."""
+        return self.machine.macs
+
+    def __str__(self) -> str:
+        return f"{self.host}/{self.name} {{{self.uuid}}}"
+
+
+class VirtualBoxHost:
+    """One account on one host and its VMs. Made by `Fleet`; may be shared between threads.
+
+    Concurrency. Each VM has a lock that an action holds from its first look to its last, so there
+    is never more than one lock-taking call of ours on a VM, and none while it starts. Actions on
+    different VMs run side by side; each begins with an observation, which also sees to it that
+    VBoxSVC is awake.
+    """
+
+    def __init__(
+        self, host: Host, transport: Transport, policy: PowerPolicy | None = None
+    ) -> None:
+        self.host = host
+        self.policy = policy or PowerPolicy()
+        self.vboxmanage = vboxmanage.VBoxManage(host, transport)
+        self.observer = observer.Observer(host, self.vboxmanage, self.policy.snapshot_age)
+        self.second_copies_refused = 0
+        """How often starting a second copy of a running VM was refused."""
+        self._transport = transport
+        self._lock = threading.Lock()
+        self._closer_looks: dict[tuple[str, int], tuple[float, VMState]] = {}
+        self._vm_locks: dict[str, threading.Lock] = collections.defaultdict(threading.Lock)
+
+    def close(self) -> None:
+        """Close the connection. Actions under way fail."""
+        self._transport.close()
+        self.observer.close()
+
+    # -- Looking ------------------------------------------------------------------------------
+
+    def vm(self, uuid: str, *, exact: bool = False, timeout: float | None = None) -> VM:
+        """Return one VM as it is now; see `vms`. Raises `UnknownVM` if the host has none such."""
+        picture = self.observer.observe(exact=exact, timeout=timeout)
+        return self._picture_of(picture, self.observer.machine(picture, uuid), exact=exact)
+
+    def vms(self, *, exact: bool = False, timeout: float | None = None) -> list[VM]:
+        """Return all VMs as they are now, in VirtualBox's order. Raises as `observe` does."""
+        picture = self.observer.observe(exact=exact, timeout=timeout)
+        return [
+            self._picture_of(picture, machine, exact=exact)
+            for machine in self.observer.machines(picture).values()
+        ]
+
+    def _picture_of(self, picture: Observation, machine: Machine, *, exact: bool) -> VM:
+        uuid = machine.uuid
+        if uuid in picture.running:
+            state = picture.running[uuid]
+        elif uuid in picture.processes:
+            # Whatever VirtualBox calls it, a process holds its disks.
+            state = self._hidden_state(uuid, picture.processes[uuid], exact=exact)
+            return VM(self.host, machine, state, Power.ON)
+        else:
+            state = machine.off_state
+        return VM(self.host, machine, state, state.power)
+
+    def _hidden_state(self, uuid: str, pid: int, *, exact: bool) -> VMState:
+        """The state of a VM that has a process but is not listed as running.
+
+        Almost always it is starting. Asking takes a lock, so it is done only for an exact answer,
+        never while an action of ours is under way, and once in a while for one process.
+        """
+        with self._lock:
+            asked, state = self._closer_looks.get((uuid, pid), (0.0, VMState.STARTING))
+        if not exact or (asked and time.monotonic() - asked < _CLOSER_LOOK_AGE_S):
+            return state
+        if not self._vm_locks[uuid].acquire(blocking=False):
+            return state
+        try:
+            until = time.monotonic() + _SETTLE_S
+            while time.monotonic() < until:
+                time.sleep(_LONGEST_PAUSE_S)
+                picture = self.observer.observe(max_age=0.0, exact=True)
+                if uuid in picture.running:
+                    return picture.running[uuid]
+                if uuid not in picture.processes:
+                    return self.observer.machine(picture, uuid).off_state
+            state = self.vboxmanage.showvminfo(uuid, timeout=observer.CALL_TIMEOUT_S).state
+        finally:
+            self._vm_locks[uuid].release()
+        with self._lock:
+            self._closer_looks[uuid, pid] = time.monotonic(), state
+        return state
+
+    # -- Acting -------------------------------------------------------------------------------
+
+    def power_off(self, uuid: str, *, timeout: float | None = None) -> None:
+        """Switch a VM off; returns when no process runs it any more. Idempotent.
+
+        Hard, or by the power button first, as the policy says. A saved state is discarded too
+        (unless the policy resumes it): metal that is off remembers nothing.
+
+        Args:
+            uuid: the VM.
+            timeout: seconds for everything (default: the policy's `action_timeout`).
+
+        Raises:
+            UnknownVM: the host has no such VM.
+            PowerTimeout: it is not off in time. Retry.
+            SplitBrain: VirtualBox cannot stop the process that runs it.
+            PowerError: VirtualBox refuses for good; the text has its words.
+            HostDown: the host cannot be asked.
+        """
+        with self._action(uuid, "power off", timeout) as action:
+            pulled = False
+            press_until = 0.0
+            for picture in action.looks():
+                machine = action.machine(picture)
+                if not action.is_up(picture):
+                    if machine.off_state in _SAVED and self.policy.saved_state == "discard":
+                        if action.tries(self.vboxmanage.discardstate, {Fault.WRONG_STATE}):
+                            return
+                        continue
+                    return
+                if self.policy.off_mode == "acpi" and not press_until:
+                    press_until = action.spare(self.policy.off_timeout)
+                    if uuid in picture.running:
+                        action.tries(
+                            self.vboxmanage.acpipowerbutton, {Fault.WRONG_STATE, Fault.NOT_RUNNING}
+                        )
+                    continue
+                if time.monotonic() < press_until:
+                    continue
+                if pulled:
+                    if uuid in picture.running:
+                        pulled = False
+                    elif action.hidden_for(picture) < _SETTLE_S:
+                        continue
+                    else:
+                        raise self._split_brain(machine, picture, "switch it off")
+                pulled = action.tries(self.vboxmanage.poweroff, {Fault.NOT_RUNNING})
+
+    def power_on(self, uuid: str, *, timeout: float | None = None) -> None:
+        """Switch a VM on; returns when it runs. Idempotent.
+
+        A VM that is off, aborted or (unless the policy resumes it) saved boots anew from its
+        first boot device; a paused one runs on; a crashed one (gurumeditation) is switched off
+        first. A VM that a process runs behind VirtualBox's back is never started again.
+
+        Args and errors are those of `power_off`; a start that VirtualBox refuses raises
+        `PowerError` with its words and the end of the VM's VBox.log.
+        """
+        with self._action(uuid, "power on", timeout) as action:
+            started = False
+            for picture in action.looks():
+                machine = action.machine(picture)
+                if uuid in picture.running:
+                    # `resume` tells running and paused apart in 30 ms: it refuses the former.
+                    if started or action.tries(self.vboxmanage.resume, {Fault.WRONG_STATE}):
+                        return
+                elif uuid in picture.processes:
+                    self._wait_or_recover(action, picture, machine)
+                elif started:
+                    raise action.failed("it started, then ended at once", action.log_tail(machine))
+                elif self._discarded(action, picture, machine):
+                    started = action.starts(machine)
+
+    def reset(self, uuid: str, *, timeout: float | None = None) -> None:
+        """Press the reset button of a VM that is on, so that it boots anew.
+
+        A paused VM is resumed first, a crashed one is switched off and on. A VM that is off is not
+        started: that is an error. Args and errors are those of `power_off`.
+        """
+        with self._action(uuid, "reset", timeout) as action:
+            for picture in action.looks():
+                machine = action.machine(picture)
+                if uuid in picture.running:
+                    resumed = action.tries(self.vboxmanage.resume, {Fault.WRONG_STATE})
+                    if resumed and action.tries(self.vboxmanage.reset, {Fault.NOT_RUNNING}):
+                        return
+                elif uuid in picture.processes:
+                    if self._wait_or_recover(action, picture, machine):
+                        break
+                else:
+                    raise action.failed(f"it is off ({machine.off_state}); power it on instead")
+        # Only a crashed VM comes here: it is off now.
+        self.power_on(uuid, timeout=action.remaining())
+
+    @contextlib.contextmanager
+    def _action(self, uuid: str, name: str, timeout: float | None) -> Generator[_Action]:
+        seconds = self.policy.action_timeout if timeout is None else timeout
+        action = _Action(self, uuid, name, time.monotonic() + seconds)
+        lock = self._vm_locks[uuid]
+        if not lock.acquire(timeout=max(0.0, seconds)):
+            raise action.timed_out("another action on it is still under way")
+        try:
+            yield action
+        finally:
+            lock.release()
+
+    def _discarded(self, action: _Action, picture: Observation, machine: Machine) -> bool:
+        """See to it that a start boots anew; false if that has to be tried again."""
+        unknown = picture.machines is None
+        if self.policy.saved_state == "resume" or not (machine.off_state in _SAVED or unknown):
+            return True
+        return action.tries(self.vboxmanage.discardstate, {Fault.WRONG_STATE})
+
+    def _wait_or_recover(self, action: _Action, picture: Observation, machine: Machine) -> bool:
+        """Deal with a VM that has a process but is not listed: it is starting, saving, crashed, or
+        VirtualBox has lost sight of it. True if it had crashed and is off now."""
+        if action.hidden_for(picture) < _SETTLE_S:
+            return False
+        info = action.asks(self.vboxmanage.showvminfo)
+        if info is None or info.state.passes:
+            return False
+        if info.state is VMState.GURU_MEDITATION:
+            return action.tries(self.vboxmanage.poweroff, {Fault.NOT_RUNNING})
+        if info.state.power is Power.ON:
+            return False
+        again = self.observer.observe(
+            max_age=0.0, since=time.monotonic(), timeout=action.remaining()
+        )
+        if again.processes.get(action.uuid) == picture.processes[action.uuid]:
+            self.second_copies_refused += 1
+            raise self._split_brain(machine, picture, action.name)
+        return False
+
+    def _split_brain(self, machine: Machine, picture: Observation, wish: str) -> errors.SplitBrain:
+        pid = picture.processes[machine.uuid]
+        return errors.SplitBrain(
+            f"{self.host}/{machine.name}: cannot {wish}: VirtualBox says it is off, but process"
+            f" {pid} runs it (its folder /tmp/.vbox-*-ipc was probably removed); nothing was done,"
+            f" to save its disks. Shut the guest down from inside, or end it on the host: kill"
+            f" {pid}"
+        )
+
+
+class _Call(Protocol[_T_co]):
+    """A method of `VBoxManage` about one VM."""
+
+    def __call__(self, uuid: str, *, timeout: float) -> _T_co: ...
+
+
+class _Action:
+    """One on, off or reset of one VM, from its first look to its deadline."""
+
+    def __init__(self, host: VirtualBoxHost, uuid: str, name: str, deadline: float) -> None:
+        self.uuid = uuid
+        self.name = name
+        self._host = host
+        self._deadline = deadline
+        self._since = 0.0
+        self._hidden_since: dict[int, float] = {}
+        self._last_trouble = ""
+        self._vm_name = uuid
+
+    def looks(self) -> Iterator[Observation]:
+        """Yield fresh pictures of the host, with growing pauses, until the deadline.
+
+        A host that goes away after the first look may come back; one that is down from the
+        beginning is an error at once.
+        """
+        pause = _FIRST_PAUSE_S
+        seen = False
+        while True:
+            try:
+                picture = self._host.observer.observe(
+                    max_age=0.0, since=self._since, timeout=self.remaining()
+                )
+            except (errors.HostDown, errors.VBoxManageError) as error:
+                if not (seen and error.retry) or self.remaining() <= pause:
+                    raise
+                self._last_trouble = str(error)
+            else:
+                seen = True
+                yield picture
+            if self.remaining() <= pause:
+                raise self.timed_out(self._last_trouble)
+            if self._since < time.monotonic() - pause:
+                time.sleep(pause)
+                pause = min(_LONGEST_PAUSE_S, pause * 2)
+
+    def remaining(self) -> float:
+        """Seconds until the deadline."""
+        return max(0.0, self._deadline - time.monotonic())
+
+    def spare(self, seconds: float) -> float:
+        """When waiting for the guest has to end, so that time is left to pull the plug."""
+        return min(time.monotonic() + seconds, self._deadline - _HARD_OFF_RESERVE_S)
+
+    def machine(self, picture: Observation) -> Machine:
+        """The VM's settings. Raises `UnknownVM`, or `PowerError` if VirtualBox cannot read it."""
+        machine = self._host.observer.machine(picture, self.uuid)
+        self._vm_name = machine.name or self.uuid
+        if not machine.accessible and not self.is_up(picture):
+            raise self.failed(
+                f"VirtualBox cannot read its settings file {machine.settings_file}; mend or"
+                " restore the file, or remove the VM"
+            )
+        return machine
+
+    def is_up(self, picture: Observation) -> bool:
+        """Whether the VM is up in any way."""
+        return self.uuid in picture.running or self.uuid in picture.processes
+
+    def hidden_for(self, picture: Observation) -> float:
+        """Seconds for which a process has been seen to run the VM without it being listed."""
+        since = self._hidden_since.setdefault(picture.processes[self.uuid], picture.began)
+        return time.monotonic() - since
+
+    def asks(self, call: _Call[_T]) -> _T | None:
+        """Make a call about the VM that takes a lock; None if it has to be made again."""
+        answer: list[_T] = []
+        self._does(lambda seconds: answer.append(call(self.uuid, timeout=seconds)))
+        return answer[0] if answer else None
+
+    def tries(self, call: _Call[None], accepted: set[Fault]) -> bool:
+        """Make a call that changes the VM.
+
+        Returns true when it succeeded or its error is one of `accepted`, which mean that there is
+        nothing left to do; false when it has to be tried again after another look.
+        """
+        try:
+            return self._does(lambda seconds: call(self.uuid, timeout=seconds))
+        except errors.VBoxManageError as error:
+            if error.kind in accepted:
+                return True
+            if error.kind in (Fault.NOT_RUNNING, Fault.WRONG_STATE):
+                # It changed between the look and the call.
+                self._last_trouble = str(error)
+                return False
+            raise self.failed(str(error)) from error
+
+    def _does(self, call: Callable[[float], None]) -> bool:
+        """Make a call, given its seconds; false if it failed in a way that passes."""
+        self._since = self._host.observer.make_stale()
+        try:
+            call(min(observer.CALL_TIMEOUT_S, max(0.1, self.remaining())))
+        except (errors.VBoxManageError, errors.HostDown) as error:
+            if not error.retry:
+                raise
+            self._last_trouble = str(error)
+            log.info("%s of %s: %s; looking again", self.name, self._vm_name, error)
+            return False
+        finally:
+            self._since = self._host.observer.make_stale()
+        return True
+
+    def starts(self, machine: Machine) -> bool:
+        """Start the VM; false when it has to be tried again. Raises with the reason and the log."""
+        try:
+            return self.tries(self._host.vboxmanage.startvm, set())
+        except errors.PowerError as error:
+            cause = error.__cause__
+            if isinstance(cause, errors.VBoxManageError) and cause.kind == Fault.START_FAILED:
+                tail = self.log_tail(machine)
+                raise self.failed(str(cause), tail) from cause
+            raise
+
+    def log_tail(self, machine: Machine) -> tuple[str, ...]:
+        """The end of the VM's VBox.log, or nothing where it cannot be had."""
+        try:
+            return self._host.vboxmanage.read_log(machine, lines=_LOG_LINES, timeout=3.0)
+        except errors.Error as error:
+            log.info("%s: no VBox.log to show: %s", self._vm_name, error)
+            return ()
+
+    def failed(self, reason: str, log_tail: tuple[str, ...] = ()) -> errors.PowerError:
+        """The error for a state that cannot be reached."""
+        text = f"{self._host.host}/{self._vm_name}: {self.name} failed: {reason}"
+        if log_tail:
+            text += "\nits VBox.log ends:\n  " + "\n  ".join(log_tail)
+        return errors.PowerError(text, log_tail=log_tail)
+
+    def timed_out(self, trouble: str) -> errors.PowerTimeout:
+        """The error for a state that was not reached in time."""
+        return errors.PowerTimeout(
+            f"{self._host.host}/{self._vm_name}: {self.name} is not done in time"
+            + (f": {trouble}" if trouble else "; try again, or look at its window on the host")
+        )
