@@ -1,0 +1,92 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""Power control of VirtualBox VMs on other machines, over SSH.
+
+What most programs want::
+
+    import maas_virtualbox as mv
+
+    hosts = mv.parse_hosts("ivan@10.0.0.5 zone=izMBP13, ivan@10.0.0.6")
+    with mv.Fleet(hosts, identity="~/.ssh/id_ed25519", known_hosts="known_hosts") as fleet:
+        vm = fleet.find("08:00:27:aa:bb:01")   # UUID, MAC, UUID tail as MAC, or name
+        fleet.power_on(vm)                     # returns when it runs, or raises saying why
+        for vm in fleet.vms():                 # one command a host, however many VMs
+            print(vm.host.name, vm.name, vm.power)
+
+Hosts
+    `parse_hosts` reads a host list (short form, YAML or parsed YAML) into `Host` objects.
+
+VMs and power
+    `Fleet.find`, `vms` and `reports` look; `power_on`, `power_off` and `reset` act, are idempotent
+    and end within `PowerPolicy.action_timeout` seconds. A `VM` is a picture with a `VMState`
+    (VirtualBox's word) and a `Power` (on, off, unknown). All of it may be used from many threads.
+
+One host
+    `Fleet.hosts` are `VirtualBoxHost` objects; their `vboxmanage` attribute has VBoxManage's
+    commands as methods.
+
+Errors
+    All derive from `Error`. The library has by then retried what is worth retrying within the
+    deadline; `error.retry` says whether the *caller* may simply try again later (`HostUnreachable`,
+    `PowerTimeout`), or whether a person has to change something first (`LoginRefused`,
+    `HostKeyChanged`, `UnknownVM`, `AmbiguousVM`, `SplitBrain`, `HostListError`).
+
+Tests
+    `maas_virtualbox.simulator` is a VirtualBox host that is not there, for your tests too.
+"""
+
+from maas_virtualbox.errors import (
+    AmbiguousVM,
+    BadOutput,
+    CommandTimeout,
+    ConnectionLost,
+    Error,
+    HostDown,
+    HostKeyChanged,
+    HostListError,
+    HostUnreachable,
+    IdentityError,
+    LoginRefused,
+    PowerError,
+    PowerTimeout,
+    SplitBrain,
+    UnknownVM,
+    VBoxManageError,
+    VBoxManageMissing,
+)
+from maas_virtualbox.fleet import Fleet, HostReport
+from maas_virtualbox.host import VM, PowerPolicy, VirtualBoxHost
+from maas_virtualbox.hosts import Host, parse_hosts
+from maas_virtualbox.settings import NIC, Machine
+from maas_virtualbox.states import Power, VMState
+
+__all__ = [
+    "NIC",
+    "VM",
+    "AmbiguousVM",
+    "BadOutput",
+    "CommandTimeout",
+    "ConnectionLost",
+    "Error",
+    "Fleet",
+    "Host",
+    "HostDown",
+    "HostKeyChanged",
+    "HostListError",
+    "HostReport",
+    "HostUnreachable",
+    "IdentityError",
+    "LoginRefused",
+    "Machine",
+    "Power",
+    "PowerError",
+    "PowerPolicy",
+    "PowerTimeout",
+    "SplitBrain",
+    "UnknownVM",
+    "VBoxManageError",
+    "VBoxManageMissing",
+    "VMState",
+    "VirtualBoxHost",
+    "parse_hosts",
+]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import itertools
 import re
 import secrets
 import time
@@ -277,7 +278,7 @@ def parse_long_list(text: str) -> dict[str, tuple[Machine, VMState]]:
     """
     found: dict[str, tuple[Machine, VMState]] = {}
     starts = [match.start() for match in _LONG_START.finditer(text)]
-    for begin, end in zip(starts, [*starts[1:], len(text)], strict=True):
+    for begin, end in itertools.pairwise([*starts, len(text)]):
         entry = text[begin:end]
         fields: dict[str, str] = {}
         for line in entry.split("\n"):

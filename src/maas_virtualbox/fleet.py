@@ -1,0 +1,324 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""Many hosts as one: which host a VM is on, and all hosts asked at once.
+
+The front doors (command line, web service, templates) talk to `Fleet` and to nothing to its right.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import re
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from maas_virtualbox import errors, settings
+from maas_virtualbox.host import VM, PowerPolicy, VirtualBoxHost
+from maas_virtualbox.transport import host_keys, local, ssh
+
+if TYPE_CHECKING:
+    import types
+    from collections.abc import Callable, Iterable, Sequence
+
+    import paramiko
+
+    from maas_virtualbox.hosts import Host
+    from maas_virtualbox.settings import Machine
+    from maas_virtualbox.transport import Transport
+
+_T = TypeVar("_T")
+
+_REFRESH_PAUSE_S = 5.0
+"""A selector that fits nothing makes a host read its inventory anew at most this often."""
+
+_MAX_CANDIDATES = 10
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HostReport:
+    """One host's VMs, or why they cannot be told."""
+
+    host: Host
+    """The host."""
+
+    vms: tuple[VM, ...]
+    """Its VMs in VirtualBox's order; empty when it is down."""
+
+    error: errors.Error | None
+    """Why the host could not be asked; None if it answered."""
+
+    seconds: float
+    """How long the answer took."""
+
+
+class Fleet:
+    """All hosts of a host list. A context manager; may be shared between threads.
+
+    Nothing is asked before the first call that needs an answer, and each host is asked on a
+    thread of its own, so that a dead one never delays another.
+    """
+
+    def __init__(
+        self,
+        hosts: Iterable[Host],
+        *,
+        identity: Path | str | paramiko.PKey | None = None,
+        known_hosts: Path | str | None = None,
+        policy: PowerPolicy | None = None,
+    ) -> None:
+        """Prepare the hosts; connects to none.
+
+        Args:
+            hosts: as `parse_hosts` returns them.
+            identity: the private key for all hosts, or its file. None: ssh-agent's keys, then the
+                usual files in `~/.ssh`.
+            known_hosts: the file that pins host keys, in OpenSSH's format. None: pins are kept in
+                memory and forgotten at the end.
+            policy: what on and off mean.
+
+        Raises:
+            IdentityError: the key file cannot be used.
+        """
+        self.policy = policy or PowerPolicy()
+        key = ssh.load_identity(identity) if isinstance(identity, str | Path) else identity
+        pins = host_keys.KnownHosts(known_hosts)
+        self.hosts: tuple[VirtualBoxHost, ...] = tuple(
+            VirtualBoxHost(host, _transport(host, pins, key), self.policy) for host in hosts
+        )
+        self._lock = threading.Lock()
+        self._refreshed: dict[str, float] = {}
+        self._threads = concurrent.futures.ThreadPoolExecutor(
+            max_workers=max(4, 2 * len(self.hosts)), thread_name_prefix="fleet"
+        )
+
+    def __enter__(self) -> Fleet:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections. Calls under way fail."""
+        for host in self.hosts:
+            host.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def find(self, selector: str, *, host: str = "", zone: str = "") -> VM:
+        """Return the one VM a selector stands for, as it is now.
+
+        A selector is a UUID, the MAC of a NIC in any notation, the last 12 hex digits of a UUID
+        written as a MAC (the convention of 2015), or a name. A UUID always wins; the others count
+        alike.
+
+        Args:
+            selector: which VM.
+            host: look on this host only (its name).
+            zone: look on the hosts of this zone only.
+
+        Raises:
+            UnknownVM: no VM answers to it, and all hosts in question were asked.
+            AmbiguousVM: several do; the error lists them.
+            HostDown: none does, but a host is down that may have it; or its own host is down.
+        """
+        owner, machine = self._resolve(selector, host=host, zone=zone)
+        return owner.vm(machine.uuid)
+
+    def host_of(self, vm: VM) -> VirtualBoxHost:
+        """Return the host a VM of this fleet is on."""
+        return next(host for host in self.hosts if host.host == vm.host)
+
+    def power_off(self, vm: VM | str, *, timeout: float | None = None) -> None:
+        """Switch a VM off, given a VM or a selector; see `VirtualBoxHost.power_off`."""
+        owner, uuid = self._owner(vm)
+        owner.power_off(uuid, timeout=timeout)
+
+    def power_on(self, vm: VM | str, *, timeout: float | None = None) -> None:
+        """Switch a VM on, given a VM or a selector; see `VirtualBoxHost.power_on`."""
+        owner, uuid = self._owner(vm)
+        owner.power_on(uuid, timeout=timeout)
+
+    def reports(
+        self,
+        *,
+        host: str = "",
+        zone: str = "",
+        exact: bool = False,
+        timeout: float | None = None,
+    ) -> list[HostReport]:
+        """Ask all hosts at once, one command each, and return an answer for each, in their order.
+
+        Args:
+            host: ask this host only (its name).
+            zone: ask the hosts of this zone only.
+            exact: tell running and paused VMs apart; costs a host 40 ms a running VM.
+            timeout: seconds; a host that has not answered by then is reported as down.
+        """
+
+        def ask(owner: VirtualBoxHost) -> HostReport:
+            began = time.monotonic()
+            try:
+                vms = tuple(owner.vms(exact=exact, timeout=timeout))
+            except errors.Error as error:
+                return HostReport(owner.host, (), error, time.monotonic() - began)
+            return HostReport(owner.host, vms, None, time.monotonic() - began)
+
+        return self._ask_all(self.scope(host=host, zone=zone), ask)
+
+    def reset(self, vm: VM | str, *, timeout: float | None = None) -> None:
+        """Reset a VM, given a VM or a selector; see `VirtualBoxHost.reset`."""
+        owner, uuid = self._owner(vm)
+        owner.reset(uuid, timeout=timeout)
+
+    def scope(self, *, host: str = "", zone: str = "") -> list[VirtualBoxHost]:
+        """Return the hosts of that name and zone. Raises `UnknownVM` if there is none."""
+        found = [
+            owner
+            for owner in self.hosts
+            if (not host or owner.host.name == host) and (not zone or owner.host.zone == zone)
+        ]
+        if not found and (host or zone):
+            wish = " and ".join(
+                f"{what} {name!r}" for what, name in (("host", host), ("zone", zone)) if name
+            )
+            names = ", ".join(
+                f"{owner.host}" + (f" (zone {owner.host.zone})" if owner.host.zone else "")
+                for owner in self.hosts
+            )
+            raise errors.UnknownVM(f"no {wish} in the host list; it has {names or 'no hosts'}")
+        return found
+
+    def vms(self, *, host: str = "", zone: str = "", exact: bool = False) -> list[VM]:
+        """Return the VMs of all hosts in reach; `reports` also tells which are not, and why."""
+        reports = self.reports(host=host, zone=zone, exact=exact)
+        return [vm for report in reports for vm in report.vms]
+
+    # -- Which VM -----------------------------------------------------------------------------
+
+    def _owner(self, vm: VM | str) -> tuple[VirtualBoxHost, str]:
+        if isinstance(vm, VM):
+            return self.host_of(vm), vm.uuid
+        owner, machine = self._resolve(vm)
+        return owner, machine.uuid
+
+    def _resolve(
+        self, selector: str, *, host: str = "", zone: str = ""
+    ) -> tuple[VirtualBoxHost, Machine]:
+        hosts = self.scope(host=host, zone=zone)
+        down: dict[str, errors.Error] = {}
+        found = self._candidates(selector, hosts, down, refresh=False)
+        if not found:
+            found = self._candidates(selector, hosts, down, refresh=True)
+        if len(found) == 1:
+            return found[0]
+        if len(found) > 1:
+            candidates = [f"{owner.host}/{vm.name} {{{vm.uuid}}}" for owner, vm in found]
+            shown = ", ".join(candidates[:_MAX_CANDIDATES])
+            more = len(candidates) - _MAX_CANDIDATES
+            raise errors.AmbiguousVM(
+                f"{selector!r} fits {len(candidates)} VMs: {shown}"
+                + (f" and {more} more" if more > 0 else "")
+                + "; use a UUID, or say which host or zone",
+                candidates=candidates,
+            )
+        if down:
+            name, error = next(iter(down.items()))
+            reason = error.reason if isinstance(error, errors.HostDown) else str(error)
+            retry = errors.HostDown(
+                name, f"{selector!r} is on no host in reach and may be on this one: {reason}"
+            )
+            retry.retry = any(problem.retry for problem in down.values())
+            raise retry from error
+        accounts = ", ".join(f"{owner.host} ({owner.host.account})" for owner in hosts)
+        raise errors.UnknownVM(
+            f"no VM answers to {selector!r}; asked: {accounts or 'no hosts'}. Each account of a"
+            " host has its own VMs: is it another account's?"
+        )
+
+    def _candidates(
+        self,
+        selector: str,
+        hosts: Sequence[VirtualBoxHost],
+        down: dict[str, errors.Error],
+        *,
+        refresh: bool,
+    ) -> list[tuple[VirtualBoxHost, Machine]]:
+        def ask(owner: VirtualBoxHost) -> tuple[list[Machine], errors.Error | None]:
+            try:
+                if refresh and self._may_refresh(owner):
+                    machines = owner.observer.inventory(max_age=0.0)
+                else:
+                    machines = owner.observer.inventory()
+            except errors.Error as error:
+                return matching(selector, owner.observer.remembered().values()), error
+            return matching(selector, machines.values()), None
+
+        found: list[tuple[VirtualBoxHost, Machine]] = []
+        for owner, (machines, error) in zip(hosts, self._ask_all(hosts, ask), strict=True):
+            if error is not None:
+                down[owner.host.name] = error
+            found += [(owner, machine) for machine in machines]
+        exact = [pair for pair in found if pair[1].uuid == settings.normalise_uuid(selector)]
+        return exact or found
+
+    def _may_refresh(self, owner: VirtualBoxHost) -> bool:
+        """Whether to read a host's inventory for a selector that fits nothing; seldom, so that a
+        flood of unknown names is no load on it."""
+        now = time.monotonic()
+        with self._lock:
+            if now - self._refreshed.get(owner.host.name, float("-inf")) < _REFRESH_PAUSE_S:
+                return False
+            self._refreshed[owner.host.name] = now
+            return True
+
+    def _ask_all(
+        self, hosts: Sequence[VirtualBoxHost], ask: Callable[[VirtualBoxHost], _T]
+    ) -> list[_T]:
+        if len(hosts) == 1:
+            return [ask(hosts[0])]
+        return list(self._threads.map(ask, hosts))
+
+
+def matching(selector: str, machines: Iterable[Machine]) -> list[Machine]:
+    """Return the VMs a selector fits: by UUID if any does, else by MAC, UUID tail or name."""
+    machines = list(machines)
+    uuid = settings.normalise_uuid(selector)
+    if by_uuid := [machine for machine in machines if uuid and machine.uuid == uuid]:
+        return by_uuid
+    mac = parse_mac(selector)
+    return [
+        machine
+        for machine in machines
+        if (machine.accessible and machine.name == selector)
+        or (mac and (mac in machine.macs or machine.uuid.endswith(mac.replace(":", ""))))
+    ]
+
+
+_MAC_NOTATIONS = re.compile(
+    r"[0-9a-f]{12}"
+    r"|[0-9a-f]{2}([:-])[0-9a-f]{2}(?:\1[0-9a-f]{2}){4}"
+    r"|[0-9a-f]{4}\.[0-9a-f]{4}\.[0-9a-f]{4}"
+)
+
+
+def parse_mac(text: str) -> str:
+    """Return a MAC in any usual notation as `08:00:27:aa:bb:01`; empty if it is none."""
+    text = text.strip().lower()
+    if not _MAC_NOTATIONS.fullmatch(text):
+        return ""
+    return settings.format_mac(re.sub(r"[^0-9a-f]", "", text))
+
+
+def _transport(
+    host: Host, pins: host_keys.KnownHosts, identity: paramiko.PKey | None
+) -> Transport:
+    if host.is_local:
+        return local.LocalTransport(host.name)
+    return ssh.SSHTransport(host, pins, identity)
