@@ -105,7 +105,7 @@ class VBoxManageError(Error):
         self.host = host
         """The name of the host."""
         self.kind = kind
-        """The sort of error: one of `vboxmanage.Fault`'s values."""
+        """The sort of error: one of `faults.Fault`'s values."""
         self.code = code
         """VirtualBox's code, such as `VBOX_E_OBJECT_NOT_FOUND`; empty when it gave none."""
         self.words = words

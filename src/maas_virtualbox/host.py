@@ -17,8 +17,8 @@ import time
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from maas_virtualbox import errors, observer, vboxmanage
+from maas_virtualbox.faults import Fault
 from maas_virtualbox.states import Power, VMState
-from maas_virtualbox.vboxmanage import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

@@ -1,0 +1,140 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""VBoxManage's errors, sorted: what each means and what a person can do about it.
+
+The table was read off real errors of VirtualBox 7.2 and, for macOS and Windows, off others' issue
+threads. What is retried, and until when, is `host`'s business.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import re
+from typing import TYPE_CHECKING
+
+from maas_virtualbox import errors
+
+if TYPE_CHECKING:
+    from maas_virtualbox.transport import CommandResult
+
+
+class Fault(str, enum.Enum):
+    """The sorts of error VBoxManage reports."""
+
+    CPU_TAKEN = "cpu-taken"
+    INACCESSIBLE = "inaccessible"
+    LOCALE = "locale"
+    LOCKED = "locked"
+    NETWORK = "network"
+    NOT_FOUND = "not-found"
+    NOT_READY = "not-ready"
+    NOT_RUNNING = "not-running"
+    OTHER = "other"
+    SERVICE = "service"
+    START_FAILED = "start-failed"
+    SYNTAX = "syntax"
+    WRONG_STATE = "wrong-state"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Row:
+    fault: Fault
+    pattern: re.Pattern[str]
+    hint: str = ""
+    retry: bool = False
+
+
+def _row(fault: Fault, pattern: str, hint: str = "", *, retry: bool = False) -> _Row:
+    return _Row(fault, re.compile(pattern), hint, retry)
+
+
+# The first row that matches anything in the error's whole text decides. Codes stand before words,
+# because words may be translated; a word row stands first where one code means several things.
+_FAULTS = (
+    _row(
+        Fault.INACCESSIBLE,
+        "object functionality is limited",
+        "VirtualBox cannot read the VM's settings file; open VirtualBox on the host to see why",
+    ),
+    _row(Fault.LOCKED, "An unexpected process .* has tried to lock", retry=True),
+    _row(
+        Fault.CPU_TAKEN,
+        "VERR_VMX_IN_VMX_ROOT_MODE|VERR_SVM_IN_USE",
+        "KVM holds the processor; stop its VMs or boot with kvm.enable_virt_at_load=0",
+    ),
+    _row(
+        Fault.NETWORK,
+        "VERR_INTNET_FLT_IF_NOT_FOUND|Nonexistent host networking interface",
+        "the network interface the VM is attached to does not exist on the host; list them with"
+        " `VBoxManage list bridgedifs` and `VBoxManage list hostonlyifs`",
+    ),
+    _row(
+        Fault.NETWORK,
+        "Host-only adapters are no longer supported",
+        "macOS needs a host-only"
+        " network instead: `VBoxManage hostonlynet add`, then --nic1 hostonlynet",
+    ),
+    _row(
+        Fault.LOCALE,
+        "VERR_PROC_NO_ARG_TRANSLATION|VERR_NO_TRANSLATION",
+        "VirtualBox's service"
+        " was started without a UTF-8 locale; close all its VMs and windows and try again",
+    ),
+    _row(
+        Fault.NOT_FOUND,
+        "VBOX_E_OBJECT_NOT_FOUND|0x80bb0001",
+        "each account of a host has its own VMs; is it another account's?",
+    ),
+    _row(
+        Fault.LOCKED,
+        "VBOX_E_INVALID_OBJECT_STATE|0x80bb0007",
+        "something else is changing the VM",
+        retry=True,
+    ),
+    _row(Fault.WRONG_STATE, "VBOX_E_INVALID_VM_STATE|0x80bb0002"),
+    _row(Fault.NOT_READY, "E_ACCESSDENIED|0x80070005", retry=True),
+    _row(
+        Fault.SERVICE,
+        "NS_ERROR_SOCKET_FAIL|0xC1F30200|NS_ERROR_FACTORY_NOT_REGISTERED"
+        "|0x80040154|NS_ERROR_ABORT|NS_ERROR_CALL_FAILED|NS_ERROR_NOT_AVAILABLE|E_NOINTERFACE"
+        "|RPC_E_|RPC_S_|CO_E_SERVER_EXEC_FAILURE",
+        "VirtualBox's service (VBoxSVC) did not come up or died",
+        retry=True,
+    ),
+    _row(
+        Fault.START_FAILED,
+        "terminated unexpectedly during startup|VM session was aborted"
+        "|session was closed before any attempt|terminated prematurely during startup",
+    ),
+    _row(Fault.NOT_RUNNING, "is not currently running"),
+    _row(Fault.SYNTAX, "Usage - |Unknown option|Invalid parameter|Invalid command"),
+    _row(Fault.START_FAILED, "NS_ERROR_FAILURE|E_FAIL|0x80004005"),
+    _row(Fault.OTHER, ""),
+)
+
+_ERROR_LINE = re.compile(r"^VBoxManage(?:\.exe)?: (?:fatal )?error: ?(.*)$", re.MULTILINE)
+_CODE = re.compile(r"\bcode (\w+) \(0x", re.IGNORECASE)
+_DETAIL_LINE = re.compile(r"(Details: |Code \w+ \(0x|Context: |Location: |/\S+\[\d+\] \()")
+
+
+def parse_error(host: str, result: CommandResult) -> errors.VBoxManageError | None:
+    """Return what VBoxManage complained about, or None if the call succeeded."""
+    text = result.stderr.decode("utf-8", "replace").replace("\r\n", "\n")
+    lines = [line for line in _ERROR_LINE.findall(text) if line.strip()]
+    if not lines and result.exit_code == 0:
+        return None
+    words = next((line for line in lines if not _DETAIL_LINE.match(line)), "")
+    if not words:
+        words = text.strip().rpartition("\n")[2][:300] or f"exit code {result.exit_code}"
+        words = f"VBoxManage failed: {words}"
+    code = _CODE.search(text)
+    row = next(row for row in _FAULTS if row.pattern.search(text))
+    return errors.VBoxManageError(
+        host,
+        kind=row.fault.value,
+        code=code[1] if code else "",
+        words=words,
+        hint=row.hint,
+        retry=row.retry,
+    )

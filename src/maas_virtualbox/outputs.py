@@ -1,0 +1,216 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""What VBoxManage and ps print, as pure functions from text to values.
+
+Names are whatever people typed: quotes, braces, newlines, a forged second entry. An answer that
+ends in the middle is an error (`CutOff`), never a shorter list.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import TYPE_CHECKING
+
+from maas_virtualbox import settings
+from maas_virtualbox.settings import Machine
+from maas_virtualbox.states import VMState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class CutOff(ValueError):
+    """An answer ends in the middle, or is not what VBoxManage prints."""
+
+
+_LIST_ENTRY_END = re.compile(
+    r'" \{([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\}\n', re.IGNORECASE
+)
+
+
+def parse_vm_list(text: str, names: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Read `list vms` or `list runningvms`: UUID → name, in VirtualBox's order.
+
+    Names are printed unescaped and may hold quotes, braces and newlines, even a whole forged
+    entry; known `names` (by UUID) decide where an entry really ends. Anything printed before the
+    first entry (the Debian wrapper's warning) is passed over.
+
+    Raises:
+        CutOff: the text ends inside an entry, as it does without a UTF-8 locale.
+    """
+    names = names or {}
+    text = text.replace("\r\n", "\n")
+    start = re.search(r'^"', text, re.MULTILINE)
+    if start is None:
+        return {}
+    found: dict[str, str] = {}
+    position = start.start()
+    while position < len(text):
+        if text[position] != '"':
+            raise CutOff(f"unexpected text after a VM: {text[position : position + 60]!r}")
+        ends = list(_LIST_ENTRY_END.finditer(text, position))
+        if not ends:
+            raise CutOff(f"the list of VMs ends inside an entry: {text[position:][:60]!r}")
+        end = ends[0]
+        for candidate in ends:
+            name = text[position + 1 : candidate.start()]
+            if len(name) > 4096:
+                break
+            if names.get(candidate[1].lower()) == name:
+                end = candidate
+                break
+        found[end[1].lower()] = text[position + 1 : end.start()]
+        position = end.end()
+    return found
+
+
+def parse_state(word: str) -> VMState:
+    """Return the state VirtualBox names. Raises `CutOff` for a word it does not use."""
+    try:
+        return VMState(word)
+    except ValueError:
+        raise CutOff(f"unknown VM state {word!r}") from None
+
+
+# The words of the long listing that differ from the machine-readable ones by more than blanks.
+_LONG_STATES = {
+    "powered off": VMState.POWEROFF,
+    "guru meditation": VMState.GURU_MEDITATION,
+    "live snapshotting": VMState.LIVE_SNAPSHOTTING,
+    "online snapshotting": VMState.ONLINE_SNAPSHOTTING,
+    "teleporting paused vm": VMState.TELEPORTING_PAUSED_VM,
+    "teleporting (incoming)": VMState.TELEPORTING_IN,
+    "deleting snapshot live": VMState.DELETING_SNAPSHOT_ONLINE,
+    "deleting snapshot live paused": VMState.DELETING_SNAPSHOT_PAUSED,
+    "restoring snapshot": VMState.RESTORING_SNAPSHOT,
+    "deleting snapshot": VMState.DELETING_SNAPSHOT,
+    "setting up": VMState.SETTING_UP,
+    "offline snapshotting": VMState.SNAPSHOTTING,
+}
+_LONG_BOOT = {"Network": "net", "HardDisk": "disk", "DVD": "dvd", "Floppy": "floppy", "USB": "usb"}
+_LONG_START = re.compile(r"^Name: +", re.MULTILINE)
+_LONG_NIC = re.compile(
+    r"^NIC (\d): +MAC: ([0-9A-Fa-f]{12}), Attachment: (.*?), Cable connected: (on|off)"
+    r".*?, Type: (\w+)",
+    re.MULTILINE,
+)
+
+
+def parse_long_list(text: str) -> dict[str, tuple[Machine, VMState]]:
+    """Read `list --long vms` or `list --long runningvms`: UUID → machine and state.
+
+    Text for people, parsed only where nothing better is at hand: for the exact states of running
+    VMs, and where the settings files cannot be read.
+
+    Raises:
+        CutOff: an entry has no UUID.
+    """
+    found: dict[str, tuple[Machine, VMState]] = {}
+    starts = [match.start() for match in _LONG_START.finditer(text)]
+    for begin, end in itertools.pairwise([*starts, len(text)]):
+        entry = text[begin:end]
+        fields: dict[str, str] = {}
+        for line in entry.split("\n"):
+            key, _, value = line.partition(":")
+            fields.setdefault(key.strip(), value.strip())
+        uuid = settings.normalise_uuid(fields.get("UUID", ""))
+        if not uuid:
+            # "Name:" also stands in lists inside an entry (shared folders); those have no UUID.
+            if "Config file" in fields or not found:
+                raise CutOff(f"a VM without a UUID in the long list: {entry[:60]!r}")
+            continue
+        words = fields.get("State", "").partition(" (since")[0]
+        state = VMState.INACCESSIBLE
+        if words:
+            state = _LONG_STATES.get(words) or parse_state(words.replace(" ", ""))
+        name = entry.partition("\n")[0].partition(":")[2].strip()
+        accessible = bool(words)
+        boot = tuple(
+            _LONG_BOOT.get(fields.get(f"Boot Device {number}", ""), "none")
+            for number in range(1, 5)
+        )
+        nics = tuple(
+            settings.NIC(
+                int(match[1]),
+                settings.format_mac(match[2]),
+                match[5],
+                *_long_attachment(match[3]),
+                match[4] == "on",
+            )
+            for match in _LONG_NIC.finditer(entry)
+        )
+        machine = settings.Machine(
+            uuid,
+            name if accessible else "",
+            accessible,
+            fields.get("Config file", ""),
+            state,
+            nics,
+            boot,
+            fields.get("Firmware", "BIOS"),
+        )
+        found[uuid] = machine, state
+    return found
+
+
+def _long_attachment(text: str) -> tuple[str, str]:
+    kind, _, rest = text.partition(" '")
+    words = {
+        "NAT": "nat",
+        "Bridged Interface": "bridged",
+        "Internal Network": "intnet",
+        "Host-only Interface": "hostonly",
+        "Host Only Network": "hostonlynetwork",
+        "NAT Network": "natnetwork",
+        "none": "null",
+    }
+    return words.get(kind, kind.lower()), rest.rstrip("'")
+
+
+def parse_machine_readable(text: str) -> dict[str, str]:
+    r"""Read `showvminfo --machinereadable`.
+
+    Values may hold raw newlines and the escapes `\\"` and `\\\\`; some have no quotes and one line
+    no `=` at all. The first value of a key stands: a later one cannot take its place.
+
+    Raises:
+        CutOff: a quoted value does not end, or there is no VMState.
+    """
+    values: dict[str, str] = {}
+    text = text.replace("\r\n", "\n")
+    position = 0
+    for match in iter(lambda: _KEY.match(text, position), None):
+        position = match.end()
+        if match["key"] is None:
+            continue
+        if text[position : position + 1] == '"':
+            quoted = _QUOTED.match(text, position)
+            if quoted is None:
+                raise CutOff(f"the value of {match['key']} is cut off")
+            value = re.sub(r"\\([\"\\])", r"\1", quoted[1])
+            position = quoted.end()
+        else:
+            value = ""
+        line_end = text.find("\n", position)
+        line_end = len(text) if line_end < 0 else line_end
+        value += text[position:line_end]
+        position = line_end + 1
+        values.setdefault(match["key"].strip('"'), value)
+    if "VMState" not in values:
+        raise CutOff("showvminfo's answer has no VMState")
+    return values
+
+
+_KEY = re.compile(r'(?:(?P<key>"[^"\n]*"|[^="\n]+)=|[^\n]*\n)')
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.|\\\n)*)"', re.DOTALL)
+_PROCESS = re.compile(r"^ *(\d+) .*-startvm +\{?([0-9a-f-]{36})\b", re.MULTILINE | re.IGNORECASE)
+
+
+def parse_processes(text: str) -> dict[str, int]:
+    """Read process lines `PID COMMAND`: UUID of each VM that a process runs → PID.
+
+    The command is `VBoxHeadless --comment NAME --startvm UUID …`: a hostile name stands before the
+    UUID, so the last `-startvm` of a line counts.
+    """
+    return {uuid.lower(): int(pid) for pid, uuid in _PROCESS.findall(text)}
