@@ -29,6 +29,10 @@ class HostListError(Error):
     """A host list could not be understood; the text names the entry. Permanent."""
 
 
+class ConfigError(Error):
+    """A configuration file cannot be used; the text names line and option. Permanent."""
+
+
 class IdentityError(Error):
     """A private key file cannot be used; the text says why. Permanent."""
 

@@ -65,6 +65,19 @@ def parse_vm_list(text: str, names: Mapping[str, str] | None = None) -> dict[str
     return found
 
 
+def parse_dhcp_servers(text: str) -> list[str]:
+    """Read `list dhcpservers`: the names of the networks whose DHCP server is enabled."""
+    found: list[str] = []
+    name = ""
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "NetworkName":
+            name = value.strip()
+        elif key.strip() == "Enabled" and value.strip().lower() == "yes" and name:
+            found.append(name)
+    return found
+
+
 def parse_state(word: str) -> VMState:
     """Return the state VirtualBox names. Raises `CutOff` for a word it does not use."""
     try:

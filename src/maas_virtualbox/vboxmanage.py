@@ -10,6 +10,7 @@ error and exits 0); an error is what begins with `VBoxManage: error:`.
 from __future__ import annotations
 
 import dataclasses
+import re
 import secrets
 import time
 from typing import TYPE_CHECKING, TypeVar
@@ -73,6 +74,20 @@ class Observation:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is around VirtualBox on a host and may spoil network boots or kill VMs."""
+
+    kills_at_logout: bool
+    """Whether logind ends the account's processes, VMs too, when its last session ends."""
+
+    disk_free: int | None
+    """Bytes free for VMs; None when it could not be read."""
+
+    dhcp_networks: tuple[str, ...]
+    """Networks on which VirtualBox's own DHCP server answers, by VirtualBox's names."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class VMInfo:
     """`showvminfo --machinereadable` of one VM."""
 
@@ -106,6 +121,25 @@ class VBoxManage:
     def discardstate(self, uuid: str, *, timeout: float) -> None:
         """Throw a saved state away. Raises WRONG_STATE where there is none."""
         self.run(["discardstate", uuid], timeout=timeout)
+
+    def inspect(self, folder: str, *, timeout: float) -> Surroundings:
+        """Facts about the account and the machine around VirtualBox, with one command.
+
+        Args:
+            folder: the disk that holds this folder is measured.
+            timeout: seconds.
+        """
+        where = self.installation(timeout=timeout)
+        nonce = secrets.token_hex(8)
+        result = self._send(where.shell.inspect(nonce, where.program, folder), timeout=timeout)
+        answers = {part.name: part.text.strip() for part in self._sections(nonce, result)}
+        kills = re.search(r"^b true$|^KillUserProcesses=(yes|true|1|on)", answers["kill"], re.M)
+        disk = re.search(r" (\d+) +(\d+) +(-?\d+) +\d+% ", answers["disk"] + " ")
+        return Surroundings(
+            kills_at_logout=kills is not None and where.user not in answers["linger"].split(),
+            disk_free=int(disk[3]) * 1024 if disk else None,
+            dhcp_networks=tuple(outputs.parse_dhcp_servers(answers["dhcp"])),
+        )
 
     def installation(self, *, timeout: float) -> Installation:
         """Find VBoxManage and its version; asked once, then remembered."""

@@ -1,0 +1,237 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The doctor: what is wrong with a host or a VM before MAAS finds out, and what to type about it.
+
+Looks and never touches. Each finding is one sentence and, unless all is well, one remedy.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import enum
+import posixpath
+import re
+from typing import TYPE_CHECKING
+
+from maas_virtualbox import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from maas_virtualbox.host import VirtualBoxHost
+    from maas_virtualbox.settings import Machine
+    from maas_virtualbox.vboxmanage import Surroundings
+
+_TIMEOUT_S = 40.0
+_OLDEST_VERSION = (6, 0)
+_LOW_DISK_BYTES = 5 * 1024**3
+
+_BOOTING_MODELS = re.compile(r"8254\w+|virtio.*|Am79C97\w+|default", re.IGNORECASE)
+
+
+class Level(str, enum.Enum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """It works now and may not later, or works in some labs only."""
+    ERROR = "error"
+    """MAAS cannot use the host or the VM as it is."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at."""
+
+    host: str
+    """The host's name."""
+
+    vm: str
+    """The VM's name; empty when it is about the host."""
+
+    check: str
+    """What was looked at: connection, login, host key, VBoxManage, account, DHCP, …"""
+
+    level: Level
+    """How bad it is."""
+
+    text: str
+    """What was found."""
+
+    remedy: str = ""
+    """What to do about it; empty when all is well."""
+
+
+def examine(owner: VirtualBoxHost) -> list[Finding]:
+    """Look at one host and all its VMs, with three commands; never raises for what it finds."""
+    name = str(owner.host)
+    try:
+        where = owner.vboxmanage.installation(timeout=_TIMEOUT_S)
+        machines = owner.observer.inventory(max_age=0.0)
+        folder = _folder(machines)
+        around = owner.vboxmanage.inspect(folder, timeout=_TIMEOUT_S)
+    except errors.Error as error:
+        return [_failure(name, error)]
+    findings = [
+        Finding(name, "", "connection", Level.OK, f"logged in to {owner.host.account}"),
+        _version(name, where.program, where.version),
+        _account(name, where.user, machines),
+        *_surroundings(name, where.user, folder, around),
+    ]
+    findings += _shared_macs(name, machines)
+    for machine in machines.values():
+        findings += _boots_from_network(name, machine, around)
+    return findings
+
+
+def _failure(host: str, error: errors.Error) -> Finding:
+    reason = error.reason if isinstance(error, errors.HostDown) else str(error)
+    checks = {
+        errors.LoginRefused: "login",
+        errors.HostKeyChanged: "host key",
+        errors.VBoxManageMissing: "VBoxManage",
+        errors.VBoxManageError: "VirtualBox",
+        errors.BadOutput: "VirtualBox",
+    }
+    text, _, remedy = reason.partition(": ")
+    return Finding(host, "", checks.get(type(error), "connection"), Level.ERROR, text, remedy)
+
+
+def _version(host: str, program: str, version: str) -> Finding:
+    match = re.match(r"(\d+)\.(\d+)", version)
+    text = f"VirtualBox {version}, {program}"
+    if match and (int(match[1]), int(match[2])) >= _OLDEST_VERSION:
+        return Finding(host, "", "VBoxManage", Level.OK, text)
+    remedy = "upgrade VirtualBox on the host to 6.0 or newer; this one was never tried"
+    return Finding(host, "", "VBoxManage", Level.WARNING, text, remedy)
+
+
+def _account(host: str, user: str, machines: Mapping[str, Machine]) -> Finding:
+    text = f"the account {user} owns {len(machines)} VMs"
+    if machines:
+        return Finding(host, "", "account", Level.OK, text)
+    remedy = "each account has its own VMs: log in as the one that made them"
+    return Finding(host, "", "account", Level.WARNING, text, remedy)
+
+
+def _surroundings(host: str, user: str, folder: str, around: Surroundings) -> Iterator[Finding]:
+    if around.kills_at_logout:
+        yield Finding(
+            host,
+            "",
+            "logout",
+            Level.ERROR,
+            "logind kills the account's VMs when the connection ends (KillUserProcesses=yes)",
+            f"on the host: sudo loginctl enable-linger {user}",
+        )
+    if around.disk_free is not None and around.disk_free < _LOW_DISK_BYTES:
+        free = around.disk_free / 1024**3
+        yield Finding(
+            host,
+            "",
+            "disk",
+            Level.WARNING,
+            f"{free:.1f} GiB are free for VMs in {folder}",
+            "free some space: a VM pauses when the host's disk is full",
+        )
+
+
+def _shared_macs(host: str, machines: Mapping[str, Machine]) -> Iterator[Finding]:
+    owners: dict[str, list[str]] = collections.defaultdict(list)
+    for machine in machines.values():
+        for mac in machine.macs:
+            owners[mac].append(machine.name)
+    for mac, names in owners.items():
+        if len(names) > 1:
+            yield Finding(
+                host,
+                names[1],
+                "MAC",
+                Level.ERROR,
+                f"{mac} belongs to several VMs: {', '.join(names)}",
+                "give all but one another: VBoxManage modifyvm NAME --macaddress1 auto",
+            )
+
+
+def _boots_from_network(host: str, machine: Machine, around: Surroundings) -> list[Finding]:
+    findings: list[Finding] = []
+    name = machine.name or machine.uuid
+
+    def found(level: Level, check: str, text: str, remedy: str) -> None:
+        findings.append(Finding(host, name, check, level, text, remedy))
+
+    modify = f"VBoxManage modifyvm {machine.uuid}"
+    if not machine.accessible:
+        found(
+            Level.ERROR,
+            "settings",
+            f"VirtualBox cannot read {machine.settings_file}",
+            f"mend or restore the file, or remove the VM: VBoxManage unregistervm {machine.uuid}",
+        )
+        return findings
+    if machine.boot_order[:1] != ("net",):
+        order = ", ".join(device for device in machine.boot_order if device != "none")
+        found(
+            Level.ERROR,
+            "boot order",
+            f"boots from {order or 'nothing'}, not from the network first",
+            f"{modify} --boot1 net --boot2 disk --boot3 none --boot4 none",
+        )
+    if machine.firmware != "BIOS":
+        found(
+            Level.WARNING,
+            "firmware",
+            f"has {machine.firmware} firmware, whose network boot broke in several versions",
+            f"{modify} --firmware bios",
+        )
+    if not machine.nics:
+        found(Level.ERROR, "NIC", "has no network card", f"{modify} --nic1 hostonly")
+        return findings
+    nic = machine.nics[0]
+    if not _BOOTING_MODELS.fullmatch(nic.model):
+        found(
+            Level.ERROR,
+            "NIC",
+            f"the network card {nic.model} cannot boot",
+            f"{modify} --nictype{nic.slot} 82540EM",
+        )
+    if not nic.cable:
+        found(Level.ERROR, "NIC", "its cable is out", f"{modify} --cableconnected{nic.slot} on")
+    if nic.attachment == "null":
+        found(
+            Level.ERROR, "NIC", "is attached to no network", f"{modify} --nic{nic.slot} hostonly"
+        )
+    elif nic.attachment in ("nat", "natnetwork"):
+        found(
+            Level.WARNING,
+            "NIC",
+            "boots behind VirtualBox's own NAT, where MAAS's DHCP server does not reach it",
+            f"attach it to MAAS's network: {modify} --nic{nic.slot} hostonly (or bridged)",
+        )
+    for network in around.dhcp_networks:
+        if nic.network and network.endswith(nic.network):
+            found(
+                Level.ERROR,
+                "DHCP",
+                f"VirtualBox's own DHCP server answers on {nic.network} before MAAS's",
+                f"on the host: VBoxManage dhcpserver remove --network={network}",
+            )
+    if not findings:
+        text = f"boots from the network ({nic.model}, {nic.attachment} {nic.network})"
+        findings.append(Finding(host, name, "boot", Level.OK, text.replace(" )", ")")))
+    return findings
+
+
+def _folder(machines: Mapping[str, Machine]) -> str:
+    files = [machine.settings_file for machine in machines.values() if machine.settings_file]
+    return posixpath.dirname(files[0]) if files and files[0].startswith("/") else "."
+
+
+def worst(findings: Sequence[Finding]) -> Level:
+    """Return the worst level of several findings."""
+    order = list(Level)
+    return max((finding.level for finding in findings), key=order.index, default=Level.OK)
