@@ -18,6 +18,7 @@ import yaml
 
 from maas_virtualbox import errors, hosts
 from maas_virtualbox.host import PowerPolicy
+from maas_virtualbox.hosts import Host
 
 
 class Config(pydantic.BaseModel):
@@ -31,7 +32,7 @@ class Config(pydantic.BaseModel):
         arbitrary_types_allowed=True,
     )
 
-    hosts: tuple[hosts.Host, ...] = ()
+    hosts: tuple[Host, ...] = ()
     """The host list, in short form or as YAML."""
     ssh_private_key_file: Path | None = None
     """The private key for all hosts. None: ssh-agent's keys, then the usual files in ~/.ssh."""

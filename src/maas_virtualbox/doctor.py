@@ -90,7 +90,7 @@ def examine(owner: VirtualBoxHost) -> list[Finding]:
 
 def _failure(host: str, error: errors.Error) -> Finding:
     reason = error.reason if isinstance(error, errors.HostDown) else str(error)
-    checks = {
+    checks: dict[type[errors.Error], str] = {
         errors.LoginRefused: "login",
         errors.HostKeyChanged: "host key",
         errors.VBoxManageMissing: "VBoxManage",

@@ -46,8 +46,12 @@ def fingerprint(key_blob: bytes) -> str:
     return "SHA256:" + digest.decode().rstrip("=")
 
 
-def _host_key(text: str) -> str:
-    """Return the fingerprint of a host key given as fingerprint, base64 or `type base64`."""
+def key_fingerprint(text: str) -> str:
+    """Return the fingerprint of a host key given as fingerprint, base64 or `type base64 comment`.
+
+    Raises:
+        ValueError: it is none of these.
+    """
     words = text.split()
     if len(words) == 1 and _FINGERPRINT.fullmatch(words[0]):
         return words[0]
@@ -124,7 +128,7 @@ class Host(pydantic.BaseModel):
     @classmethod
     def _fingerprints(cls, value: object) -> tuple[str, ...]:
         keys = cast("list[object]", value) if isinstance(value, list | tuple) else [value]
-        return tuple(dict.fromkeys(_host_key(str(key)) for key in keys if key))
+        return tuple(dict.fromkeys(key_fingerprint(str(key)) for key in keys if key))
 
     @property
     def is_local(self) -> bool:

@@ -1,0 +1,381 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The command line `maas-virtualbox`: options in, one call on `Fleet`, an answer out.
+
+Exit codes: 0 done; 1 an action failed, a VM is unknown or ambiguous, or `check` found an error;
+2 wrong usage, host list or configuration; 3 a host is down (what could be told was told);
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import sys
+import time
+from concurrent import futures
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import platformdirs
+import typer
+import typer.core
+
+from maas_virtualbox import config, doctor, errors, hosts
+from maas_virtualbox.cli import show
+from maas_virtualbox.cli.show import Format
+from maas_virtualbox.fleet import Fleet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    import click
+
+    from maas_virtualbox.host import VM
+
+EXIT_FAILED, EXIT_USAGE, EXIT_HOST_DOWN, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+_GLOBAL_OPTIONS = ("--config", "--format", "--hosts", "--key", "--known-hosts")
+
+
+class _Group(typer.core.TyperGroup):
+    """Takes the options of the whole program after the command too, where people type them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        moved: list[str] = []
+        kept: list[str] = []
+        words = iter(args)
+        for word in words:
+            if word == "--":
+                kept += [word, *words]
+            elif word in _GLOBAL_OPTIONS:
+                moved += [word, *([value] if (value := next(words, None)) is not None else [])]
+            elif word.startswith(tuple(f"{option}=" for option in _GLOBAL_OPTIONS)):
+                moved.append(word)
+            else:
+                kept.append(word)
+        return super().parse_args(ctx, [*moved, *kept])
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    help="Power control of VirtualBox VMs on other machines, over SSH.",
+    epilog="The options above may stand after the command too. Put -- before a VM's name that"
+    " begins with a dash.",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Options:
+    """The options of the whole program."""
+
+    hosts: str | None
+    config: Path | None
+    key: Path | None
+    known_hosts: Path | None
+    format: Format
+
+    @contextlib.contextmanager
+    def fleet(self, **policy: Any) -> Generator[Fleet]:
+        """Make the fleet the options describe. Raises `Error` where they do not fit."""
+        loaded = config.load(self.config) if self.config else config.Config()
+        listed = hosts.parse_hosts(self.hosts) if self.hosts is not None else loaded.hosts
+        if not listed:
+            raise errors.HostListError(
+                "no hosts: say --hosts user@address, or put hosts: in a file and say --config FILE"
+            )
+        default = platformdirs.user_state_path("maas-virtualbox") / "known_hosts"
+        with Fleet(
+            listed,
+            identity=self.key or loaded.ssh_private_key_file,
+            known_hosts=self.known_hosts or loaded.known_hosts_file or default,
+            policy=dataclasses.replace(loaded.policy, **policy),
+        ) as fleet:
+            yield fleet
+
+
+@app.callback()
+def _program(
+    ctx: typer.Context,
+    hosts_: Annotated[
+        str | None,
+        typer.Option(
+            "--hosts",
+            envvar="MAAS_VIRTUALBOX_HOSTS",
+            metavar="LIST",
+            help="user@address[:port] [zone=…] [name=…] [host-key=…] [vboxmanage=…], …; or local.",
+        ),
+    ] = None,
+    config_: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="YAML with hosts: and more.")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="Private SSH key for all hosts.")
+    ] = None,
+    known_hosts: Annotated[
+        Path | None,
+        typer.Option("--known-hosts", metavar="FILE", help="Where host keys are pinned."),
+    ] = None,
+    format_: Annotated[
+        Format, typer.Option("--format", help="How answers are printed.")
+    ] = Format.TABLE,
+) -> None:
+    ctx.obj = _Options(hosts_, config_, key, known_hosts, format_)
+
+
+HostOption = Annotated[str, typer.Option("--host", metavar="NAME", help="Only this host.")]
+ZoneOption = Annotated[str, typer.Option("--zone", metavar="NAME", help="Only this zone's hosts.")]
+VMsArgument = Annotated[
+    list[str], typer.Argument(metavar="VM…", help="UUID, MAC, UUID tail as MAC, or name.")
+]
+TimeoutOption = Annotated[
+    float, typer.Option(min=1.0, max=3600.0, help="Seconds for each VM, retries included.")
+]
+
+
+@app.command("list")
+def list_(ctx: typer.Context, host: HostOption = "", zone: ZoneOption = "") -> None:
+    """List all VMs of all hosts."""
+    options: _Options = ctx.obj
+    with options.fleet() as fleet:
+        reports = fleet.reports(host=host, zone=zone, exact=True)
+    show.vms([vm for report in reports for vm in report.vms], options.format)
+    _exit([report.error for report in reports if report.error])
+
+
+@app.command()
+def status(
+    ctx: typer.Context, vms: VMsArgument, host: HostOption = "", zone: ZoneOption = ""
+) -> None:
+    """Tell whether VMs are on or off."""
+    options: _Options = ctx.obj
+    with options.fleet() as fleet:
+        found, failures = _resolve(fleet, vms, host, zone)
+        exact: list[VM] = []
+        for vm in found:
+            try:
+                exact.append(fleet.host_of(vm).vm(vm.uuid, exact=True))
+            except errors.Error as error:
+                failures.append(error)
+    show.vms(exact, options.format)
+    _exit(failures)
+
+
+@app.command()
+def on(
+    ctx: typer.Context,
+    vms: VMsArgument,
+    host: HostOption = "",
+    zone: ZoneOption = "",
+    timeout: TimeoutOption = 25.0,
+) -> None:
+    """Switch VMs on, all at once; returns when they run."""
+    _act(ctx.obj, "on", Fleet.power_on, vms, host, zone, timeout)
+
+
+@app.command()
+def off(
+    ctx: typer.Context,
+    vms: VMsArgument,
+    host: HostOption = "",
+    zone: ZoneOption = "",
+    timeout: TimeoutOption = 25.0,
+    acpi: Annotated[
+        bool, typer.Option("--acpi", help="Press the power button first, then pull the plug.")
+    ] = False,
+) -> None:
+    """Switch VMs off, all at once; returns when no process runs them."""
+    policy = {"off_mode": "acpi"} if acpi else {}
+    _act(ctx.obj, "off", Fleet.power_off, vms, host, zone, timeout, **policy)
+
+
+@app.command()
+def reset(
+    ctx: typer.Context,
+    vms: VMsArgument,
+    host: HostOption = "",
+    zone: ZoneOption = "",
+    timeout: TimeoutOption = 25.0,
+) -> None:
+    """Press the reset button of VMs that are on."""
+    _act(ctx.obj, "reset", Fleet.reset, vms, host, zone, timeout)
+
+
+@app.command()
+def check(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[HOST…]", help="Names; default: all hosts.")
+    ] = None,
+) -> None:
+    """Look for what is wrong with hosts and VMs, and say what to type about it."""
+    options: _Options = ctx.obj
+    with options.fleet() as fleet, show.bar() as bar:
+        wanted = [owner for name in names or [""] for owner in fleet.scope(host=name)]
+        task = bar.add_task("checking", total=len(wanted))
+        findings: list[doctor.Finding] = []
+        with futures.ThreadPoolExecutor(max_workers=max(1, len(wanted))) as threads:
+            for found in threads.map(doctor.examine, wanted):
+                findings += found
+                bar.advance(task)
+    show.rows(
+        ("HOST", "VM", "CHECK", "LEVEL", "FINDING", "REMEDY"),
+        [(f.host, f.vm, f.check, f.level, f.text, f.remedy) for f in findings],
+        options.format,
+        [dataclasses.asdict(finding) for finding in findings],
+    )
+    if doctor.worst(findings) is doctor.Level.ERROR:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def simulate(
+    vms: Annotated[int, typer.Option(min=0, max=10_000, help="How many VMs.")] = 10,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 0,
+) -> None:
+    """Run a VirtualBox host that is not there, on 127.0.0.1, until interrupted."""
+    from maas_virtualbox import simulator  # noqa: PLC0415 - no other command needs it
+
+    with simulator.Simulator(vms=vms, port=port, timings=simulator.Timings.real()) as host:
+        print(
+            f"--hosts '{host.host_entry} host-key={hosts.key_fingerprint(host.host_key)}'"
+            f" --key {host.key_file}",
+            flush=True,
+        )
+        print("Interrupt (Ctrl-C) to stop.", file=sys.stderr, flush=True)
+        while True:
+            time.sleep(3600)
+
+
+@app.command()
+def demo(
+    ctx: typer.Context,
+    vms: Annotated[int, typer.Option(min=1, max=1000, help="How many simulated VMs.")] = 10,
+) -> None:
+    """List, switch on, verify, switch off and verify all VMs of --hosts, or of a simulated host.
+
+    VMs that are on at the beginning are left alone.
+    """
+    from maas_virtualbox.cli import demo as _demo  # noqa: PLC0415 - no other command needs it
+
+    options: _Options = ctx.obj
+    if options.hosts or options.config:
+        with options.fleet() as fleet:
+            done = _demo.run(fleet, options.format)
+    else:
+        done = _demo.run_simulated(vms, options.format)
+    if not done:
+        raise typer.Exit(EXIT_FAILED)
+
+
+# -- What the commands share ------------------------------------------------------------------
+
+
+def _resolve(
+    fleet: Fleet, selectors: Sequence[str], host: str, zone: str
+) -> tuple[list[VM], list[errors.Error]]:
+    """Find VMs, each once, and say of which selectors there is none."""
+    found: dict[tuple[str, str], VM] = {}
+    failures: list[errors.Error] = []
+    for selector in dict.fromkeys(selectors):
+        try:
+            vm = fleet.find(selector, host=host, zone=zone)
+            found[vm.host.name, vm.uuid] = vm
+        except errors.Error as error:
+            failures.append(error)
+    return list(found.values()), failures
+
+
+def _act(
+    options: _Options,
+    verb: str,
+    action: Callable[..., None],
+    selectors: Sequence[str],
+    host: str,
+    zone: str,
+    timeout: float,
+    **policy: str,
+) -> None:
+    with options.fleet(**policy) as fleet:
+        found, failures = _resolve(fleet, selectors, host, zone)
+        results = act_on_all(fleet, verb, action, found, timeout)
+    failures += [error for _, error, _ in results if error]
+    show.rows(
+        ("HOST", "NAME", "RESULT", "SECONDS"),
+        [
+            (vm.host.name, vm.name, "failed" if error else verb, f"{seconds:.2f}")
+            for vm, error, seconds in results
+        ],
+        options.format,
+        [
+            {
+                "host": vm.host.name,
+                "name": vm.name,
+                "uuid": vm.uuid,
+                "result": "failed" if error else verb,
+                "error": str(error) if error else None,
+                "seconds": round(seconds, 3),
+            }
+            for vm, error, seconds in results
+        ],
+    )
+    _exit(failures)
+
+
+Result = tuple["VM", "errors.Error | None", float]
+
+
+def act_on_all(
+    fleet: Fleet, verb: str, action: Callable[..., None], found: Sequence[VM], timeout: float
+) -> list[Result]:
+    """Do one thing to many VMs at once, with a progress display; errors are results too."""
+
+    def one(vm: VM) -> Result:
+        began = time.monotonic()
+        error = None
+        try:
+            action(fleet, vm, timeout=timeout)
+        except errors.Error as problem:
+            error = problem
+        return vm, error, time.monotonic() - began
+
+    results: dict[int, Result] = {}
+    with show.bar() as bar, futures.ThreadPoolExecutor(max_workers=64) as threads:
+        task = bar.add_task(verb, total=len(found))
+        jobs = {threads.submit(one, vm): number for number, vm in enumerate(found)}
+        for job in futures.as_completed(jobs):
+            results[jobs[job]] = job.result()
+            bar.advance(task)
+    return [results[number] for number in sorted(results)]
+
+
+def _exit(failures: Sequence[errors.Error]) -> None:
+    """Report failures and leave with the code that fits them; return if there are none."""
+    for failure in failures:
+        show.problem(failure)
+    if failures:
+        down = all(isinstance(failure, errors.HostDown) for failure in failures)
+        raise typer.Exit(EXIT_HOST_DOWN if down else EXIT_FAILED)
+
+
+def main() -> NoReturn:
+    """Run the program; every expected error is a sentence and an exit code, never a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="maas-virtualbox: %(message)s")
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+    try:
+        app()
+    except (errors.HostListError, errors.ConfigError, errors.IdentityError) as error:
+        show.problem(error)
+        sys.exit(EXIT_USAGE)
+    except errors.HostDown as error:
+        show.problem(error)
+        sys.exit(EXIT_HOST_DOWN)
+    except errors.Error as error:
+        show.problem(error)
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    raise AssertionError("typer always exits")

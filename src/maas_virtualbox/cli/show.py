@@ -1,0 +1,131 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""How the command line shows things: tables for people, lines for scripts, JSON for programs.
+
+Whatever comes from a host is shown with its control characters escaped, so that a VM's name can
+neither forge a line nor reach the terminal.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rich import box, console, progress, table, text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from maas_virtualbox.host import VM
+
+_COLOURS = {
+    "on": "green",
+    "off": "dim",
+    "unknown": "yellow",
+    "ok": "green",
+    "warning": "yellow",
+    "error": "red",
+    "failed": "red",
+}
+
+
+class Format(str, enum.Enum):
+    """The values of `--format`."""
+
+    TABLE = "table"
+    JSON = "json"
+    PLAIN = "plain"
+
+
+def printable(value: object) -> str:
+    """Return text on one line, with control characters written as `\\n`, `\\x1b`, ...
+
+    >>> printable("new\\nline")
+    'new\\\\nline'
+    """
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode()
+        for char in str(value)
+    )
+
+
+def rows(
+    columns: Sequence[str], values: Sequence[Sequence[Any]], as_format: Format, objects: object
+) -> None:
+    """Print rows as the format wants them.
+
+    Args:
+        columns: the headings.
+        values: the cells of each row; lists are joined by blanks.
+        as_format: table, plain (cells apart by tabs, no headings) or JSON.
+        objects: what JSON shows instead.
+    """
+    if as_format is Format.JSON:
+        print(json.dumps(objects, indent=2, ensure_ascii=False))
+        return
+    cells = [[_cell(value) for value in row] for row in values]
+    if as_format is Format.PLAIN:
+        for row in cells:
+            print("\t".join(row))
+        return
+    out = console.Console(width=None if sys.stdout.isatty() else 10_000, highlight=False)
+    grid = table.Table(box=box.SIMPLE_HEAD if out.is_terminal else None, pad_edge=False)
+    for column in columns:
+        grid.add_column(column, no_wrap=not out.is_terminal, overflow="fold")
+    for row in cells:
+        grid.add_row(*(text.Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
+    out.print(grid)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(printable(part) for part in value)  # pyright: ignore[reportUnknownVariableType]
+    return printable(value)
+
+
+def problem(message: object) -> None:
+    """Print an error to standard error; a log's lines below its first are shown as they are."""
+    lines = str(message).split("\n")
+    print("maas-virtualbox: " + "\n".join(printable(line) for line in lines), file=sys.stderr)
+
+
+def bar() -> progress.Progress:
+    """Return a progress display on standard error; it shows nothing where that is no terminal."""
+    err = console.Console(stderr=True)
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        console=err,
+        disable=not err.is_terminal,
+        transient=True,
+    )
+
+
+def vm_object(vm: VM) -> dict[str, Any]:
+    """Return the JSON object of a VM."""
+    return {
+        "host": vm.host.name,
+        "zone": vm.host.zone,
+        "name": vm.name,
+        "uuid": vm.uuid,
+        "macs": list(vm.macs),
+        "state": vm.state.value,
+        "power": vm.power.value,
+    }
+
+
+def vms(found: Sequence[VM], as_format: Format) -> None:
+    """Print VMs."""
+    rows(
+        ("HOST", "ZONE", "NAME", "POWER", "STATE", "UUID", "MACS"),
+        [
+            (vm.host.name, vm.host.zone, vm.name, vm.power, vm.state, vm.uuid, vm.macs)
+            for vm in found
+        ],
+        as_format,
+        [vm_object(vm) for vm in found],
+    )
