@@ -27,7 +27,7 @@ One host
 
 Errors
     All derive from `Error`. The library has by then retried what is worth retrying within the
-    deadline; `error.retry` says whether the *caller* may simply try again later (`HostUnreachable`,
+    deadline; `error.retry` says whether the *caller* may try again later (`HostUnreachable`,
     `PowerTimeout`), or whether a person has to change something first (`LoginRefused`,
     `HostKeyChanged`, `UnknownVM`, `AmbiguousVM`, `SplitBrain`, `HostListError`).
 

@@ -157,73 +157,61 @@ def _shared_macs(host: str, machines: Mapping[str, Machine]) -> Iterator[Finding
             )
 
 
+_Trouble = tuple[Level, str, str, str]
+"""Level, check, text and remedy of a finding about a VM."""
+
+
 def _boots_from_network(host: str, machine: Machine, around: Surroundings) -> list[Finding]:
-    findings: list[Finding] = []
-    name = machine.name or machine.uuid
-
-    def found(level: Level, check: str, text: str, remedy: str) -> None:
-        findings.append(Finding(host, name, check, level, text, remedy))
-
     modify = f"VBoxManage modifyvm {machine.uuid}"
-    if not machine.accessible:
-        found(
-            Level.ERROR,
-            "settings",
-            f"VirtualBox cannot read {machine.settings_file}",
-            f"mend or restore the file, or remove the VM: VBoxManage unregistervm {machine.uuid}",
-        )
-        return findings
+    if machine.accessible:
+        troubles = [*_boot_troubles(machine, modify), *_nic_troubles(machine, modify, around)]
+    else:
+        what = f"VirtualBox cannot read {machine.settings_file}"
+        remove = f"VBoxManage unregistervm {machine.uuid}"
+        remedy = f"mend or restore the file, or remove the VM: {remove}"
+        troubles = [(Level.ERROR, "settings", what, remedy)]
+    if not troubles and machine.nics:
+        nic = machine.nics[0]
+        card = " ".join(word for word in (nic.model, nic.attachment, nic.network) if word)
+        troubles = [(Level.OK, "boot", f"boots from the network ({card})", "")]
+    name = machine.name or machine.uuid
+    return [
+        Finding(host, name, check, level, text, remedy) for level, check, text, remedy in troubles
+    ]
+
+
+def _boot_troubles(machine: Machine, modify: str) -> Iterator[_Trouble]:
     if machine.boot_order[:1] != ("net",):
         order = ", ".join(device for device in machine.boot_order if device != "none")
-        found(
-            Level.ERROR,
-            "boot order",
-            f"boots from {order or 'nothing'}, not from the network first",
-            f"{modify} --boot1 net --boot2 disk --boot3 none --boot4 none",
-        )
+        text = f"boots from {order or 'nothing'}, not from the network first"
+        remedy = f"{modify} --boot1 net --boot2 disk --boot3 none --boot4 none"
+        yield Level.ERROR, "boot order", text, remedy
     if machine.firmware != "BIOS":
-        found(
-            Level.WARNING,
-            "firmware",
-            f"has {machine.firmware} firmware, whose network boot broke in several versions",
-            f"{modify} --firmware bios",
-        )
+        text = f"has {machine.firmware} firmware, whose network boot broke in several versions"
+        yield Level.WARNING, "firmware", text, f"{modify} --firmware bios"
+
+
+def _nic_troubles(machine: Machine, modify: str, around: Surroundings) -> Iterator[_Trouble]:
     if not machine.nics:
-        found(Level.ERROR, "NIC", "has no network card", f"{modify} --nic1 hostonly")
-        return findings
+        yield Level.ERROR, "NIC", "has no network card", f"{modify} --nic1 hostonly"
+        return
     nic = machine.nics[0]
+    attach = f"attach it to MAAS's network: {modify} --nic{nic.slot} hostonly (or bridged)"
     if not _BOOTING_MODELS.fullmatch(nic.model):
-        found(
-            Level.ERROR,
-            "NIC",
-            f"the network card {nic.model} cannot boot",
-            f"{modify} --nictype{nic.slot} 82540EM",
-        )
+        text = f"the network card {nic.model} cannot boot"
+        yield Level.ERROR, "NIC", text, f"{modify} --nictype{nic.slot} 82540EM"
     if not nic.cable:
-        found(Level.ERROR, "NIC", "its cable is out", f"{modify} --cableconnected{nic.slot} on")
+        yield Level.ERROR, "NIC", "its cable is out", f"{modify} --cableconnected{nic.slot} on"
     if nic.attachment == "null":
-        found(
-            Level.ERROR, "NIC", "is attached to no network", f"{modify} --nic{nic.slot} hostonly"
-        )
+        yield Level.ERROR, "NIC", "is attached to no network", attach
     elif nic.attachment in ("nat", "natnetwork"):
-        found(
-            Level.WARNING,
-            "NIC",
-            "boots behind VirtualBox's own NAT, where MAAS's DHCP server does not reach it",
-            f"attach it to MAAS's network: {modify} --nic{nic.slot} hostonly (or bridged)",
-        )
+        text = "boots behind VirtualBox's own NAT, where MAAS's DHCP server does not reach it"
+        yield Level.WARNING, "NIC", text, attach
     for network in around.dhcp_networks:
-        if nic.network and network.endswith(nic.network):
-            found(
-                Level.ERROR,
-                "DHCP",
-                f"VirtualBox's own DHCP server answers on {nic.network} before MAAS's",
-                f"on the host: VBoxManage dhcpserver remove --network={network}",
-            )
-    if not findings:
-        text = f"boots from the network ({nic.model}, {nic.attachment} {nic.network})"
-        findings.append(Finding(host, name, "boot", Level.OK, text.replace(" )", ")")))
-    return findings
+        if nic.network and network.endswith(f"-{nic.network}"):
+            text = f"VirtualBox's own DHCP server answers on {nic.network} before MAAS's"
+            remedy = f"on the host: VBoxManage dhcpserver remove --network={network}"
+            yield Level.ERROR, "DHCP", text, remedy
 
 
 def _folder(machines: Mapping[str, Machine]) -> str:

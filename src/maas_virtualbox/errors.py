@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every error this library raises, as a tree.
 
-One question divides the tree: *what can the caller do about it?* `Error.retry` answers it: true where the same call may
-well succeed a little later, false where a person has to change something first. The library itself has by then already
-retried what is worth retrying within the call's deadline.
+One question divides the tree: *what can the caller do about it?* `Error.retry` answers it: true
+where the same call may well succeed a little later, false where a person has to change something
+first. The library itself has by then retried what is worth retrying within the call's deadline.
 
-The text of an error is made for people: which host or VM, what happened in the other side's own words, and what to type
-next. No error carries a secret.
+The text of an error is made for people: which host or VM, what happened in the other side's own
+words, and what to type next. No error carries a secret.
 """
 
 from __future__ import annotations
@@ -77,7 +77,10 @@ class HostKeyChanged(HostDown):
 
 
 class ConnectionLost(HostDown):
-    """The connection broke while a command ran: whether it took effect is unknown. Re-read, then retry."""
+    """The connection broke while a command ran: whether it took effect is unknown.
+
+    Re-read, then retry.
+    """
 
 
 class CommandTimeout(HostDown):
@@ -127,7 +130,7 @@ class UnknownVM(Error):
 
 
 class AmbiguousVM(Error):
-    """A selector fits several VMs; the text lists them. Permanent: use a UUID, `--host` or `--zone`."""
+    """A selector fits several VMs; the text lists them. Permanent: use a UUID, a host, a zone."""
 
     def __init__(self, message: str, *, candidates: Sequence[str]) -> None:
         super().__init__(message)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     import paramiko
+    from typing_extensions import Self
 
     from maas_virtualbox.hosts import Host
     from maas_virtualbox.settings import Machine
@@ -94,7 +95,7 @@ class Fleet:
             max_workers=max(4, 2 * len(self.hosts)), thread_name_prefix="fleet"
         )
 
-    def __enter__(self) -> Fleet:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -50,7 +50,7 @@ class PowerPolicy:
     """What on and off mean, and how long they may take."""
 
     off_mode: Literal["hard", "acpi"] = "hard"
-    """hard: pull the plug. acpi: press the power button first, pull the plug after `off_timeout`."""
+    """hard: pull the plug. acpi: press the power button, pull the plug after `off_timeout`."""
 
     off_timeout: float = 10.0
     """Seconds a guest has to react to the power button; MAAS wants an off done within 30."""
@@ -205,31 +205,21 @@ class VirtualBoxHost:
         """
         with self._action(uuid, "power off", timeout) as action:
             pulled = False
-            press_until = 0.0
             for picture in action.looks():
                 machine = action.machine(picture)
                 if not action.is_up(picture):
-                    if machine.off_state in _SAVED and self.policy.saved_state == "discard":
-                        if action.tries(self.vboxmanage.discardstate, {Fault.WRONG_STATE}):
-                            return
+                    if self._forgets(machine) and not action.tries(
+                        self.vboxmanage.discardstate, {Fault.WRONG_STATE}
+                    ):
                         continue
                     return
-                if self.policy.off_mode == "acpi" and not press_until:
-                    press_until = action.spare(self.policy.off_timeout)
-                    if uuid in picture.running:
-                        action.tries(
-                            self.vboxmanage.acpipowerbutton, {Fault.WRONG_STATE, Fault.NOT_RUNNING}
-                        )
+                if self.policy.off_mode == "acpi" and self._guest_may_react(action, picture):
                     continue
-                if time.monotonic() < press_until:
-                    continue
-                if pulled:
-                    if uuid in picture.running:
-                        pulled = False
-                    elif action.hidden_for(picture) < _SETTLE_S:
-                        continue
-                    else:
+                if pulled and uuid not in picture.running:
+                    # The process outlives VirtualBox's word by a moment, not by much more.
+                    if action.hidden_for(picture) > _SETTLE_S:
                         raise self._split_brain(machine, picture, "switch it off")
+                    continue
                 pulled = action.tries(self.vboxmanage.poweroff, {Fault.NOT_RUNNING})
 
     def power_on(self, uuid: str, *, timeout: float | None = None) -> None:
@@ -290,10 +280,23 @@ class VirtualBoxHost:
         finally:
             lock.release()
 
+    def _forgets(self, machine: Machine) -> bool:
+        """Whether the VM has a saved state that on and off throw away."""
+        return machine.off_state in _SAVED and self.policy.saved_state == "discard"
+
+    def _guest_may_react(self, action: _Action, picture: Observation) -> bool:
+        """Press the power button once; true while the guest still has time to react."""
+        if action.press_until is None:
+            action.press_until = action.spare(self.policy.off_timeout)
+            if action.uuid in picture.running:
+                refusals = {Fault.WRONG_STATE, Fault.NOT_RUNNING}
+                action.tries(self.vboxmanage.acpipowerbutton, refusals)
+        return time.monotonic() < action.press_until
+
     def _discarded(self, action: _Action, picture: Observation, machine: Machine) -> bool:
         """See to it that a start boots anew; false if that has to be tried again."""
-        unknown = picture.machines is None
-        if self.policy.saved_state == "resume" or not (machine.off_state in _SAVED or unknown):
+        unknown = picture.machines is None and self.policy.saved_state == "discard"
+        if not (self._forgets(machine) or unknown):
             return True
         return action.tries(self.vboxmanage.discardstate, {Fault.WRONG_STATE})
 
@@ -339,6 +342,8 @@ class _Action:
     def __init__(self, host: VirtualBoxHost, uuid: str, name: str, deadline: float) -> None:
         self.uuid = uuid
         self.name = name
+        self.press_until: float | None = None
+        """Until when the guest may react to the power button; None: not pressed yet."""
         self._host = host
         self._deadline = deadline
         self._since = 0.0
@@ -439,7 +444,7 @@ class _Action:
         return True
 
     def starts(self, machine: Machine) -> bool:
-        """Start the VM; false when it has to be tried again. Raises with the reason and the log."""
+        """Start the VM; false when it has to be tried again. Raises with reason and log."""
         try:
             return self.tries(self._host.vboxmanage.startvm, set())
         except errors.PowerError as error:

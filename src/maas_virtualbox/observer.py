@@ -182,7 +182,7 @@ class Observer:
                 timeout=max(0.0, patience),
                 return_when=futures.FIRST_COMPLETED,
             )
-            oldest = min(oldest, min(flight.began for flight in waited_for))
+            oldest = min(oldest, *(flight.began for flight in waited_for))
             for future in done if joined and not pending else ():
                 if (error := future.exception()) is not None:
                     raise error

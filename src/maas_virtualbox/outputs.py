@@ -156,12 +156,12 @@ def parse_long_list(text: str) -> dict[str, tuple[Machine, VMState]]:
         machine = settings.Machine(
             uuid,
             name if accessible else "",
-            accessible,
             fields.get("Config file", ""),
             state,
-            nics,
-            boot,
-            fields.get("Firmware", "BIOS"),
+            accessible=accessible,
+            nics=nics,
+            boot_order=boot,
+            firmware=fields.get("Firmware", "BIOS"),
         )
         found[uuid] = machine, state
     return found
@@ -193,7 +193,7 @@ def parse_machine_readable(text: str) -> dict[str, str]:
     values: dict[str, str] = {}
     text = text.replace("\r\n", "\n")
     position = 0
-    for match in iter(lambda: _KEY.match(text, position), None):
+    while (match := _KEY.match(text, position)) is not None:
         position = match.end()
         if match["key"] is None:
             continue

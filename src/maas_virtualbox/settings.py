@@ -65,7 +65,7 @@ class NIC:
     """VirtualBox's name of the hardware, such as `82540EM` (e1000) or `virtio`."""
 
     attachment: str
-    """What it is attached to, in the words of `--nic1`: nat, bridged, hostonly, …; null: nothing."""
+    """What it is attached to, as `--nic1` says it: nat, bridged, hostonly, …; null: nothing."""
 
     network: str
     """The interface or network it is attached to; empty for nat and null."""
@@ -84,14 +84,14 @@ class Machine:
     name: str
     """The VM's name, any text; empty when inaccessible."""
 
-    accessible: bool
-    """Whether its settings file could be read and understood."""
-
     settings_file: str
     """Path of the .vbox file on the host; empty when unknown."""
 
     off_state: VMState
     """The state it is in while no process runs it: poweroff, saved, aborted or aborted-saved."""
+
+    accessible: bool = True
+    """Whether its settings file could be read and understood."""
 
     nics: tuple[NIC, ...] | None = None
     """Enabled NICs by slot; None when they were not read."""
@@ -147,7 +147,7 @@ def parse_machine(uuid: str, settings_file: str, xml: str) -> Machine:
     root = _parse(text)
     machine = root if head_only or root is None else root.find("{*}Machine")
     if machine is None or normalise_uuid(machine.get("uuid", "")) != uuid:
-        return Machine(uuid, "", False, settings_file, VMState.INACCESSIBLE)
+        return Machine(uuid, "", settings_file, VMState.INACCESSIBLE, accessible=False)
     saved, aborted = bool(machine.get("stateFile")), machine.get("aborted") in ("true", "1")
     off_state = {
         (False, False): VMState.POWEROFF,
@@ -155,7 +155,7 @@ def parse_machine(uuid: str, settings_file: str, xml: str) -> Machine:
         (False, True): VMState.ABORTED,
         (True, True): VMState.ABORTED_SAVED,
     }[saved, aborted]
-    read = Machine(uuid, machine.get("name", ""), True, settings_file, off_state)
+    read = Machine(uuid, machine.get("name", ""), settings_file, off_state)
     if head_only:
         return read
     return dataclasses.replace(

@@ -96,10 +96,12 @@ function hex(s,  i,n) { n = 0; for (i = 1; i <= length(s); i++)
  n = n * 16 + index("0123456789ABCDEF", toupper(substr(s, i, 1))) - 1; return n }
 function utf(n) { if (n < 128) return sprintf("%c", n);
  if (n < 2048) return sprintf("%c%c", 192 + int(n / 64), 128 + n % 64);
- if (n < 65536) return sprintf("%c%c%c", 224 + int(n / 4096), 128 + int(n / 64) % 64, 128 + n % 64);
+ if (n < 65536) return sprintf("%c%c%c", 224 + int(n / 4096),
+ 128 + int(n / 64) % 64, 128 + n % 64);
  return sprintf("%c%c%c%c", 240 + int(n / 262144), 128 + int(n / 4096) % 64,
  128 + int(n / 64) % 64, 128 + n % 64) }
-function entity(c) { if (c == "amp") return "&"; if (c == "lt") return "<"; if (c == "gt") return ">";
+function entity(c) { if (c == "amp") return "&";
+ if (c == "lt") return "<"; if (c == "gt") return ">";
  if (c == "quot") return "\""; if (c == "apos") return sprintf("%c", 39);
  if (substr(c, 1, 2) == "#x") return utf(hex(substr(c, 3)));
  if (substr(c, 1, 1) == "#") return utf(substr(c, 2) + 0); return "&" c ";" }
@@ -110,7 +112,8 @@ function value(s, k) { if (sub(".* " k "=\"", "", s)) sub("\".*", "", s); else s
 /<MachineEntry / { u = value($0, "uuid"); s = value($0, "src"); f = plain(s);
  if (substr(f, 1, 1) == "/") f = f; else f = d "/" f;
  printf "\n%s machine %s %s\n", n, u, s;
- while ((getline l < f) > 0) { if (m == "all") print l; else if (l ~ /<Machine /) { print l; break } }
+ while ((getline l < f) > 0) { if (m == "all") print l;
+ else if (l ~ /<Machine /) { print l; break } }
  close(f) }
 """
 
@@ -192,7 +195,8 @@ _WINDOWS_OBSERVE = (
     '%{"$($_.ProcessId) $($_.CommandLine)"};'
     '$d=if($env:VBOX_USER_HOME){$env:VBOX_USER_HOME}else{"$env:USERPROFILE\\.VirtualBox"};'
     '$x="$d\\VirtualBox.xml";m registry;if(Test-Path -LiteralPath $x){$d;'
-    "([xml](gc -Raw -Encoding UTF8 -LiteralPath $x)).VirtualBox.Global.MachineRegistry.MachineEntry|"
+    "([xml](gc -Raw -Encoding UTF8 -LiteralPath $x))"
+    ".VirtualBox.Global.MachineRegistry.MachineEntry|"
     '?{$_}|%{$f=$_.src;m "machine $($_.uuid) $([Security.SecurityElement]::Escape($f))";'
     'if(-not [IO.Path]::IsPathRooted($f)){$f="$d\\$f"};'
     "$t=gc -Encoding UTF8 -LiteralPath $f -EA 0;"

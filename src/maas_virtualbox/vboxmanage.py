@@ -54,8 +54,8 @@ class Observation:
     """All VMs of a host at one moment, seen with one command that takes no lock."""
 
     running: Mapping[str, VMState]
-    """By UUID, what `list runningvms` shows. The state is exact if the observation is `long`, else
-    RUNNING stands for running, paused, livesnapshotting and teleporting."""
+    """By UUID, what `list runningvms` shows. The state is exact if the observation is `long`;
+    otherwise RUNNING stands for running, paused, livesnapshotting and teleporting."""
 
     processes: Mapping[str, int]
     """By UUID, the process that runs the VM. Each VM that is up in any way has one (measured)."""
@@ -133,7 +133,9 @@ class VBoxManage:
         nonce = secrets.token_hex(8)
         result = self._send(where.shell.inspect(nonce, where.program, folder), timeout=timeout)
         answers = {part.name: part.text.strip() for part in self._sections(nonce, result)}
-        kills = re.search(r"^b true$|^KillUserProcesses=(yes|true|1|on)", answers["kill"], re.M)
+        kills = re.search(
+            r"^b true$|^KillUserProcesses=(yes|true|1|on)", answers["kill"], re.MULTILINE
+        )
         disk = re.search(r" (\d+) +(\d+) +(-?\d+) +\d+% ", answers["disk"] + " ")
         return Surroundings(
             kills_at_logout=kills is not None and where.user not in answers["linger"].split(),

@@ -183,7 +183,7 @@ def off(
     host: HostOption = "",
     zone: ZoneOption = "",
     timeout: TimeoutOption = 25.0,
-    acpi: Annotated[
+    acpi: Annotated[  # noqa: FBT002 - a flag of the command line
         bool, typer.Option("--acpi", help="Press the power button first, then pull the plug.")
     ] = False,
 ) -> None:

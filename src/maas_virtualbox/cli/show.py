@@ -40,7 +40,7 @@ class Format(str, enum.Enum):
 
 
 def printable(value: object) -> str:
-    """Return text on one line, with control characters written as `\\n`, `\\x1b`, ...
+    r"""Return text on one line, with control characters written as escapes (`\n`).
 
     >>> printable("new\\nline")
     'new\\\\nline'

@@ -69,7 +69,8 @@ class LocalTransport:
         self, process: subprocess.Popen[bytes], deadline: float, timeout: float
     ) -> tuple[bytes, bytes]:
         # subprocess's communicate() has a deadline but no size limit.
-        assert process.stdout and process.stderr
+        assert process.stdout
+        assert process.stderr
         limits: dict[IO[bytes], int] = {
             process.stdout: transport.MAX_OUTPUT,
             process.stderr: transport.MAX_ERROR_OUTPUT,
@@ -77,22 +78,21 @@ class LocalTransport:
         taken: dict[IO[bytes], bytearray] = {pipe: bytearray() for pipe in limits}
         with selectors.DefaultSelector() as selector:
             for pipe in limits:
-                selector.register(pipe, selectors.EVENT_READ)
+                selector.register(pipe, selectors.EVENT_READ, data=pipe)
             while selector.get_map():
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     raise self._timed_out(timeout)
                 for key, _ in selector.select(remaining):
-                    for pipe in limits:
-                        if pipe is key.fileobj:
-                            chunk = os.read(pipe.fileno(), _CHUNK)
-                            taken[pipe] += chunk
-                            if not chunk:
-                                selector.unregister(pipe)
-                            elif len(taken[pipe]) > limits[pipe]:
-                                raise errors.BadOutput(
-                                    self._name, f"a command printed over {limits[pipe]} bytes"
-                                )
+                    pipe: IO[bytes] = key.data
+                    chunk = os.read(pipe.fileno(), _CHUNK)
+                    taken[pipe] += chunk
+                    if not chunk:
+                        selector.unregister(pipe)
+                    elif len(taken[pipe]) > limits[pipe]:
+                        raise errors.BadOutput(
+                            self._name, f"a command printed over {limits[pipe]} bytes"
+                        )
         return bytes(taken[process.stdout]), bytes(taken[process.stderr])
 
     def _timed_out(self, timeout: float) -> errors.CommandTimeout:

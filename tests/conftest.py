@@ -1,0 +1,17 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""What all tests share: a real VirtualBox and a real sshd are needed, not hoped for, in the gate."""
+
+from __future__ import annotations
+
+import os
+from typing import NoReturn
+
+import pytest
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip a test whose real part this machine cannot have; fail where it has to have it."""
+    if os.environ.get("MAAS_VIRTUALBOX_REQUIRE_REAL"):
+        pytest.fail(f"needed here, but unavailable: {reason}")
+    pytest.skip(reason)
