@@ -30,9 +30,7 @@ def test_a_second_copy_of_a_running_vm_is_refused(bench: Bench, fleet: mv.Fleet)
     assert fleet.hosts[0].second_copies_refused == 1
 
 
-def test_a_vm_virtualbox_lost_sight_of_is_never_called_off(
-    bench: Bench, fleet: mv.Fleet
-) -> None:
+def test_a_vm_virtualbox_lost_sight_of_is_never_called_off(bench: Bench, fleet: mv.Fleet) -> None:
     vm = fleet.find("node01")
     fleet.power_on(vm)
     bench.lose_sight()

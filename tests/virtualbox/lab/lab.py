@@ -573,7 +573,7 @@ class Lab:
     @contextlib.contextmanager
     def _locked(self) -> Generator[None]:
         self._state.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self._state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = _open_lock(self._state / "lock")
         deadline = time.monotonic() + _BUILD_TIMEOUT_S
         try:
             while not _try_lock(lock):
@@ -780,7 +780,7 @@ class Lab:
         """End an account's processes and remove its home."""
         self._end_account(account)
         # The socket by which VirtualBox's processes find each other.
-        socket = self.path(f"/tmp/.vbox-{account.name}-ipc")
+        socket = self.path(f"tmp/.vbox-{account.name}-ipc")
         must(("rm", "-rf", "--", self.home(account.name), socket))
 
     def _end_account(self, account: Account, *, gently: bool = False) -> None:
@@ -1075,6 +1075,16 @@ def _public_key(private: Path) -> str:
     return " ".join(words[:2])
 
 
+def _open_lock(path: Path) -> int:
+    """Return a file descriptor for `_try_lock`."""
+    low = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        # Children inherit it, and shell scripts (debootstrap) take the numbers below 10.
+        return fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 100)
+    finally:
+        os.close(low)
+
+
 def _try_lock(lock: int) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -1126,6 +1136,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LabError as error:
         print(f"lab.py: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":
