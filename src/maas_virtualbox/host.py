@@ -149,40 +149,39 @@ class VirtualBoxHost:
         if uuid in picture.running:
             state = picture.running[uuid]
         elif uuid in picture.processes:
-            # Whatever VirtualBox calls it, a process holds its disks.
-            state = self._hidden_state(uuid, picture.processes[uuid], exact=exact)
-            return VM(self.host, machine, state, Power.ON)
+            return self._hidden(machine, picture.processes[uuid], exact=exact)
         else:
             state = machine.off_state
         return VM(self.host, machine, state, state.power)
 
-    def _hidden_state(self, uuid: str, pid: int, *, exact: bool) -> VMState:
-        """The state of a VM that has a process but is not listed as running.
+    def _hidden(self, machine: Machine, pid: int, *, exact: bool) -> VM:
+        """A VM that has a process but is not listed as running. While the process lives it is on,
+        whatever VirtualBox calls it: it holds the VM's disks.
 
-        Almost always it is starting. Asking takes a lock, so it is done only for an exact answer,
-        never while an action of ours is under way, and once in a while for one process.
+        Almost always it is starting or just ending. Asking takes a lock, so it is done only for an
+        exact answer, never while an action of ours is under way, and seldom for one process.
         """
+        uuid = machine.uuid
         with self._lock:
             asked, state = self._closer_looks.get((uuid, pid), (0.0, VMState.STARTING))
-        if not exact or (asked and time.monotonic() - asked < _CLOSER_LOOK_AGE_S):
-            return state
-        if not self._vm_locks[uuid].acquire(blocking=False):
-            return state
+        known = asked and time.monotonic() - asked < _CLOSER_LOOK_AGE_S
+        if known or not exact or not self._vm_locks[uuid].acquire(blocking=False):
+            return VM(self.host, machine, state, Power.ON)
         try:
             until = time.monotonic() + _SETTLE_S
             while time.monotonic() < until:
                 time.sleep(_LONGEST_PAUSE_S)
                 picture = self.observer.observe(max_age=0.0, exact=True)
-                if uuid in picture.running:
-                    return picture.running[uuid]
-                if uuid not in picture.processes:
-                    return self.observer.machine(picture, uuid).off_state
+                if picture.processes.get(uuid) != pid or uuid in picture.running:
+                    return self._picture_of(
+                        picture, self.observer.machine(picture, uuid), exact=False
+                    )
             state = self.vboxmanage.showvminfo(uuid, timeout=observer.CALL_TIMEOUT_S).state
         finally:
             self._vm_locks[uuid].release()
         with self._lock:
             self._closer_looks[uuid, pid] = time.monotonic(), state
-        return state
+        return VM(self.host, machine, state, Power.ON)
 
     # -- Acting -------------------------------------------------------------------------------
 

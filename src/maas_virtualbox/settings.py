@@ -122,6 +122,11 @@ def format_mac(digits: str) -> str:
     return ":".join(digits[i : i + 2] for i in range(0, 12, 2))
 
 
+def is_unicast_mac(digits: str) -> bool:
+    """Whether this is what `--macaddress1` takes: 12 hex digits, not a multicast address."""
+    return bool(_MAC.fullmatch(digits.lower())) and not int(digits[1], 16) & 1
+
+
 def normalise_uuid(text: str) -> str:
     """Return a UUID in lower case without braces, or an empty string if it is none."""
     text = text.strip().strip("{}").lower()

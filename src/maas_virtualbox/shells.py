@@ -77,7 +77,7 @@ def sections(nonce: str, text: str) -> list[Section] | None:
 
 _MARK = r"""m() { printf '\n%s %s\n' "$N" "$*"; }; """
 
-_PROBE = (
+PROBE = (
     "N=$1; " + _MARK + "m system; uname -s; m user; id -un; m program; "
     # The program itself before the wrapper of Debian and Oracle in PATH: the wrapper costs 8 ms,
     # prints warnings on stdout, and removes the IPC folder of running VMs when it sees no VBoxSVC.
@@ -117,7 +117,7 @@ function value(s, k) { if (sub(".* " k "=\"", "", s)) sub("\".*", "", s); else s
  close(f) }
 """
 
-_OBSERVE = (
+OBSERVE = (
     "N=$1; P=$2; S=$3; A=$4; shift 4; " + _MARK + 'm running; "$P" -q list "$@" runningvms; s=$?; '
     'm processes; ps -ww -U "$(id -u)" -o pid= -o args= | grep -e "-startvm [0-9a-f{]"; '
     'm registry; for d in "${VBOX_USER_HOME:-/nowhere}" '
@@ -127,7 +127,7 @@ _OBSERVE = (
     'LC_ALL=C awk -v n="$N" -v m="$S" -v d="$d" "$A" "$d/VirtualBox.xml"; m end $s'
 )
 
-_INSPECT = (
+INSPECT = (
     "N=$1; P=$2; F=$3; " + _MARK + "m user; id -un; m kill; "
     "busctl get-property org.freedesktop.login1 /org/freedesktop/login1 "
     "org.freedesktop.login1.Manager KillUserProcesses 2>/dev/null || "
@@ -147,14 +147,14 @@ class Posix:
     non-ASCII name and exits 0 (measured)."""
 
     def inspect(self, nonce: str, program: str, folder: str) -> str:
-        return self._script(_INSPECT, nonce, program, folder)
+        return self._script(INSPECT, nonce, program, folder)
 
     def observe(self, nonce: str, program: str, *, settings: SettingsRead, long: bool) -> str:
         arguments = ["--long"] if long else []
-        return self._script(_OBSERVE, nonce, program, settings, _one_line(_AWK), *arguments)
+        return self._script(OBSERVE, nonce, program, settings, _one_line(_AWK), *arguments)
 
     def probe(self, nonce: str, configured: str) -> str:
-        return self._script(_PROBE, nonce, configured)
+        return self._script(PROBE, nonce, configured)
 
     def run(self, program: str, argv: Sequence[str]) -> str:
         return shlex.join(["exec", "env", f"LC_ALL={self.locale}", program, "-q", *argv])

@@ -30,8 +30,6 @@ from maas_virtualbox.fleet import Fleet
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    import click
-
     from maas_virtualbox.host import VM
 
 EXIT_FAILED, EXIT_USAGE, EXIT_HOST_DOWN, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -42,7 +40,7 @@ _GLOBAL_OPTIONS = ("--config", "--format", "--hosts", "--key", "--known-hosts")
 class _Group(typer.core.TyperGroup):
     """Takes the options of the whole program after the command too, where people type them."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         moved: list[str] = []
         kept: list[str] = []
         words = iter(args)

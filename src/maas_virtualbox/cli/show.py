@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rich import box, console, progress, table, text
 
@@ -80,8 +80,8 @@ def rows(
 
 
 def _cell(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return " ".join(printable(part) for part in value)  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, tuple):
+        return " ".join(printable(part) for part in cast("tuple[object, ...]", value))
     return printable(value)
 
 

@@ -287,7 +287,8 @@ class _Connection:
         watchdog.start()
         try:
             channel.exec_command(command)
-            channel.shutdown_write()
+            with contextlib.suppress(OSError):
+                channel.shutdown_write()  # a quick command may have closed the channel already
             stdout, stderr = self._read(channel)
             channel.status_event.wait()
             code = channel.recv_exit_status()

@@ -1,0 +1,40 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""Faults on request: what a host may do wrong between a command and its answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+
+class Action(str, enum.Enum):
+    """What goes wrong."""
+
+    DELAY = "delay"
+    """The answer comes `seconds` late. 10.0 is VirtualBox's own stall."""
+    DROP = "drop"
+    """The connection breaks before the answer."""
+    HANG = "hang"
+    """No answer ever comes."""
+    FAIL = "fail"
+    """The command is not carried out; `stderr` and exit code 1 are the answer."""
+    FLOOD = "flood"
+    """Output without end."""
+    TRUNCATE = "truncate"
+    """The answer stops in the middle, with exit code 0."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """A fault and which commands it hits."""
+
+    action: Action
+    on: str = ""
+    """The kind of request it hits (`observe`, `startvm`, `poweroff`, …); empty: any."""
+    times: int = 1
+    """How many commands it hits before it is over."""
+    seconds: float = 0.0
+    """For DELAY."""
+    stderr: str = ""
+    """For FAIL; `texts` has VirtualBox's words."""

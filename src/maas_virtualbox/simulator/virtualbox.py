@@ -1,0 +1,478 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The model: VMs, their states and locks, VBoxSVC, and the VBoxManage commands that change them.
+
+Every text and exit code is that of VirtualBox 7.2.22 as recorded. Nothing here knows of SSH.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+import time
+import uuid as uuids
+from typing import TYPE_CHECKING
+
+from maas_virtualbox import settings
+from maas_virtualbox.simulator import texts
+from maas_virtualbox.states import Power, VMState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+_NAMESPACE = uuids.UUID("6d616173-7662-4f78-8000-000000000000")
+_SHOWN_AS_RUNNING = frozenset(
+    {VMState.RUNNING, VMState.PAUSED, VMState.LIVE_SNAPSHOTTING, VMState.TELEPORTING}
+)
+_SAVED = frozenset({VMState.SAVED, VMState.ABORTED_SAVED})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Timings:
+    """How long things take, in seconds. The defaults suit tests."""
+
+    call: float = 0.0
+    """Any VBoxManage call."""
+    start: float = 0.05
+    """`startvm`, from the call to running."""
+    stop: float = 0.01
+    """`controlvm poweroff`, and how long the process outlives it."""
+    long_entry: float = 0.0
+    """`list --long`, for each VM."""
+    service_recovery: float = 0.1
+    """The first call after VBoxSVC was killed, which fails."""
+
+    @classmethod
+    def real(cls) -> Timings:
+        """The medians of VirtualBox 7.2.22."""
+        return cls(call=0.02, start=0.415, stop=0.041, long_entry=0.04, service_recovery=14.5)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """What a program left behind."""
+
+    stdout: str = ""
+    stderr: str = ""
+    exit_code: int = 0
+
+
+class VBoxError(Exception):
+    """An error VBoxManage prints; its text is all of standard error."""
+
+    def __init__(self, stderr: str, exit_code: int = 1, stdout: str = "") -> None:
+        super().__init__(stderr)
+        self.answer = Answer(stdout, stderr, exit_code)
+
+
+@dataclasses.dataclass(slots=True)
+class SimulatedVM:
+    """One VM. Tests may set any field before or between calls."""
+
+    uuid: str
+    name: str
+    macs: list[str]
+    boot_order: tuple[str, ...] = ("net", "disk", "none", "none")
+    firmware: str = "BIOS"
+    attachment: str = "nat"
+    state: VMState = VMState.POWEROFF
+    accessible: bool = True
+    start_error: str = ""
+    """If set, a start fails with these words and the VM's log ends with them."""
+    acpi_reaction: float | None = None
+    """Seconds after the power button until the guest is off; None: it does not react."""
+    pids: list[int] = dataclasses.field(default_factory=list[int])
+    """The processes that run it; more than one is a second copy."""
+    starts: int = 0
+    last_start_resumed: bool = False
+    log: str = ""
+    locked: bool = False
+    """Whether a call holds its lock just now."""
+    most_locks: int = 0
+    """How many lock-taking calls wanted it at once, at the most."""
+    wanted: int = 0
+
+
+class SimulatedVirtualBox:
+    """VirtualBox of one account. Made by `Simulator`; may be shared between threads.
+
+    `_lock` guards all fields and is never held while a call takes its time.
+    """
+
+    def __init__(self, home: str, timings: Timings) -> None:
+        self.home = home
+        self.timings = timings
+        self.second_copies = 0
+        """How many second copies of running VMs were started."""
+        self.dhcp_networks: list[str] = []
+        """Networks on which VirtualBox's own DHCP server answers."""
+        self._vms: dict[str, SimulatedVM] = {}
+        self._lock = threading.RLock()
+        self._next_pid = 4000
+        self._service_killed = False
+
+    # -- For tests ----------------------------------------------------------------------------
+
+    def add_vm(self, name: str, *, macs: Sequence[str] = (), uuid: str = "") -> SimulatedVM:
+        """Register a VM with NAT NICs that boots from the network first, and return it."""
+        with self._lock:
+            number = len(self._vms) + 1
+            made = uuid or str(uuids.uuid5(_NAMESPACE, f"{self.home} {number} {name}"))
+            addresses = [mac.replace(":", "").upper() for mac in macs]
+            vm = SimulatedVM(made, name, addresses or [f"080027{number:06X}"])
+            self._vms[made] = vm
+            return vm
+
+    def crash_vm(self, vm: str) -> None:
+        """Put a running VM into Guru Meditation."""
+        with self._lock:
+            self.vm(vm).state = VMState.GURU_MEDITATION
+
+    def kill_vboxsvc(self) -> None:
+        """Kill VBoxSVC: its VMs die, the next call fails, the one after works."""
+        with self._lock:
+            for vm in self._vms.values():
+                if vm.pids:
+                    vm.pids.clear()
+                    vm.state = VMState.ABORTED
+            self._service_killed = True
+
+    def kill_vm(self, vm: str) -> None:
+        """Kill the process of a VM."""
+        with self._lock:
+            found = self.vm(vm)
+            found.pids.clear()
+            saved = found.state is VMState.RESTORING
+            found.state = VMState.ABORTED_SAVED if saved else VMState.ABORTED
+
+    def processes(self, vm: str) -> int:
+        """How many processes run a VM."""
+        return len(self.vm(vm).pids)
+
+    def remove_ipc_folder(self) -> None:
+        """Let VirtualBox lose sight of the VMs that run: it calls them off, they go on."""
+        with self._lock:
+            for vm in self._vms.values():
+                if vm.pids:
+                    vm.state = VMState.POWEROFF
+
+    def vm(self, name_or_uuid: str) -> SimulatedVM:
+        """Return a VM. Raises `KeyError`."""
+        with self._lock:
+            if name_or_uuid in self._vms:
+                return self._vms[name_or_uuid]
+            for vm in self._vms.values():
+                if vm.name == name_or_uuid:
+                    return vm
+        raise KeyError(name_or_uuid)
+
+    @property
+    def vms(self) -> list[SimulatedVM]:
+        """All VMs in the order they were made."""
+        with self._lock:
+            return list(self._vms.values())
+
+    # -- What a host is asked -----------------------------------------------------------------
+
+    def call(self, argv: Sequence[str]) -> Answer:
+        """Run VBoxManage, given its arguments without `-q`."""
+        time.sleep(self.timings.call)
+        try:
+            self._wake_service()
+            verb, *rest = argv or [""]
+            command: Callable[[list[str]], Answer] | None = getattr(self, f"_cmd_{verb}", None)
+            if verb == "--version":
+                return Answer(texts.VERSION + "\n")
+            if command is None:
+                raise VBoxError(texts.syntax_error(f"Invalid command '{verb}'"), 2)
+            return command(rest)
+        except VBoxError as error:
+            return error.answer
+
+    def process_list(self) -> str:
+        """What `ps -o pid= -o args=` shows of the VMs."""
+        with self._lock:
+            return "".join(
+                texts.process_line(pid, vm.name, vm.uuid)
+                for vm in self._vms.values()
+                for pid in vm.pids
+            )
+
+    def registry(self, *, whole: bool) -> list[tuple[str, str, str]]:
+        """UUID, settings file (as XML has it) and text (whole or its head) of each VM."""
+        with self._lock:
+            return [
+                (
+                    vm.uuid,
+                    texts.escape(texts.settings_file(self.home, vm.name)),
+                    texts.render_settings(vm, whole=whole) if vm.accessible else "",
+                )
+                for vm in self._vms.values()
+            ]
+
+    def read_log(self, path: str, lines: int) -> Answer:
+        """The end of a VM's VBox.log."""
+        with self._lock:
+            for vm in self._vms.values():
+                if vm.log and texts.log_file(self.home, vm.name) == path:
+                    return Answer("\n".join(vm.log.splitlines()[-lines:]) + "\n")
+        return Answer(
+            "", f"tail: cannot open '{path}' for reading: No such file or directory\n", 1
+        )
+
+    def _wake_service(self) -> None:
+        with self._lock:
+            killed, self._service_killed = self._service_killed, False
+        if killed:
+            time.sleep(self.timings.service_recovery)
+            raise VBoxError(texts.SERVICE_GONE)
+
+    # -- Commands -----------------------------------------------------------------------------
+
+    def _cmd_list(self, arguments: list[str]) -> Answer:
+        long = "--long" in arguments
+        what = next((word for word in arguments if not word.startswith("-")), "")
+        with self._lock:
+            chosen = [
+                vm
+                for vm in self._vms.values()
+                if what == "vms" or (what == "runningvms" and vm.state in _SHOWN_AS_RUNNING)
+            ]
+            if what == "dhcpservers":
+                return Answer("".join(texts.dhcp_server(name) for name in self.dhcp_networks))
+            if what not in ("vms", "runningvms"):
+                raise VBoxError(texts.syntax_error(f"Unknown list item '{what}'"), 2)
+            if not long:
+                return Answer("".join(texts.list_entry(vm) for vm in chosen))
+            text = "\n".join(texts.long_entry(vm, self.home) for vm in chosen)
+        time.sleep(self.timings.long_entry * len(chosen))
+        return Answer(text)
+
+    def _cmd_showvminfo(self, arguments: list[str]) -> Answer:
+        vm = self._find(arguments[0])
+        self._must_be_accessible(vm)
+        with self._wanted(vm):
+            if vm.state not in _SHOWN_AS_RUNNING and not vm.locked:
+                with self._locked(vm):
+                    time.sleep(self.timings.call)
+            with self._lock:
+                return Answer(texts.machine_readable(vm, self.home))
+
+    def _cmd_startvm(self, arguments: list[str]) -> Answer:
+        vm = self._find(arguments[0])
+        self._must_be_accessible(vm)
+        waiting = f'Waiting for VM "{vm.name}" to power on...\n'
+        with self._wanted(vm):
+            with self._lock:
+                if vm.state.power is not Power.OFF:
+                    raise VBoxError(texts.locked_by_session(vm.name))
+            with self._locked(vm, texts.locked_by_session):
+                with self._lock:
+                    self.second_copies += bool(vm.pids)
+                    resumes = vm.state in _SAVED
+                    vm.state = VMState.RESTORING if resumes else VMState.STARTING
+                    self._next_pid += 1
+                    pid = self._next_pid
+                    vm.pids.append(pid)
+                time.sleep(self.timings.start)
+                with self._lock:
+                    if pid not in vm.pids:
+                        raise VBoxError(texts.TERMINATED, stdout=waiting)
+                    vm.starts += 1
+                    vm.last_start_resumed = resumes
+                    vm.log = texts.log(vm.start_error)
+                    if vm.start_error:
+                        vm.pids.remove(pid)
+                        vm.state = VMState.POWEROFF
+                        raise VBoxError(texts.start_failed(vm.start_error), stdout=waiting)
+                    vm.state = VMState.RUNNING
+        return Answer(f'{waiting}VM "{vm.name}" has been successfully started.\n')
+
+    def _cmd_controlvm(self, arguments: list[str]) -> Answer:
+        vm = self._find(arguments[0])
+        verb = arguments[1]
+        self._must_be_accessible(vm)
+        with self._wanted(vm):
+            with self._lock:
+                if vm.state in (VMState.STARTING, VMState.RESTORING):
+                    raise VBoxError(texts.unexpected_process(vm.name))
+                if vm.state.power is Power.OFF:
+                    raise VBoxError(texts.not_running(vm.name))
+            with self._locked(vm):
+                return self._control(vm, verb)
+
+    def _control(self, vm: SimulatedVM, verb: str) -> Answer:  # noqa: C901 - a branch a verb
+        if verb == "poweroff":
+            time.sleep(self.timings.stop)
+            with self._lock:
+                vm.state = VMState.POWEROFF
+                ending = list(vm.pids)
+            self._end_later(vm, ending, self.timings.stop)
+            return Answer(stderr=texts.PROGRESS)
+        with self._lock:
+            if vm.state is VMState.GURU_MEDITATION:
+                raise VBoxError(texts.invalid_state("GuruMeditation", verb))
+            if verb == "savestate":
+                vm.state = VMState.SAVED
+                vm.pids.clear()
+                return Answer(stderr=texts.PROGRESS)
+            if verb == "pause":
+                if vm.state is VMState.PAUSED:
+                    raise VBoxError(texts.ALREADY_PAUSED)
+                vm.state = VMState.PAUSED
+            elif verb == "resume":
+                if vm.state is not VMState.PAUSED:
+                    raise VBoxError(texts.NOT_PAUSED)
+                vm.state = VMState.RUNNING
+            elif verb == "acpipowerbutton":
+                if vm.state is VMState.PAUSED:
+                    raise VBoxError(texts.invalid_state("Paused", verb))
+                if vm.acpi_reaction is not None:
+                    self._end_later(vm, list(vm.pids), vm.acpi_reaction)
+            elif verb != "reset":
+                raise VBoxError(texts.syntax_error(f"Invalid parameter '{verb}'"), 2)
+        return Answer()
+
+    def _cmd_discardstate(self, arguments: list[str]) -> Answer:
+        vm = self._find(arguments[0])
+        self._must_be_accessible(vm)
+        with self._wanted(vm):
+            with self._lock:
+                if vm.state.power is not Power.OFF:
+                    raise VBoxError(texts.locked_for_session(vm.name))
+            with self._locked(vm), self._lock:
+                if vm.state not in _SAVED:
+                    # VBoxManage prints an error and exits with 0 here.
+                    raise VBoxError(texts.NOTHING_SAVED, 0)
+                vm.state = VMState.POWEROFF
+        return Answer()
+
+    def _cmd_createvm(self, arguments: list[str]) -> Answer:
+        options = _options(arguments)
+        name = options.get("--name", "")
+        if not name:
+            raise VBoxError(texts.syntax_error("Parameter --name is required"), 2)
+        with self._lock:
+            file = texts.settings_file(self.home, name)
+            if any(texts.settings_file(self.home, vm.name) == file for vm in self._vms.values()):
+                raise VBoxError(texts.file_exists(file))
+            vm = self.add_vm(name, uuid=options.get("--uuid", ""))
+        return Answer(
+            f"Virtual machine '{name}' is created and registered.\n"
+            f"UUID: {vm.uuid}\nSettings file: '{file}'\n"
+        )
+
+    def _cmd_modifyvm(self, arguments: list[str]) -> Answer:
+        vm = self._find(arguments[0])
+        self._must_be_accessible(vm)
+        with self._wanted(vm), self._lock:
+            if vm.state.power is not Power.OFF:
+                raise VBoxError(texts.locked_for_session(vm.name))
+            with self._locked(vm):
+                if vm.state in _SAVED:
+                    raise VBoxError(texts.NOT_MUTABLE)
+                for option, value in _options(arguments[1:]).items():
+                    self._modify(vm, option, value)
+        return Answer()
+
+    @staticmethod
+    def _modify(vm: SimulatedVM, option: str, value: str) -> None:
+        if option.startswith("--macaddress"):
+            if not settings.is_unicast_mac(value):
+                raise VBoxError(texts.INVALID_MAC)
+            slot = int(option.removeprefix("--macaddress"))
+            vm.macs += ["0800270000EE"] * (slot - len(vm.macs))
+            vm.macs[slot - 1] = value.upper()
+        elif option.startswith("--boot"):
+            slot = int(option.removeprefix("--boot"))
+            order = [*vm.boot_order]
+            order[slot - 1] = value
+            vm.boot_order = tuple(order)
+        elif option == "--name":
+            vm.name = value
+        elif option == "--firmware":
+            vm.firmware = value.upper()
+        elif option == "--nic1":
+            vm.attachment = value
+        elif option not in ("--memory", "--cpus", "--ostype", "--vram"):
+            raise VBoxError(texts.syntax_error(f"Unknown option: {option}"), 2)
+
+    def _cmd_unregistervm(self, arguments: list[str]) -> Answer:
+        vm = self._find(arguments[0])
+        with self._lock:
+            if vm.pids:
+                raise VBoxError(texts.cannot_unregister(vm.name))
+            del self._vms[vm.uuid]
+        return Answer(stderr=texts.PROGRESS if "--delete" in arguments else "")
+
+    def _cmd_setextradata(self, arguments: list[str]) -> Answer:
+        del arguments
+        return Answer()
+
+    # -- How ----------------------------------------------------------------------------------
+
+    def _find(self, name_or_uuid: str) -> SimulatedVM:
+        try:
+            return self.vm(settings.normalise_uuid(name_or_uuid) or name_or_uuid)
+        except KeyError:
+            pass
+        with contextlib.suppress(KeyError):
+            return self.vm(name_or_uuid)
+        raise VBoxError(texts.not_found(name_or_uuid))
+
+    @staticmethod
+    def _must_be_accessible(vm: SimulatedVM) -> None:
+        if not vm.accessible:
+            raise VBoxError(texts.LIMITED)
+
+    @contextlib.contextmanager
+    def _wanted(self, vm: SimulatedVM) -> Generator[None]:
+        """Count a lock-taking call on a VM, whether or not it gets the lock."""
+        with self._lock:
+            vm.wanted += 1
+            vm.most_locks = max(vm.most_locks, vm.wanted)
+        try:
+            yield
+        finally:
+            with self._lock:
+                vm.wanted -= 1
+
+    @contextlib.contextmanager
+    def _locked(
+        self, vm: SimulatedVM, refusal: Callable[[str], str] = texts.lock_pending
+    ) -> Generator[None]:
+        """Hold a VM's lock; whoever comes second is refused at once, as by VirtualBox."""
+        with self._lock:
+            if vm.locked:
+                raise VBoxError(refusal(vm.name))
+            vm.locked = True
+        try:
+            yield
+        finally:
+            vm.locked = False
+
+    def _end_later(self, vm: SimulatedVM, pids: list[int], seconds: float) -> None:
+        def end() -> None:
+            with self._lock:
+                for pid in pids:
+                    if pid in vm.pids:
+                        vm.pids.remove(pid)
+                if not vm.pids:
+                    vm.state = VMState.POWEROFF
+
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
+
+
+def _options(arguments: Sequence[str]) -> dict[str, str]:
+    options: dict[str, str] = {}
+    words = iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in ("--register", "--delete"):
+            options[name] = ""
+        else:
+            options[name] = value if equals else next(words, "")
+    return options
