@@ -9,9 +9,21 @@ from typing import NoReturn
 
 import pytest
 
+from tests.virtualbox.lab import lab as real
+
 
 def unavailable(reason: str) -> NoReturn:
     """Skip a test whose real part this machine cannot have; fail where it has to have it."""
     if os.environ.get("MAAS_VIRTUALBOX_REQUIRE_REAL"):
         pytest.fail(f"needed here, but unavailable: {reason}")
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def lab() -> real.Lab:
+    """A real VirtualBox behind a real sshd; it stays up after the tests, for the next ones."""
+    if (reason := real.unsupported()) is not None:
+        unavailable(reason)
+    made = real.Lab()
+    made.up()
+    return made

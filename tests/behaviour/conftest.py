@@ -12,23 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.behaviour import benches
-from tests.conftest import unavailable
-from tests.virtualbox.lab import lab as real_lab
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from maas_virtualbox import Fleet
-
-
-@pytest.fixture(scope="session")
-def lab() -> real_lab.Lab:
-    """A real VirtualBox behind a real sshd; it stays up after the tests, for the next ones."""
-    if (reason := real_lab.unsupported()) is not None:
-        unavailable(reason)
-    made = real_lab.Lab()
-    made.up()
-    return made
+    from tests.virtualbox.lab.lab import Lab
 
 
 @pytest.fixture(params=["simulator", pytest.param("virtualbox", marks=pytest.mark.real)])
@@ -38,7 +27,7 @@ def bench(request: pytest.FixtureRequest) -> Generator[benches.Bench]:
         with benches.simulated() as bench:
             yield bench
         return
-    lab: real_lab.Lab = request.getfixturevalue("lab")
+    lab: Lab = request.getfixturevalue("lab")
     lab.start_sshd()
     lab.reset("vbox10")
     yield benches.RealBench(lab)

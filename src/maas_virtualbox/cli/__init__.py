@@ -257,14 +257,14 @@ def demo(
 
     VMs that are on at the beginning are left alone.
     """
-    from maas_virtualbox.cli import demo as _demo  # noqa: PLC0415 - no other command needs it
+    from maas_virtualbox.cli import demonstration  # noqa: PLC0415 - no other command needs it
 
     options: _Options = ctx.obj
     if options.hosts or options.config:
         with options.fleet() as fleet:
-            done = _demo.run(fleet, options.format)
+            done = demonstration.run(fleet, options.format)
     else:
-        done = _demo.run_simulated(vms, options.format)
+        done = demonstration.run_simulated(vms, options.format)
     if not done:
         raise typer.Exit(EXIT_FAILED)
 
