@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What all tests share: a real VirtualBox and a real sshd are needed, not hoped for, in the gate."""
+"""What all tests share: in the gate the real parts are needed, not hoped for."""
 
 from __future__ import annotations
 

@@ -8,15 +8,15 @@ from concurrent import futures
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.behaviour import benches
 
 import maas_virtualbox as mv
-from tests.behaviour import benches
 
 if TYPE_CHECKING:
     from tests.behaviour.benches import Bench
 
 
-def test_a_uuid_a_mac_and_a_uuid_tail_find_the_same_vm(bench: Bench, fleet: mv.Fleet) -> None:
+def test_a_uuid_a_mac_and_a_uuid_tail_find_the_same_vm(fleet: mv.Fleet) -> None:
     vm = fleet.find("node03")
     tail = vm.uuid[-12:]
 
@@ -53,7 +53,7 @@ def test_a_mac_two_vms_share_is_ambiguous_and_both_are_named(
     bench.vboxmanage("modifyvm", "node02", "--macaddress1", mac)
     fleet.hosts[0].observer.inventory(max_age=0.0)
 
-    with pytest.raises(mv.AmbiguousVM, match="node01.*node02"):
+    with pytest.raises(mv.AmbiguousVM, match=r"node01.*node02"):
         fleet.find(mac)
 
 
@@ -79,7 +79,7 @@ def test_a_fresh_picture_answers_without_a_command(bench: Bench, fleet: mv.Fleet
     assert bench.commands_run() == before
 
 
-def test_an_action_makes_pictures_stale_at_once(bench: Bench, fleet: mv.Fleet) -> None:
+def test_an_action_makes_pictures_stale_at_once(fleet: mv.Fleet) -> None:
     vm = fleet.find("node01")
 
     fleet.power_on(vm)

@@ -10,10 +10,10 @@ from concurrent import futures
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.behaviour import benches
 
 import maas_virtualbox as mv
 from maas_virtualbox import Power, VMState
-from tests.behaviour import benches
 
 if TYPE_CHECKING:
     from tests.behaviour.benches import Bench
@@ -35,7 +35,7 @@ def until(bench: Bench, uuid: str, word: str) -> None:
         time.sleep(0.2)
 
 
-def test_list_shows_every_vm_once_with_its_macs(bench: Bench, fleet: mv.Fleet) -> None:
+def test_list_shows_every_vm_once_with_its_macs(fleet: mv.Fleet) -> None:
     vms = fleet.vms()
 
     assert [vm.name for vm in vms] == list(benches.NAMES)
@@ -222,7 +222,7 @@ def test_status_of_a_killed_vm_is_aborted(bench: Bench, fleet: mv.Fleet) -> None
     assert fleet.hosts[0].vm(vm.uuid).state is VMState.ABORTED
 
 
-def test_ten_vms_go_on_and_off_side_by_side(bench: Bench, fleet: mv.Fleet) -> None:
+def test_ten_vms_go_on_and_off_side_by_side(fleet: mv.Fleet) -> None:
     vms = fleet.vms()
 
     with futures.ThreadPoolExecutor(len(vms)) as threads:

@@ -89,7 +89,7 @@ def measure(lab: Lab) -> list[Pair]:
                     "the same command on the host",
                     theirs,
                     ours <= 1.2 * theirs + 0.005,
-                    "at most 1.2 × + 5 ms",
+                    "at most 1.2 x + 5 ms",
                 )
             )
 
@@ -115,7 +115,7 @@ def measure(lab: Lab) -> list[Pair]:
                 "startvm on the host",
                 theirs,
                 ours <= 1.15 * theirs + 0.05,
-                "at most 1.15 × + 50 ms",
+                "at most 1.15 x + 50 ms",
             )
         )
 
@@ -133,7 +133,7 @@ def measure(lab: Lab) -> list[Pair]:
             Pair(
                 f"inventory with MACs of {len(uuids)} VMs",
                 ours,
-                f"{len(uuids)} × showvminfo",
+                f"{len(uuids)} x showvminfo",
                 theirs,
                 ours * 10 <= theirs,
                 "10 times as fast",

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.behaviour import benches
+from tests.virtualbox.lab import lab as real
 
 import maas_virtualbox as mv
 from maas_virtualbox import Power, VMState
-from tests.behaviour import benches
-from tests.virtualbox.lab import lab as real
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -62,7 +62,11 @@ def command_line(bench: benches.Bench, tmp_path: Path, *arguments: str) -> str:
     options = ("--hosts", bench.host_entry, "--key", str(bench.key_file))
     pins = ("--known-hosts", str(tmp_path / "known_hosts"))
     done = subprocess.run(
-        [program, *options, *pins, *arguments], capture_output=True, text=True, timeout=60
+        [program, *options, *pins, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
