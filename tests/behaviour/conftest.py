@@ -10,14 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from tests.behaviour import benches
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from tests.virtualbox.lab.lab import Lab
-
     from maas_virtualbox import Fleet
+
+    from tests.virtualbox.lab.lab import Lab
 
 
 @pytest.fixture(params=["simulator", pytest.param("virtualbox", marks=pytest.mark.real)])

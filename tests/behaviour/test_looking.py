@@ -8,9 +8,10 @@ from concurrent import futures
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.behaviour import benches
 
 import maas_virtualbox as mv
+
+from tests.behaviour import benches
 
 if TYPE_CHECKING:
     from tests.behaviour.benches import Bench
@@ -63,7 +64,8 @@ def test_ten_queries_at_once_are_one_command_on_the_host(bench: Bench, fleet: mv
     before = bench.commands_run()
 
     with futures.ThreadPoolExecutor(10) as threads:
-        found = list(threads.map(lambda _: fleet.vms(), range(10)))
+        asked = [threads.submit(fleet.vms) for _ in range(10)]
+        found = [one.result() for one in asked]
 
     assert [len(vms) for vms in found] == [len(benches.NAMES)] * 10
     assert bench.commands_run() - before == 1

@@ -10,10 +10,11 @@ from concurrent import futures
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.behaviour import benches
 
 import maas_virtualbox as mv
 from maas_virtualbox import Power, VMState
+
+from tests.behaviour import benches
 
 if TYPE_CHECKING:
     from tests.behaviour.benches import Bench

@@ -75,7 +75,8 @@ def test_vms_start_again_after_vboxsvc_was_killed(bench: Bench, fleet: mv.Fleet)
 
     bench.kill_service()
     with futures.ThreadPoolExecutor(len(vms)) as threads:
-        list(threads.map(lambda vm: fleet.power_on(vm, timeout=60), vms))
+        for one in [threads.submit(fleet.power_on, vm, timeout=60) for vm in vms]:
+            one.result()
 
     fleet.hosts[0].observer.make_stale()
     assert {fleet.hosts[0].vm(vm.uuid).power for vm in vms} == {Power.ON}

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import maas_virtualbox as mv
 from maas_virtualbox.cli import show
+
 from tests.virtualbox.lab.lab import Lab
 
 if TYPE_CHECKING:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.behaviour import benches
-from tests.virtualbox.lab import lab as real
 
 import maas_virtualbox as mv
 from maas_virtualbox import Power, VMState
+
+from tests.behaviour import benches
+from tests.virtualbox.lab import lab as real
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -206,7 +207,8 @@ def test_states_of_200_vms_are_one_command_for_ten_who_ask(lab: Lab) -> None:
         before = bench.commands_run()
 
         with futures.ThreadPoolExecutor(10) as threads:
-            found = list(threads.map(lambda _: fleet.vms(), range(10)))
+            asked = [threads.submit(fleet.vms) for _ in range(10)]
+            found = [one.result() for one in asked]
 
     assert [len(vms) for vms in found] == [200] * 10
     assert all(len(vm.macs) == 2 for vm in found[0])
