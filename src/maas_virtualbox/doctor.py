@@ -84,7 +84,7 @@ def examine(owner: VirtualBoxHost) -> list[Finding]:
     ]
     findings += _shared_macs(name, machines)
     for machine in machines.values():
-        findings += _boots_from_network(name, machine, around)
+        findings += judge_vm(name, machine, around)
     return findings
 
 
@@ -161,7 +161,8 @@ _Trouble = tuple[Level, str, str, str]
 """Level, check, text and remedy of a finding about a VM."""
 
 
-def _boots_from_network(host: str, machine: Machine, around: Surroundings) -> list[Finding]:
+def judge_vm(host: str, machine: Machine, around: Surroundings) -> list[Finding]:
+    """Return what stands in the way of a VM's boot from MAAS's network, or that nothing does."""
     modify = f"VBoxManage modifyvm {machine.uuid}"
     if machine.accessible:
         troubles = [*_boot_troubles(machine, modify), *_nic_troubles(machine, modify, around)]

@@ -114,7 +114,8 @@ def test_a_state_virtualbox_does_not_have_is_an_error() -> None:
 
 
 def test_the_last_startvm_of_a_line_is_the_vm() -> None:
-    hostile = f"  77 /usr/lib/virtualbox/VBoxHeadless --comment x --startvm {TWO} --startvm {ONE} --vrde config\n"
+    name = f"x --startvm {TWO}"
+    hostile = f"  77 /usr/lib/virtualbox/VBoxHeadless --comment {name} --startvm {ONE} --vrde c\n"
 
     assert outputs.parse_processes(hostile) == {ONE: 77}
 
@@ -144,7 +145,7 @@ NIC 3:                       disabled
 Name:            <inaccessible!>
 UUID:            c77a2c6b-1546-47f8-a6ad-42d10ebf0b72
 Config file:     /home/vbox/VirtualBox VMs/my vm/my vm.vbox
-"""
+"""  # noqa: E501 - as VirtualBox prints it
 
 
 def test_the_long_list_has_states_nics_and_what_cannot_be_read() -> None:

@@ -1,0 +1,71 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+import maas_virtualbox as mv
+from maas_virtualbox import config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_every_option_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "hosts: ivan@10.0.0.5 zone=attic, ivan@10.0.0.6\n"
+        "ssh-private-key-file: /etc/key\n"
+        "known-hosts-file: /var/known_hosts\n"
+        "off-mode: acpi\noff-timeout: 5\nsaved-state: resume\nsnapshot-age: 1\n"
+    )
+
+    read = config.load(file)
+
+    assert [host.name for host in read.hosts] == ["attic", "10.0.0.6"]
+    assert (str(read.ssh_private_key_file), str(read.known_hosts_file)) == (
+        "/etc/key",
+        "/var/known_hosts",
+    )
+    assert read.policy == mv.PowerPolicy("acpi", 5.0, "resume", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("hosts: a@h\noff-mod: acpi\n", "line 2: unknown option 'off-mod'"),
+        ("hosts: a@h\n\noff-mode: soft\n", "line 3: off-mode"),
+        ("off-timeout: 900\n", "line 1: off-timeout"),
+        ("hosts:\n- a@h bogus=1\n", "line 1: hosts: host list: entry 1"),
+        ("hosts: 5\n", "line 1: hosts"),
+        ("hosts: [\n", "not valid YAML"),
+        ("just text\n", "expected options"),
+        ("", "expected options"),
+    ],
+)
+def test_a_bad_file_names_its_line_and_option(tmp_path: Path, text: str, complaint: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+
+    with pytest.raises(mv.ConfigError) as caught:
+        config.load(file)
+
+    assert str(file) in str(caught.value)
+    assert complaint in str(caught.value)
+
+
+def test_a_missing_file_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(mv.ConfigError, match="cannot be read: No such file"):
+        config.load(tmp_path / "nosuch.yaml")
+
+
+def test_a_file_that_is_not_text_is_a_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_bytes(b"\xff\xfe\x00")
+
+    with pytest.raises(mv.ConfigError, match="not UTF-8"):
+        config.load(file)

@@ -1,0 +1,108 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the doctor finds in a VM, from its settings alone."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from maas_virtualbox import doctor
+from maas_virtualbox.doctor import Level
+from maas_virtualbox.settings import NIC, Machine
+from maas_virtualbox.states import VMState
+from maas_virtualbox.vboxmanage import Surroundings
+
+UUID = "95581d29-3e5e-472e-8f12-f452e8095714"
+CARD = NIC(1, "08:00:27:aa:bb:01", "82540EM", "hostonly", "vboxnet0", cable=True)
+GOOD = Machine(
+    UUID,
+    "node1",
+    "/home/vbox/VirtualBox VMs/node1/node1.vbox",
+    VMState.POWEROFF,
+    nics=(CARD,),
+    boot_order=("net", "disk", "none", "none"),
+    firmware="BIOS",
+)
+QUIET = Surroundings(kills_at_logout=False, disk_free=None, dhcp_networks=())
+
+
+def test_a_good_vm_is_ok() -> None:
+    (finding,) = doctor.judge_vm("lab", GOOD, QUIET)
+
+    assert (finding.level, finding.remedy) == (Level.OK, "")
+    assert "82540EM hostonly vboxnet0" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("machine", "check", "level", "remedy"),
+    [
+        (
+            dataclasses.replace(GOOD, boot_order=("disk", "net")),
+            "boot order",
+            Level.ERROR,
+            f"VBoxManage modifyvm {UUID} --boot1 net",
+        ),
+        (dataclasses.replace(GOOD, firmware="EFI"), "firmware", Level.WARNING, "--firmware bios"),
+        (dataclasses.replace(GOOD, nics=()), "NIC", Level.ERROR, "--nic1"),
+        (
+            dataclasses.replace(GOOD, nics=(dataclasses.replace(CARD, model="usb"),)),
+            "NIC",
+            Level.ERROR,
+            "--nictype1 82540EM",
+        ),
+        (
+            dataclasses.replace(GOOD, nics=(dataclasses.replace(CARD, cable=False),)),
+            "NIC",
+            Level.ERROR,
+            "--cableconnected1 on",
+        ),
+        (
+            dataclasses.replace(GOOD, nics=(dataclasses.replace(CARD, attachment="null"),)),
+            "NIC",
+            Level.ERROR,
+            "--nic1 hostonly",
+        ),
+        (
+            dataclasses.replace(GOOD, nics=(dataclasses.replace(CARD, attachment="nat"),)),
+            "NIC",
+            Level.WARNING,
+            "--nic1 hostonly",
+        ),
+        (
+            dataclasses.replace(GOOD, accessible=False, nics=None),
+            "settings",
+            Level.ERROR,
+            f"VBoxManage unregistervm {UUID}",
+        ),
+    ],
+)
+def test_each_trouble_has_its_remedy(
+    machine: Machine, check: str, level: Level, remedy: str
+) -> None:
+    (finding,) = doctor.judge_vm("lab", machine, QUIET)
+
+    assert (finding.check, finding.level) == (check, level)
+    assert remedy in finding.remedy
+
+
+def test_virtualboxs_own_dhcp_server_on_the_vms_network_is_an_error() -> None:
+    around = dataclasses.replace(QUIET, dhcp_networks=("HostInterfaceNetworking-vboxnet0",))
+
+    (finding,) = doctor.judge_vm("lab", GOOD, around)
+
+    assert (finding.check, finding.level) == ("DHCP", Level.ERROR)
+    assert "dhcpserver remove --network=HostInterfaceNetworking-vboxnet0" in finding.remedy
+
+
+def test_a_dhcp_server_on_another_network_is_none_of_the_vms_business() -> None:
+    around = dataclasses.replace(QUIET, dhcp_networks=("HostInterfaceNetworking-vboxnet10",))
+
+    (finding,) = doctor.judge_vm("lab", GOOD, around)
+
+    assert finding.level is Level.OK
+
+
+def test_the_worst_of_nothing_is_ok() -> None:
+    assert doctor.worst([]) is Level.OK

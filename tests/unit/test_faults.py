@@ -1,0 +1,122 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""VBoxManage's errors, as recorded from VirtualBox 7.2.22, and what they are taken for."""
+
+from __future__ import annotations
+
+import pytest
+
+from maas_virtualbox import faults
+from maas_virtualbox.faults import Fault
+from maas_virtualbox.transport import CommandResult
+
+_CODE = "VBoxManage: error: Details: code {} (0x{}), component MachineWrap, interface IMachine\n"
+LOCKED = _CODE.format("VBOX_E_INVALID_OBJECT_STATE", "80bb0007")
+DENIED = _CODE.format("E_ACCESSDENIED", "80070005")
+FAILURE = _CODE.format("NS_ERROR_FAILURE", "80004005")
+
+
+def error(words: str, *, exit_code: int = 1) -> faults.errors.VBoxManageError | None:
+    """What the library makes of these words."""
+    stderr = f"VBoxManage: error: {words}".encode()
+    return faults.parse_error("lab", CommandResult(exit_code, b"", stderr, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("words", "fault", "retry"),
+    [
+        (
+            "Could not find a registered machine named 'x'\n"
+            + _CODE.format("VBOX_E_OBJECT_NOT_FOUND", "80bb0001"),
+            Fault.NOT_FOUND,
+            False,
+        ),
+        ("Machine 'x' is not currently running.\n", Fault.NOT_RUNNING, False),
+        ("The machine 'x' is already locked by a session\n" + LOCKED, Fault.LOCKED, True),
+        ("The machine 'x' already has a lock request pending\n" + LOCKED, Fault.LOCKED, True),
+        ("Die Maschine ist schon gesperrt\n" + LOCKED, Fault.LOCKED, True),
+        (
+            "An unexpected process (PID=0x1) has tried to lock the machine 'x', while only the"
+            " process started by LaunchVMProcess is allowed\n" + DENIED,
+            Fault.LOCKED,
+            True,
+        ),
+        (
+            "The machine is not mutable (state is Saved)\n"
+            + _CODE.format("VBOX_E_INVALID_VM_STATE", "80bb0002"),
+            Fault.WRONG_STATE,
+            False,
+        ),
+        ("The object is not ready\n" + DENIED, Fault.NOT_READY, True),
+        ("The object functionality is limited\n" + DENIED, Fault.INACCESSIBLE, False),
+        (
+            (
+                "Failed to create the VirtualBox object!\nVBoxManage: error: Code NS_ERROR_SOCKET_FAIL"
+                " (0xC1F30200) - IPC daemon socket error\n"
+            ),
+            Fault.SERVICE,
+            True,
+        ),
+        (
+            "The virtual machine 'x' has terminated unexpectedly during startup with exit code 1\n"
+            + FAILURE,
+            Fault.START_FAILED,
+            False,
+        ),
+        (
+            "Cannot attach to 'maas0' in driverless mode (VERR_SUP_DRIVERLESS).\n" + FAILURE,
+            Fault.START_FAILED,
+            False,
+        ),
+        (
+            "Nonexistent host networking interface, name 'vboxnet0' (VERR_INTERNAL_ERROR)\n"
+            + FAILURE,
+            Fault.NETWORK,
+            False,
+        ),
+        (
+            "VT-x is being used by another hypervisor (VERR_VMX_IN_VMX_ROOT_MODE)\n" + FAILURE,
+            Fault.CPU_TAKEN,
+            False,
+        ),
+        ("Could not launch the VM process (VERR_PROC_NO_ARG_TRANSLATION)\n", Fault.LOCALE, False),
+        ("Unknown option: -dash\nUsage - Show configuration\n", Fault.SYNTAX, False),
+        ("Something new\n", Fault.OTHER, False),
+    ],
+)
+def test_an_error_is_sorted_by_its_code_before_its_words(
+    words: str, fault: Fault, retry: bool
+) -> None:
+    found = error(words)
+
+    assert found is not None
+    assert (found.kind, found.retry) == (fault, retry)
+    assert words.partition("\n")[0] in str(found)
+
+
+def test_exit_code_0_with_an_error_is_an_error() -> None:
+    # `discardstate` of VirtualBox 7.2.22 on a VM without saved state.
+    found = error("Cannot discard the saved state\n" + LOCKED, exit_code=0)
+
+    assert found is not None
+
+
+def test_progress_on_stderr_is_no_error() -> None:
+    done = CommandResult(0, b"", b"0%...10%...20%...100%\n", 0.1)
+
+    assert faults.parse_error("lab", done) is None
+
+
+def test_a_failure_without_words_says_its_exit_code() -> None:
+    found = faults.parse_error("lab", CommandResult(3, b"", b"", 0.1))
+
+    assert found is not None
+    assert "exit code 3" in str(found)
+
+
+def test_a_fatal_error_is_an_error() -> None:
+    text = b"VBoxManage: fatal error: RTR3Init: VERR_NO_TRANSLATION\n"
+    found = faults.parse_error("lab", CommandResult(3, b"", text, 0.1))
+
+    assert found is not None
+    assert found.kind == Fault.LOCALE
