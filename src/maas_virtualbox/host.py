@@ -137,11 +137,13 @@ class VirtualBoxHost:
 
     def vm(self, uuid: str, *, exact: bool = False, timeout: float | None = None) -> VM:
         """Return one VM as it is now; see `vms`. Raises `UnknownVM` if the host has none such."""
+        self.observer.inventory(timeout=timeout)  # if it has to be read, that is a picture too
         picture = self.observer.observe(exact=exact, timeout=timeout)
         return self._picture_of(picture, self.observer.machine(picture, uuid), exact=exact)
 
     def vms(self, *, exact: bool = False, timeout: float | None = None) -> list[VM]:
         """Return all VMs as they are now, in VirtualBox's order. Raises as `observe` does."""
+        self.observer.inventory(timeout=timeout)  # if it has to be read, that is a picture too
         picture = self.observer.observe(exact=exact, timeout=timeout)
         return [
             self._picture_of(picture, machine, exact=exact)

@@ -71,29 +71,49 @@ class Observer:
         """Take no more pictures; those who wait get an error."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def inventory(self, *, max_age: float = _INVENTORY_AGE_S) -> dict[str, Machine]:
+    def inventory(
+        self, *, max_age: float = _INVENTORY_AGE_S, timeout: float | None = None
+    ) -> dict[str, Machine]:
         """Return all VMs with their NICs, by UUID; read anew when older than `max_age` seconds.
 
-        One command on the host; it also serves as an observation. Raises as `observe` does.
+        One command on the host, which serves as an observation too.
+
+        Args:
+            max_age: oldest acceptable inventory in seconds.
+            timeout: seconds to wait (default: `CALL_TIMEOUT_S`).
+
+        Raises:
+            HostDown, VBoxManageError: as `observe` does.
         """
         asked = time.monotonic()
         if asked - self._inventory_read <= max_age:
             return self._inventory
-        with self._inventory_lock:
+        seconds = CALL_TIMEOUT_S if timeout is None else timeout
+        if not self._inventory_lock.acquire(timeout=seconds):
+            raise errors.CommandTimeout(str(self._host), "its VMs are not listed in time")
+        try:
             if self._inventory_read < asked - max_age:
-                picture = self._retried_once(
-                    lambda: self._vboxmanage.observe(settings_read="all", timeout=CALL_TIMEOUT_S)
-                )
-                machines = self._registered(picture)
-                if machines is None:
-                    log.info("%s: settings files not found; asking for the long list", self._host)
-                    listed = self._vboxmanage.list_long_vms(timeout=CALL_TIMEOUT_S * 2)
-                    machines = {uuid: machine for uuid, (machine, _) in listed.items()}
-                with self._lock:
-                    self._inventory = machines
-                    self._inventory_read = picture.began
-                    self._publish(picture)
+                self._read_inventory(asked + seconds)
             return self._inventory
+        finally:
+            self._inventory_lock.release()
+
+    def _read_inventory(self, deadline: float) -> None:
+        def remaining() -> float:
+            return deadline - time.monotonic()
+
+        picture = self._retried_once(
+            lambda: self._vboxmanage.observe(settings_read="all", timeout=remaining())
+        )
+        machines = self._registered(picture)
+        if machines is None:
+            log.info("%s: settings files not found; asking for the long list", self._host)
+            listed = self._vboxmanage.list_long_vms(timeout=max(remaining(), CALL_TIMEOUT_S))
+            machines = {uuid: machine for uuid, (machine, _) in listed.items()}
+        with self._lock:
+            self._inventory = machines
+            self._inventory_read = picture.began
+            self._publish(picture)
 
     def machine(self, picture: Observation, uuid: str) -> Machine:
         """Return one VM of a picture. Raises `UnknownVM` if the host has none such."""

@@ -206,7 +206,8 @@ def parse_machine_readable(text: str) -> dict[str, str]:
         else:
             value = ""
         line_end = text.find("\n", position)
-        line_end = len(text) if line_end < 0 else line_end
+        if line_end < 0:
+            raise CutOff(f"the line of {match['key']} is cut off")
         value += text[position:line_end]
         position = line_end + 1
         values.setdefault(match["key"].strip('"'), value)

@@ -51,8 +51,8 @@ def error(words: str, *, exit_code: int = 1) -> faults.errors.VBoxManageError | 
         ("The object functionality is limited\n" + DENIED, Fault.INACCESSIBLE, False),
         (
             (
-                "Failed to create the VirtualBox object!\nVBoxManage: error: Code NS_ERROR_SOCKET_FAIL"
-                " (0xC1F30200) - IPC daemon socket error\n"
+                "Failed to create the VirtualBox object!\n"
+                "VBoxManage: error: Code NS_ERROR_SOCKET_FAIL (0xC1F30200) - IPC error\n"
             ),
             Fault.SERVICE,
             True,

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _MAX_SESSIONS = 10  # sshd's default
 _STDIN_PATIENCE_S = 0.5
+_PIECE = 64 * 1024
 
 
 def new_key() -> tuple[paramiko.PKey, str]:
@@ -135,7 +136,9 @@ class SSHServer:
         """Carry a command out and answer on its channel."""
         try:
             stdout, stderr, code = self._execute(command, lambda: channel.closed)
-            channel.sendall(stdout)
+            # In pieces, because sendall copies all that is left for every packet.
+            for start in range(0, len(stdout), _PIECE):
+                channel.sendall(stdout[start : start + _PIECE])
             channel.sendall_stderr(stderr)
             channel.send_exit_status(code)
             channel.close()

@@ -1,0 +1,323 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""A host that is slow, silent, cut off or wrong: what the library makes of it."""
+
+from __future__ import annotations
+
+import time
+from concurrent import futures
+from typing import TYPE_CHECKING
+
+import paramiko
+import pytest
+
+import maas_virtualbox as mv
+from maas_virtualbox import Power, VMState
+from maas_virtualbox.simulator import Action, Fault, Simulator, Timings, texts
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from maas_virtualbox.simulator import SimulatedVM
+
+
+@pytest.fixture
+def simulator() -> Generator[Simulator]:
+    """A host with three VMs."""
+    with Simulator(vms=3) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def fleet(simulator: Simulator) -> Generator[mv.Fleet]:
+    """A fleet of the simulated host, which knows its VMs already."""
+    hosts = mv.parse_hosts(f"{simulator.host_entry} name=demo")
+    with mv.Fleet(hosts, identity=simulator.key_file) as fleet:
+        fleet.vms()
+        fleet.hosts[0].observer.make_stale()
+        yield fleet
+
+
+def node01(simulator: Simulator) -> SimulatedVM:
+    return simulator.virtualbox.vm("node01")
+
+
+@pytest.mark.parametrize("action", [Action.TRUNCATE, Action.DROP])
+def test_an_answer_that_breaks_off_is_asked_for_once_more(
+    simulator: Simulator, fleet: mv.Fleet, action: Action
+) -> None:
+    simulator.inject(Fault(action, on="observe"))
+
+    assert len(fleet.vms()) == 3
+
+
+def test_an_answer_that_breaks_off_twice_is_an_error(
+    simulator: Simulator, fleet: mv.Fleet
+) -> None:
+    simulator.inject(Fault(Action.TRUNCATE, on="observe", times=2))
+
+    (report,) = fleet.reports()
+
+    assert isinstance(report.error, mv.BadOutput)
+    assert "cut off" in str(report.error)
+
+
+def test_a_flood_does_not_fill_the_memory(
+    simulator: Simulator, fleet: mv.Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maas_virtualbox.transport.MAX_OUTPUT", 1_000_000)
+    simulator.inject(Fault(Action.FLOOD, on="observe", times=10))
+
+    (report,) = fleet.reports()
+
+    assert isinstance(report.error, mv.BadOutput)
+
+
+def test_a_start_whose_connection_breaks_still_ends_with_the_vm_on(
+    simulator: Simulator, fleet: mv.Fleet
+) -> None:
+    simulator.inject(Fault(Action.DROP, on="startvm"))
+
+    fleet.power_on("node01")
+
+    assert (node01(simulator).state, node01(simulator).starts) == (VMState.RUNNING, 1)
+
+
+def test_a_lock_error_is_tried_again(simulator: Simulator, fleet: mv.Fleet) -> None:
+    words = texts.locked_by_session("node01")
+    simulator.inject(Fault(Action.FAIL, on="startvm", times=3, stderr=words))
+
+    fleet.power_on("node01")
+
+    assert simulator.count("startvm") == 4
+    assert node01(simulator).state is VMState.RUNNING
+
+
+def test_a_lock_that_never_opens_ends_at_the_deadline_with_virtualboxs_words(
+    simulator: Simulator, fleet: mv.Fleet
+) -> None:
+    words = texts.locked_by_session("node01")
+    simulator.inject(Fault(Action.FAIL, on="startvm", times=1000, stderr=words))
+    began = time.monotonic()
+
+    with pytest.raises(mv.PowerTimeout, match="already locked by a session"):
+        fleet.power_on("node01", timeout=2.0)
+
+    assert time.monotonic() - began < 4.0
+
+
+def test_a_stalled_observation_holds_nobody_up(simulator: Simulator, fleet: mv.Fleet) -> None:
+    simulator.inject(Fault(Action.DELAY, on="observe", seconds=10.0))
+    before = simulator.count("observe")
+    began = time.monotonic()
+
+    with futures.ThreadPoolExecutor(5) as threads:
+        asked = [threads.submit(fleet.vms) for _ in range(5)]
+        found = [one.result() for one in asked]
+
+    assert [len(vms) for vms in found] == [3] * 5
+    assert time.monotonic() - began < 5.0
+    assert simulator.count("observe") - before == 2
+
+
+def test_a_hanging_host_is_down_in_time_and_delays_no_other(
+    simulator: Simulator, fleet: mv.Fleet
+) -> None:
+    # One key pair a simulator: each host is asked by a fleet of its own.
+    with (
+        Simulator(vms=2) as other,
+        mv.Fleet(mv.parse_hosts(other.host_entry), identity=other.key_file) as good,
+        futures.ThreadPoolExecutor(2) as threads,
+    ):
+        simulator.inject(Fault(Action.HANG, on="observe", times=100))
+        began = time.monotonic()
+        hanging = threads.submit(fleet.reports, timeout=2.0)
+        answered = good.reports(timeout=2.0)
+        good_seconds = time.monotonic() - began
+        (report,) = hanging.result()
+
+    assert good_seconds < 1.5
+    assert len(answered[0].vms) == 2
+    assert isinstance(report.error, mv.CommandTimeout)
+    assert time.monotonic() - began < 4.0
+
+
+def test_a_start_that_fails_says_why_with_the_end_of_the_log(
+    simulator: Simulator, fleet: mv.Fleet
+) -> None:
+    node01(simulator).start_error = "Out of everything (VERR_NO_MEMORY)"
+
+    with pytest.raises(mv.PowerError, match="VERR_NO_MEMORY") as caught:
+        fleet.power_on("node01")
+
+    assert "Out of everything" in caught.value.log_tail[-1]
+    assert simulator.count("startvm") == 1
+
+
+def test_a_crashed_vm_is_on_and_boots_anew(simulator: Simulator, fleet: mv.Fleet) -> None:
+    fleet.power_on("node01")
+    simulator.virtualbox.crash_vm("node01")
+    fleet.hosts[0].observer.make_stale()
+
+    crashed = fleet.hosts[0].vm(node01(simulator).uuid, exact=True)
+    fleet.power_on("node01")
+
+    assert (crashed.state, crashed.power) == (VMState.GURU_MEDITATION, Power.ON)
+    assert (node01(simulator).state, node01(simulator).starts) == (VMState.RUNNING, 2)
+
+
+def test_reset_of_a_crashed_vm_runs(simulator: Simulator, fleet: mv.Fleet) -> None:
+    fleet.power_on("node01")
+    simulator.virtualbox.crash_vm("node01")
+
+    fleet.reset("node01")
+
+    assert node01(simulator).state is VMState.RUNNING
+
+
+def test_a_process_that_outlives_its_vm_is_waited_for() -> None:
+    # Under load the end of a process stalls for seconds; this was taken for a split brain.
+    with Simulator(vms=1, timings=Timings(stop=3.0)) as simulator:
+        hosts = mv.parse_hosts(simulator.host_entry)
+        with mv.Fleet(hosts, identity=simulator.key_file) as fleet:
+            fleet.power_on("node01")
+
+            fleet.power_off("node01")
+
+        assert simulator.virtualbox.processes("node01") == 0
+
+
+def test_an_aborted_saved_vm_boots_anew(simulator: Simulator, fleet: mv.Fleet) -> None:
+    node01(simulator).state = VMState.ABORTED_SAVED
+
+    fleet.power_on("node01")
+
+    assert node01(simulator).state is VMState.RUNNING
+    assert not node01(simulator).last_start_resumed
+
+
+def test_an_inaccessible_vm_is_unknown_and_not_started(
+    simulator: Simulator, fleet: mv.Fleet
+) -> None:
+    vm = fleet.find("node01")
+    node01(simulator).accessible = False
+    fleet.hosts[0].observer.inventory(max_age=0.0)
+
+    with pytest.raises(mv.PowerError, match=r"cannot read its settings file .*node01\.vbox"):
+        fleet.power_on(vm.uuid)
+
+    assert fleet.find(vm.uuid).power is Power.UNKNOWN
+    assert simulator.count("startvm") == 0
+
+
+def test_twenty_threads_on_three_vms_never_take_two_locks_of_one(
+    simulator: Simulator, fleet: mv.Fleet
+) -> None:
+    def act(number: int) -> None:
+        name = f"node{number % 3 + 1:02}"
+        (fleet.power_on if number % 2 else fleet.power_off)(name)
+
+    with futures.ThreadPoolExecutor(20) as threads:
+        for one in [threads.submit(act, number) for number in range(60)]:
+            one.result()
+
+    assert {vm.most_locks for vm in simulator.virtualbox.vms} == {1}
+    assert simulator.virtualbox.second_copies == 0
+
+
+def test_login_is_tried_again_after_the_pause_and_then_works(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maas_virtualbox.transport.ssh._REFUSED_PAUSES_S", (0.2, 0.2))
+    simulator.refuse_logins()
+    hosts = mv.parse_hosts(simulator.host_entry)
+    with mv.Fleet(hosts, identity=simulator.key_file) as fleet:
+        (refused,) = fleet.reports()
+        simulator.refuse_logins(refuse=False)
+        time.sleep(0.3)
+
+        assert isinstance(refused.error, mv.LoginRefused)
+        assert len(fleet.vms()) == 3
+
+
+def test_settings_files_that_are_not_found_are_asked_of_virtualbox(
+    simulator: Simulator, fleet: mv.Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulator.virtualbox.crash_vm("node02")
+    simulator.virtualbox.vm("node02").pids.append(4711)
+
+    def no_files(*, whole: bool) -> list[tuple[str, str, str]]:
+        del whole
+        return []
+
+    fleet.power_on("node01")
+    monkeypatch.setattr(simulator.virtualbox, "registry", no_files)
+    fleet.hosts[0].observer.inventory(max_age=0.0)
+
+    assert [vm.name for vm in fleet.vms()] == ["node01", "node02", "node03"]
+    assert fleet.find("08:00:27:00:00:03").name == "node03"
+    assert {vm.name: vm.power for vm in fleet.vms()} == {
+        "node01": Power.ON,
+        "node02": Power.ON,
+        "node03": Power.OFF,
+    }
+
+
+def test_a_thousand_vms_are_two_commands_and_few_seconds() -> None:
+    with Simulator(vms=1000) as simulator:
+        hosts = mv.parse_hosts(simulator.host_entry)
+        with mv.Fleet(hosts, identity=simulator.key_file) as fleet:
+            vms = fleet.vms()
+
+        assert len(vms) == 1000
+        assert [command.kind for command in simulator.commands] == ["probe", "observe"]
+
+
+def test_the_simulator_fails_on_any_other_command(simulator: Simulator) -> None:
+    _, port = simulator.host_entry.rsplit(":", 1)
+    client = paramiko.Transport(("127.0.0.1", int(port)))
+    client.connect(username="vbox", pkey=paramiko.PKey.from_path(simulator.key_file))
+    channel = client.open_session()
+    channel.exec_command("rm -rf /")
+    channel.shutdown_write()
+
+    code = channel.recv_exit_status()
+    words = channel.recv_stderr(1000)
+    client.close()
+
+    assert code == 127
+    assert words == b"simulator: unknown command: rm -rf /\n"
+
+
+def test_unknown_names_are_no_load_on_a_host(simulator: Simulator, fleet: mv.Fleet) -> None:
+    before = simulator.count("observe")
+
+    for number in range(50):
+        with pytest.raises(mv.UnknownVM):
+            fleet.find(f"nosuch{number}")
+
+    assert simulator.count("observe") - before <= 1
+
+
+def test_an_unknown_vm_while_a_host_is_down_is_not_called_unknown(simulator: Simulator) -> None:
+    entries = f"{simulator.host_entry} name=up zone=a, x@127.0.0.1:1 name=dead zone=b"
+    with mv.Fleet(mv.parse_hosts(entries), identity=simulator.key_file) as fleet:
+        with pytest.raises(mv.HostDown, match=r"^dead: 'nosuch' .* may be on this one"):
+            fleet.find("nosuch")
+
+        with pytest.raises(mv.UnknownVM):
+            fleet.find("nosuch", zone="a")
+        assert fleet.find("node01").host.name == "up"
+        with pytest.raises(mv.UnknownVM, match=r"no zone 'c' in the host list"):
+            fleet.find("node01", zone="c")
+
+
+def test_a_vm_both_of_two_accounts_have_needs_its_host(simulator: Simulator) -> None:
+    port = simulator.host_entry.rpartition(":")[2]
+    entries = f"vbox@127.0.0.1:{port} name=one, vbox@localhost:{port} name=two"
+    with mv.Fleet(mv.parse_hosts(entries), identity=simulator.key_file) as fleet:
+        with pytest.raises(mv.AmbiguousVM, match=r"one/node01 .* two/node01") as caught:
+            fleet.find("node01")
+
+        assert len(caught.value.candidates) == 2
+        assert fleet.find("node01", host="two").host.name == "two"

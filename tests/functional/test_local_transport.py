@@ -1,0 +1,69 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""Commands on this machine."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from concurrent import futures
+
+import pytest
+
+import maas_virtualbox as mv
+from maas_virtualbox import transport
+from maas_virtualbox.transport.local import LocalTransport
+
+
+def test_bytes_and_exit_code_arrive_as_they_left() -> None:
+    done = LocalTransport().run(r"printf 'a\377b'; printf c >&2; exit 7", timeout=10)
+
+    assert (done.stdout, done.stderr, done.exit_code) == (b"a\xffb", b"c", 7)
+
+
+def test_a_signal_is_an_exit_code_above_128() -> None:
+    assert LocalTransport().run("kill -9 $$", timeout=10).exit_code == 128 + 9
+
+
+def test_a_deadline_ends_the_command_and_its_children() -> None:
+    began = time.monotonic()
+
+    with pytest.raises(mv.CommandTimeout, match="it was ended"):
+        LocalTransport().run("sleep 87.125 & sleep 87.125", timeout=0.5)
+
+    assert time.monotonic() - began < 3.0
+    time.sleep(0.1)
+    found = subprocess.run(["pgrep", "-f", r"^sleep 87\.125"], timeout=10, check=False)
+    assert found.returncode == 1
+
+
+def test_endless_output_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "MAX_OUTPUT", 100_000)
+
+    with pytest.raises(mv.BadOutput, match="over 100000 bytes"):
+        LocalTransport().run("yes", timeout=10)
+
+
+def test_more_commands_than_slots_take_turns() -> None:
+    local = LocalTransport()
+
+    with futures.ThreadPoolExecutor(20) as threads:
+        asked = [threads.submit(local.run, f"echo {n}", timeout=20) for n in range(20)]
+
+    assert [one.result().stdout for one in asked] == [f"{n}\n".encode() for n in range(20)]
+
+
+def test_a_closed_transport_says_so() -> None:
+    local = LocalTransport()
+    local.close()
+
+    with pytest.raises(mv.HostUnreachable, match="closed"):
+        local.run("true", timeout=10)
+
+
+def test_this_machine_without_virtualbox_is_told_so() -> None:
+    with mv.Fleet(mv.parse_hosts("local vboxmanage=/nosuch/VBoxManage")) as fleet:
+        (report,) = fleet.reports()
+
+    assert isinstance(report.error, mv.VBoxManageMissing)
+    assert "no VBoxManage at /nosuch/VBoxManage" in str(report.error)

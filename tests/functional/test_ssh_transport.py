@@ -1,0 +1,255 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The SSH transport against a real OpenSSH server."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from concurrent import futures
+from typing import TYPE_CHECKING
+
+import pytest
+
+import maas_virtualbox as mv
+from maas_virtualbox import transport
+from maas_virtualbox.transport import ssh
+from maas_virtualbox.transport.host_keys import KnownHosts
+
+from tests.conftest import unavailable
+from tests.functional import sshd as real
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Generator[real.SSHD]:
+    """A real sshd."""
+    if not real.program():
+        unavailable("no sshd on this machine (package openssh-server)")
+    with real.running(tmp_path) as sshd:
+        yield sshd
+
+
+@pytest.fixture
+def link(sshd: real.SSHD) -> Generator[ssh.SSHTransport]:
+    """A transport to it."""
+    link = connected(sshd)
+    yield link
+    link.close()
+
+
+def connected(
+    sshd: real.SSHD, options: str = "", *, key: str = "client", pins: KnownHosts | None = None
+) -> ssh.SSHTransport:
+    """A transport with these options; nothing connects yet."""
+    (host,) = mv.parse_hosts(f"{sshd.host_entry} name=lab {options}")
+    identity = ssh.load_identity(sshd.folder / key)
+    return ssh.SSHTransport(host, pins or KnownHosts(), identity, connect_timeout=3.0)
+
+
+def test_bytes_and_exit_code_arrive_as_they_left(link: ssh.SSHTransport) -> None:
+    done = link.run(r"printf 'a\377\0b'; printf 'c\n' >&2; exit 7", timeout=10)
+
+    assert (done.stdout, done.stderr, done.exit_code) == (b"a\xff\0b", b"c\n", 7)
+
+
+def test_megabytes_on_both_streams_do_not_deadlock(
+    link: ssh.SSHTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "MAX_ERROR_OUTPUT", 5_000_000)
+    half = "head -c 4000000 /dev/zero"
+
+    done = link.run(f"{half} >&2; {half}", timeout=30)
+
+    assert (len(done.stdout), len(done.stderr)) == (4_000_000, 4_000_000)
+
+
+def test_endless_errors_are_cut_off(link: ssh.SSHTransport) -> None:
+    with pytest.raises(mv.BadOutput, match="of errors"):
+        link.run("yes >&2", timeout=20)
+
+
+def test_a_command_without_end_is_given_up_at_its_deadline(link: ssh.SSHTransport) -> None:
+    began = time.monotonic()
+
+    with pytest.raises(mv.CommandTimeout, match="lab: no answer"):
+        link.run("sleep 30", timeout=0.7)
+
+    assert time.monotonic() - began < 2.0
+    assert link.run("echo on", timeout=10).stdout == b"on\n"
+    assert link.connections_made == 1
+
+
+def test_endless_output_is_cut_off(
+    link: ssh.SSHTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "MAX_OUTPUT", 1_000_000)
+
+    with pytest.raises(mv.BadOutput, match="over 1000000 bytes"):
+        link.run("yes", timeout=20)
+
+    assert link.run("echo on", timeout=10).stdout == b"on\n"
+
+
+def test_thirty_commands_at_once_share_one_connection(link: ssh.SSHTransport) -> None:
+    with futures.ThreadPoolExecutor(30) as threads:
+        asked = [threads.submit(link.run, f"sleep 0.05; echo {n}", timeout=30) for n in range(30)]
+        answers = [one.result().stdout for one in asked]
+
+    assert answers == [f"{n}\n".encode() for n in range(30)]
+    assert link.connections_made == 1
+
+
+def test_no_packet_waits_for_a_delayed_acknowledgement(
+    link: ssh.SSHTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sockets: list[socket.socket] = []
+    connect = socket.create_connection
+
+    def remember(address: tuple[str, int], timeout: float) -> socket.socket:
+        sockets.append(connect(address, timeout))
+        return sockets[-1]
+
+    monkeypatch.setattr(socket, "create_connection", remember)
+    link.run("true", timeout=10)
+
+    # A command costs 44 ms without it and 3.5 ms with it (measured).
+    assert sockets[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_a_refused_key_is_shown_and_not_tried_again_at_once(sshd: real.SSHD) -> None:
+    refused = connected(sshd, key="wrong_client")
+    public = (sshd.folder / "wrong_client.pub").read_text().split()[1]
+
+    for _ in range(5):
+        with pytest.raises(mv.LoginRefused, match="authorized_keys") as caught:
+            refused.run("true", timeout=10)
+        assert public in str(caught.value)
+
+    assert sshd.logins() == 1
+
+
+def test_a_refused_port_says_what_to_switch_on(sshd: real.SSHD) -> None:
+    link = connected(sshd)
+    sshd.stop()
+
+    with pytest.raises(mv.HostUnreachable, match=r"refused; is its SSH server .* on\?"):
+        link.run("true", timeout=10)
+
+
+def test_a_name_that_does_not_resolve_is_said(sshd: real.SSHD) -> None:
+    (host,) = mv.parse_hosts("ivan@nosuch.invalid")
+    link = ssh.SSHTransport(host, KnownHosts(), ssh.load_identity(sshd.key_file))
+
+    with pytest.raises(mv.HostUnreachable, match=r"the name nosuch\.invalid does not resolve"):
+        link.run("true", timeout=10)
+
+
+@pytest.mark.parametrize("answer", [None, b""], ids=["silent", "closes"])
+def test_a_port_that_does_not_speak_ssh(sshd: real.SSHD, answer: bytes | None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        held: list[socket.socket] = []
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                held.append(listener.accept()[0])
+                if answer is not None:
+                    held[0].close()
+
+        threading.Thread(target=accept, daemon=True).start()
+        (host,) = mv.parse_hosts(f"ivan@127.0.0.1:{listener.getsockname()[1]}")
+        link = ssh.SSHTransport(
+            host, KnownHosts(), ssh.load_identity(sshd.key_file), connect_timeout=1.0
+        )
+        began = time.monotonic()
+
+        with pytest.raises(mv.HostUnreachable, match=r"SSH in time|closed the connection"):
+            link.run("true", timeout=10)
+
+        assert time.monotonic() - began < 4.0
+        for sock in held:
+            sock.close()
+
+
+def test_a_changed_host_key_is_refused_with_both_fingerprints(sshd: real.SSHD) -> None:
+    pins = KnownHosts()
+    connected(sshd, pins=pins).run("true", timeout=10)
+    sshd.stop()
+    sshd.start("other_host")
+
+    with pytest.raises(mv.HostKeyChanged) as caught:
+        connected(sshd, pins=pins).run("touch /tmp/never", timeout=10)
+
+    assert caught.value.presented != caught.value.pinned[0]
+    assert "Accepted publickey" not in sshd.log_file.read_text()
+
+
+def test_a_host_key_given_with_the_host_is_checked(sshd: real.SSHD) -> None:
+    right = (sshd.folder / "host.pub").read_text().split()[1]
+    wrong = (sshd.folder / "other_host.pub").read_text().split()[1]
+
+    assert connected(sshd, f"host-key={right}").run("echo in", timeout=10).stdout == b"in\n"
+    with pytest.raises(mv.HostKeyChanged):
+        connected(sshd, f"host-key={wrong}").run("true", timeout=10)
+
+
+def test_a_connection_that_died_idle_is_made_again(
+    sshd: real.SSHD, link: ssh.SSHTransport
+) -> None:
+    link.run("true", timeout=10)
+    sshd.break_connections()
+    time.sleep(0.1)
+
+    assert link.run("echo again", timeout=10).stdout == b"again\n"
+    assert link.connections_made == 2
+
+
+def test_a_connection_that_dies_during_a_command_is_an_error(
+    sshd: real.SSHD, link: ssh.SSHTransport
+) -> None:
+    link.run("true", timeout=10)
+    timer = threading.Timer(0.3, sshd.break_connections)
+    timer.start()
+
+    with pytest.raises(mv.ConnectionLost, match="broke during a command"):
+        link.run("sleep 20", timeout=20)
+
+    assert link.run("echo again", timeout=10).stdout == b"again\n"
+
+
+def test_a_worn_connection_is_replaced(
+    link: ssh.SSHTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "_COMMANDS_PER_CONNECTION", 5)
+
+    for number in range(12):
+        assert link.run(f"echo {number}", timeout=10).stdout == f"{number}\n".encode()
+
+    assert link.connections_made == 3
+
+
+def test_a_command_ended_by_a_signal_has_an_exit_code_above_128(link: ssh.SSHTransport) -> None:
+    assert link.run("kill -9 $$", timeout=10).exit_code >= 128
+
+
+def test_a_closed_transport_says_so(link: ssh.SSHTransport) -> None:
+    link.run("true", timeout=10)
+    link.close()
+
+    with pytest.raises(mv.HostUnreachable, match="closed"):
+        link.run("true", timeout=10)
+
+
+def test_a_key_file_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
+    garbage = tmp_path / "garbage"
+    garbage.write_text("hello")
+
+    with pytest.raises(mv.IdentityError, match="No such file"):
+        ssh.load_identity(tmp_path / "nosuch")
+    with pytest.raises(mv.IdentityError, match="not a private key"):
+        ssh.load_identity(garbage)
