@@ -135,10 +135,14 @@ class Observer:
             if not all(uuid in known for uuid in picture.running):
                 known = self.inventory(max_age=0.0)
             return known
-        if {uuid: head.name for uuid, head in heads.items()} != {
-            uuid: machine.name for uuid, machine in known.items()
-        }:
-            # Something was created, removed or renamed; not more than once for one picture.
+        # What cannot be read has no name to compare; it is read again when the inventory ages.
+        renamed = any(
+            known[uuid].accessible and known[uuid].name != head.name
+            for uuid, head in heads.items()
+            if uuid in known
+        )
+        if renamed or heads.keys() != known.keys():
+            # Not more than once for one picture.
             known = self.inventory(max_age=max(0.0, time.monotonic() - picture.began))
         return {
             uuid: dataclasses.replace(known[uuid], off_state=head.off_state)

@@ -24,25 +24,6 @@ if TYPE_CHECKING:
 
 NAMES = tuple(f"node{number:02}" for number in range(1, 11))
 
-ODD_NAMES = (
-    "my vm",
-    'he said "hi"',
-    "it's",
-    "vm {11111111-2222-3333-4444-555555555555}",
-    "back\\slash",
-    "výměna-日本語-é",
-    "new\nline",
-    "tab\tname",
-    "dollar$HOME`id`",
-    "a;b&c|d",
-    "-dash",
-    "11111111-2222-3333-4444-555555555555",
-    " lead ",
-    "<inaccessible>",
-    "per%20cent%s",
-    "$(touch x)",
-)
-
 
 class Bench(Protocol):
     """A host with ten VMs."""

@@ -15,6 +15,7 @@ import maas_virtualbox as mv
 from maas_virtualbox import Power, VMState
 
 from tests.behaviour import benches
+from tests.virtualbox.lab.lab import ODD_NAMES
 
 if TYPE_CHECKING:
     from tests.behaviour.benches import Bench
@@ -245,7 +246,7 @@ def test_ten_ons_of_one_vm_start_it_once(bench: Bench, fleet: mv.Fleet) -> None:
     assert state(bench, vm.uuid) == "running"
 
 
-@pytest.mark.parametrize("name", benches.ODD_NAMES, ids=ascii)
+@pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
 def test_a_vm_of_any_name_goes_on_and_off_and_its_name_runs_nothing(
     bench: Bench, fleet: mv.Fleet, name: str
 ) -> None:

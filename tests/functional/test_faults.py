@@ -210,6 +210,25 @@ def test_an_inaccessible_vm_is_unknown_and_not_started(
     assert simulator.count("startvm") == 0
 
 
+def test_a_file_broken_below_its_head_costs_no_second_command_a_look(
+    simulator: Simulator, fleet: mv.Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = simulator.virtualbox.registry
+
+    def broken(*, whole: bool) -> list[tuple[str, str, str]]:
+        return [(uuid, file, text[:400]) for uuid, file, text in registry(whole=whole)]
+
+    monkeypatch.setattr(simulator.virtualbox, "registry", broken)
+    fleet.hosts[0].observer.inventory(max_age=0.0)
+    before = simulator.count("observe")
+
+    for _ in range(5):
+        fleet.hosts[0].observer.make_stale()
+        assert {vm.power for vm in fleet.vms()} == {Power.UNKNOWN}
+
+    assert simulator.count("observe") - before == 5
+
+
 def test_twenty_threads_on_three_vms_never_take_two_locks_of_one(
     simulator: Simulator, fleet: mv.Fleet
 ) -> None:

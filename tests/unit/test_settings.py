@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from maas_virtualbox import settings
 from maas_virtualbox.simulator import texts
-from maas_virtualbox.simulator.virtualbox import SimulatedVM
+from maas_virtualbox.simulator.vms import SimulatedVM
 from maas_virtualbox.states import VMState
 
 UUID = "f0f5847d-46ae-4f7b-8469-29b18f7091eb"

@@ -38,7 +38,8 @@ from typing import TYPE_CHECKING
 
 from maas_virtualbox.simulator import requests, server
 from maas_virtualbox.simulator.faults import Action, Fault
-from maas_virtualbox.simulator.virtualbox import SimulatedVirtualBox, SimulatedVM, Timings
+from maas_virtualbox.simulator.virtualbox import SimulatedVirtualBox, Timings
+from maas_virtualbox.simulator.vms import SimulatedVM
 
 if TYPE_CHECKING:
     import types

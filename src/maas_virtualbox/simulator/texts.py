@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from maas_virtualbox.states import VMState
 
 if TYPE_CHECKING:
-    from maas_virtualbox.simulator.virtualbox import SimulatedVM
+    from maas_virtualbox.simulator.vms import SimulatedVM
 
 VERSION = "7.2.22_Simulated"
 PROGRAM = "/usr/lib/virtualbox/VBoxManage"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from maas_virtualbox import settings
 from maas_virtualbox.simulator import texts
+from maas_virtualbox.simulator.vms import SimulatedVM
 from maas_virtualbox.states import Power, VMState
 
 if TYPE_CHECKING:
@@ -64,34 +65,6 @@ class VBoxError(Exception):
     def __init__(self, stderr: str, exit_code: int = 1, stdout: str = "") -> None:
         super().__init__(stderr)
         self.answer = Answer(stdout, stderr, exit_code)
-
-
-@dataclasses.dataclass(slots=True)
-class SimulatedVM:
-    """One VM. Tests may set any field before or between calls."""
-
-    uuid: str
-    name: str
-    macs: list[str]
-    boot_order: tuple[str, ...] = ("net", "disk", "none", "none")
-    firmware: str = "BIOS"
-    attachment: str = "nat"
-    state: VMState = VMState.POWEROFF
-    accessible: bool = True
-    start_error: str = ""
-    """If set, a start fails with these words and the VM's log ends with them."""
-    acpi_reaction: float | None = None
-    """Seconds after the power button until the guest is off; None: it does not react."""
-    pids: list[int] = dataclasses.field(default_factory=list[int])
-    """The processes that run it; more than one is a second copy."""
-    starts: int = 0
-    last_start_resumed: bool = False
-    log: str = ""
-    locked: bool = False
-    """Whether a call holds its lock just now."""
-    most_locks: int = 0
-    """How many lock-taking calls wanted it at once, at the most."""
-    wanted: int = 0
 
 
 class SimulatedVirtualBox:

@@ -1,0 +1,37 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""One simulated VM: what it is and what became of it. Commands are `virtualbox`'s business."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from maas_virtualbox.states import VMState
+
+
+@dataclasses.dataclass(slots=True)
+class SimulatedVM:
+    """One VM. Tests may set any field before or between calls."""
+
+    uuid: str
+    name: str
+    macs: list[str]
+    boot_order: tuple[str, ...] = ("net", "disk", "none", "none")
+    firmware: str = "BIOS"
+    attachment: str = "nat"
+    state: VMState = VMState.POWEROFF
+    accessible: bool = True
+    start_error: str = ""
+    """If set, a start fails with these words and the VM's log ends with them."""
+    acpi_reaction: float | None = None
+    """Seconds after the power button until the guest is off; None: it does not react."""
+    pids: list[int] = dataclasses.field(default_factory=list[int])
+    """The processes that run it; more than one is a second copy."""
+    starts: int = 0
+    last_start_resumed: bool = False
+    log: str = ""
+    locked: bool = False
+    """Whether a call holds its lock just now."""
+    most_locks: int = 0
+    """How many lock-taking calls wanted it at once, at the most."""
+    wanted: int = 0
