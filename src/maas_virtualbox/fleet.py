@@ -36,6 +36,7 @@ _REFRESH_PAUSE_S = 5.0
 """A selector that fits nothing makes a host read its inventory anew at most this often."""
 
 _MAX_CANDIDATES = 10
+_THREADS_PER_HOST = 16
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,9 +92,14 @@ class Fleet:
         )
         self._lock = threading.Lock()
         self._refreshed: dict[str, float] = {}
-        self._threads = concurrent.futures.ThreadPoolExecutor(
-            max_workers=max(4, 2 * len(self.hosts)), thread_name_prefix="fleet"
-        )
+        # Threads of its own for each host: however many wait for a dead one, they are not lacking
+        # elsewhere.
+        self._threads = {
+            owner.host.name: concurrent.futures.ThreadPoolExecutor(
+                _THREADS_PER_HOST, f"fleet {owner.host}"
+            )
+            for owner in self.hosts
+        }
 
     def __enter__(self) -> Self:
         return self
@@ -110,7 +116,8 @@ class Fleet:
         """Close all connections. Calls under way fail."""
         for host in self.hosts:
             host.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in self._threads.values():
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def find(self, selector: str, *, host: str = "", zone: str = "") -> VM:
         """Return the one VM a selector stands for, as it is now.
@@ -284,7 +291,8 @@ class Fleet:
     ) -> list[_T]:
         if len(hosts) == 1:
             return [ask(hosts[0])]
-        return list(self._threads.map(ask, hosts))
+        jobs = [self._threads[owner.host.name].submit(ask, owner) for owner in hosts]
+        return [job.result() for job in jobs]
 
 
 def matching(selector: str, machines: Iterable[Machine]) -> list[Machine]:

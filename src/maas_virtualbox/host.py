@@ -8,7 +8,6 @@ All policy of power lives here: what on and off mean, what is retried and until 
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import logging
@@ -126,7 +125,7 @@ class VirtualBoxHost:
         self._transport = transport
         self._lock = threading.Lock()
         self._closer_looks: dict[tuple[str, int], tuple[float, VMState]] = {}
-        self._vm_locks: dict[str, threading.Lock] = collections.defaultdict(threading.Lock)
+        self._vm_locks: dict[str, threading.Lock] = {}
 
     def close(self) -> None:
         """Close the connection. Actions under way fail."""
@@ -171,7 +170,8 @@ class VirtualBoxHost:
         with self._lock:
             asked, state = self._closer_looks.get((uuid, pid), (0.0, VMState.STARTING))
         known = asked and time.monotonic() - asked < _CLOSER_LOOK_AGE_S
-        if known or not exact or not self._vm_locks[uuid].acquire(blocking=False):
+        lock = self._lock_of(uuid)
+        if known or not exact or not lock.acquire(blocking=False):
             return VM(self.host, machine, state, Power.ON)
         try:
             until = time.monotonic() + _SETTLE_S
@@ -184,7 +184,7 @@ class VirtualBoxHost:
                     )
             state = self.vboxmanage.showvminfo(uuid, timeout=observer.CALL_TIMEOUT_S).state
         finally:
-            self._vm_locks[uuid].release()
+            lock.release()
         with self._lock:
             self._closer_looks[uuid, pid] = time.monotonic(), state
         return VM(self.host, machine, state, Power.ON)
@@ -276,13 +276,17 @@ class VirtualBoxHost:
     def _action(self, uuid: str, name: str, timeout: float | None) -> Generator[_Action]:
         seconds = self.policy.action_timeout if timeout is None else timeout
         action = _Action(self, uuid, name, time.monotonic() + seconds)
-        lock = self._vm_locks[uuid]
+        lock = self._lock_of(uuid)
         if not lock.acquire(timeout=max(0.0, seconds)):
             raise action.timed_out("another action on it is still under way")
         try:
             yield action
         finally:
             lock.release()
+
+    def _lock_of(self, uuid: str) -> threading.Lock:
+        with self._lock:
+            return self._vm_locks.setdefault(uuid, threading.Lock())
 
     def _forgets(self, machine: Machine) -> bool:
         """Whether the VM has a saved state that on and off throw away."""

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+_NOT_EXECUTABLE = (126, 127)
+"""A shell's exit codes for a program that cannot be run or is not there."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Installation:
@@ -182,7 +185,7 @@ class VBoxManage:
         command = where.shell.observe(nonce, where.program, settings=settings_read, long=long)
         result = self._send(command, timeout=deadline - time.monotonic())
         parts = self._sections(nonce, result)
-        self._check(result, exit_code=int(parts[-1].detail or 1))
+        self._check(dataclasses.replace(result, exit_code=int(parts[-1].detail or 1)))
         machines = _parse_machines(parts)
         running = next(part.text for part in parts if part.name == "running")
         states: dict[str, VMState]
@@ -299,18 +302,15 @@ class VBoxManage:
     def _send(self, command: str, *, timeout: float) -> CommandResult:
         if timeout <= 0:
             raise errors.CommandTimeout(str(self._host), "no time is left for a command")
-        result = self._transport.run(command, timeout=timeout)
-        if result.exit_code in (126, 127):
+        return self._transport.run(command, timeout=timeout)
+
+    def _check(self, result: CommandResult) -> None:
+        if result.exit_code in _NOT_EXECUTABLE:
             # Uninstalled or moved since it was found: look again next time.
             self._installation = None
             raise errors.VBoxManageMissing(
                 str(self._host), "VBoxManage is not where it was; is VirtualBox being upgraded?"
             )
-        return result
-
-    def _check(self, result: CommandResult, exit_code: int | None = None) -> None:
-        if exit_code is not None:
-            result = dataclasses.replace(result, exit_code=exit_code)
         if (error := faults.parse_error(str(self._host), result)) is not None:
             raise error
 

@@ -40,6 +40,7 @@ from maas_virtualbox.simulator import requests, server
 from maas_virtualbox.simulator.faults import Action, Fault
 from maas_virtualbox.simulator.virtualbox import SimulatedVirtualBox, Timings
 from maas_virtualbox.simulator.vms import SimulatedVM
+from maas_virtualbox.transport import ssh
 
 if TYPE_CHECKING:
     import types
@@ -77,7 +78,13 @@ class Simulator:
     """One simulated host. A context manager; may be shared between threads."""
 
     def __init__(
-        self, *, vms: int = 0, port: int = 0, user: str = "vbox", timings: Timings | None = None
+        self,
+        *,
+        vms: int = 0,
+        port: int = 0,
+        user: str = "vbox",
+        timings: Timings | None = None,
+        key_file: pathlib.Path | None = None,
     ) -> None:
         """Prepare; it listens from `with` on.
 
@@ -86,6 +93,7 @@ class Simulator:
             port: TCP port on 127.0.0.1; 0: any free one.
             user: the account's name.
             timings: how long things take.
+            key_file: the private key that logs in, as of another simulator. None: a new one.
         """
         self.user = user
         self.virtualbox = SimulatedVirtualBox(f"/home/{user}", timings or Timings())
@@ -94,11 +102,12 @@ class Simulator:
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self._folder = tempfile.TemporaryDirectory(prefix="maas-virtualbox-simulator-")
-        self._key, text = server.new_key()
-        self.key_file = pathlib.Path(self._folder.name, "id_ed25519")
+        self.key_file = key_file or pathlib.Path(self._folder.name, "id_ed25519")
         """The private key that logs in."""
-        self.key_file.touch(mode=0o600)
-        self.key_file.write_text(text)
+        if key_file is None:
+            self.key_file.touch(mode=0o600)
+            self.key_file.write_text(server.new_key()[1])
+        self._key = ssh.load_identity(self.key_file)
         self._port = port
         self._server: server.SSHServer | None = None
         width = max(2, len(str(vms)))
@@ -186,7 +195,7 @@ class Simulator:
         if fault and action is Action.DELAY:
             time.sleep(fault.seconds)
         elif fault and action is Action.FAIL:
-            return b"", fault.stderr.encode(), 1
+            return b"", fault.stderr.encode(), fault.exit_code
         elif action is Action.DROP:
             raise server.DroppedError
         elif action is Action.FLOOD:

@@ -18,7 +18,7 @@ class Action(str, enum.Enum):
     HANG = "hang"
     """No answer ever comes."""
     FAIL = "fail"
-    """The command is not carried out; `stderr` and exit code 1 are the answer."""
+    """The command is not carried out; `stderr` and `exit_code` are the answer."""
     FLOOD = "flood"
     """Output without end."""
     TRUNCATE = "truncate"
@@ -36,5 +36,7 @@ class Fault:
     """How many commands it hits before it is over."""
     seconds: float = 0.0
     """For DELAY."""
+    exit_code: int = 1
+    """For FAIL."""
     stderr: str = ""
     """For FAIL; `texts` has VirtualBox's words."""
