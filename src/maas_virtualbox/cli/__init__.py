@@ -60,6 +60,7 @@ app = typer.Typer(
     cls=_Group,
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",
     help="Power control of VirtualBox VMs on other machines, over SSH.",
     epilog="The options above may stand after the command too. Put -- before a VM's name that"
     " begins with a dash.",
