@@ -40,6 +40,7 @@ _LINGER_S = 11.0
 """How long a process may outlive its VM before it is taken for one VirtualBox has lost sight of.
 Its end stalls for 10 s now and then, as any call does (measured: 5 of 200 offs under load)."""
 
+_ASK_PAUSE_S = 3.0
 _CLOSER_LOOK_AGE_S = 30.0
 _HARD_OFF_RESERVE_S = 8.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.4
@@ -311,7 +312,7 @@ class VirtualBoxHost:
     def _wait_or_recover(self, action: _Action, picture: Observation, machine: Machine) -> bool:
         """Deal with a VM that has a process but is not listed: it is starting, saving, crashed, or
         VirtualBox has lost sight of it. True if it had crashed and is off now."""
-        if action.hidden_for(picture) < _SETTLE_S:
+        if action.hidden_for(picture) < _SETTLE_S or not action.may_ask():
             return False
         info = action.asks(self.vboxmanage.showvminfo)
         if info is None or info.state.passes:
@@ -356,6 +357,7 @@ class _Action:
         self._deadline = deadline
         self._since = 0.0
         self._hidden_since: dict[int, float] = {}
+        self._asked = float("-inf")
         self._last_trouble = ""
         self._vm_name = uuid
 
@@ -412,6 +414,15 @@ class _Action:
         """Seconds for which a process has been seen to run the VM without it being listed."""
         since = self._hidden_since.setdefault(picture.processes[self.uuid], picture.began)
         return time.monotonic() - since
+
+    def may_ask(self) -> bool:
+        """Whether it is time to ask VirtualBox about a hidden VM; seldom, because it takes a lock
+        that the VM may need to come up."""
+        now = time.monotonic()
+        due = now - self._asked >= _ASK_PAUSE_S
+        if due:
+            self._asked = now
+        return due
 
     def asks(self, call: _Call[_T]) -> _T | None:
         """Make a call about the VM that takes a lock; None if it has to be made again."""

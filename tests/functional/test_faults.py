@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent import futures
 from typing import TYPE_CHECKING
@@ -174,6 +175,22 @@ def test_a_crashed_vm_is_on_and_boots_anew(simulator: Simulator, fleet: mv.Fleet
 
     assert (crashed.state, crashed.power) == (VMState.GURU_MEDITATION, Power.ON)
     assert (node01(simulator).state, node01(simulator).starts) == (VMState.RUNNING, 2)
+
+
+def test_a_vm_that_takes_long_to_restore_is_waited_for_and_hardly_asked(
+    simulator: Simulator, fleet: mv.Fleet
+) -> None:
+    vm = node01(simulator)
+    vm.state, vm.pids = VMState.RESTORING, [4711]  # somebody else resumes it
+
+    def restored() -> None:
+        vm.state = VMState.RUNNING
+
+    threading.Timer(4.0, restored).start()
+    fleet.power_on("node01")
+
+    assert vm.pids == [4711]
+    assert simulator.count("showvminfo") <= 2
 
 
 def test_reset_of_a_crashed_vm_runs(simulator: Simulator, fleet: mv.Fleet) -> None:
