@@ -11,6 +11,7 @@ import time
 from concurrent import futures
 from typing import TYPE_CHECKING
 
+import paramiko
 import pytest
 
 import maas_virtualbox as mv
@@ -220,6 +221,20 @@ def test_a_connection_that_dies_during_a_command_is_an_error(
         link.run("sleep 20", timeout=20)
 
     assert link.run("echo again", timeout=10).stdout == b"again\n"
+
+
+def test_a_deadline_on_a_connection_that_is_gone_is_only_a_deadline(
+    link: ssh.SSHTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(channel: paramiko.Channel) -> None:
+        close(channel)
+        raise EOFError  # as paramiko does when the peer has closed the socket
+
+    close = paramiko.Channel.close
+    monkeypatch.setattr(paramiko.Channel, "close", gone)
+
+    with pytest.raises(mv.CommandTimeout):
+        link.run("sleep 5", timeout=0.5)
 
 
 def test_a_worn_connection_is_replaced(

@@ -246,8 +246,10 @@ class _Connection:
                 raise self._timed_out(began, "waiting for a free channel")
             try:
                 channel = self._open_channel(deadline)
-                with contextlib.closing(channel):
+                try:
                     return self._execute(channel, command, began, deadline)
+                finally:
+                    _close(channel)
             finally:
                 self._slots.release()
         finally:
@@ -279,8 +281,7 @@ class _Connection:
 
         def give_up() -> None:
             late.set()
-            # Closing wakes everything that waits on the channel, before it tries to send.
-            channel.close()
+            _close(channel)
 
         watchdog = threading.Timer(max(0.0, deadline - time.monotonic()), give_up)
         watchdog.daemon = True
@@ -341,6 +342,12 @@ class _Connection:
     def _timed_out(self, began: float, what: str) -> errors.CommandTimeout:
         seconds = time.monotonic() - began
         return errors.CommandTimeout(self._host, f"no answer from {what} within {seconds:.1f} s")
+
+
+def _close(channel: paramiko.Channel) -> None:
+    """Close a channel, which wakes all that waits on it before it tells a peer that may be gone."""
+    with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
+        channel.close()
 
 
 def _log_in(
