@@ -345,7 +345,7 @@ class _Connection:
 
 
 def _close(channel: paramiko.Channel) -> None:
-    """Close a channel, which wakes all that waits on it before it tells a peer that may be gone."""
+    """Close a channel: wakes all that waits on it, then tells the peer, which may be gone."""
     with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
         channel.close()
 
