@@ -861,7 +861,7 @@ class Lab:
             LabError: no such VM, or an inaccessible one.
         """
         info = self.vboxmanage(account, "showvminfo", vm, "--machinereadable").stdout
-        found = re.search(r'^VMState="(\w+)"$', info, re.MULTILINE)
+        found = re.search(r'^VMState="([a-z-]+)"$', info, re.MULTILINE)
         if found is None:
             raise LabError(f"VirtualBox does not say the state of {vm}")
         return found[1]
