@@ -94,13 +94,16 @@ class SSHD:
 
 
 def _descendants(pid: int) -> list[int]:
-    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    """The sshd processes below one; those that end meanwhile are passed over."""
     found: list[int] = []
-    for child in map(int, children):
-        with contextlib.suppress(FileNotFoundError):
-            comm = pathlib.Path(f"/proc/{child}/comm").read_text()
-            if comm.startswith("sshd"):
+    try:
+        children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for child in map(int, children):
+            name = pathlib.Path(f"/proc/{child}/comm").read_text()
+            if name.startswith("sshd"):
                 found += [child, *_descendants(child)]
+    except (FileNotFoundError, ProcessLookupError):
+        pass
     return found
 
 
