@@ -11,12 +11,11 @@ off-mode: acpi
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import pydantic
-import yaml
 
-from maas_virtualbox import errors, hosts
+from maas_virtualbox import documents, errors, hosts
 from maas_virtualbox.host import PowerPolicy
 from maas_virtualbox.hosts import Host
 
@@ -80,30 +79,18 @@ def load(path: Path) -> Config:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise errors.ConfigError(f"{path}: cannot be read: {reason}") from None
     try:
-        tree = yaml.compose(text, yaml.SafeLoader)
-        document: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise errors.ConfigError(f"{path}{line}: not valid YAML: {problem}") from None
-    if not isinstance(document, dict):
+        document = documents.parse(text)
+    except documents.NotYAML as error:
+        raise errors.ConfigError(f"{path}{error}") from None
+    content = document.content
+    if not isinstance(content, dict):
         raise errors.ConfigError(f"{path}: expected options, such as hosts: user@address")
     try:
-        return Config.model_validate(document)
+        return Config.model_validate(cast("dict[str, object]", content))
     except errors.HostListError as error:
-        line = _line_of(tree, "hosts")
-        raise errors.ConfigError(f"{path}{line}: hosts: {error}") from None
+        where = document.where("hosts")
+        raise errors.ConfigError(f"{path}{where}: hosts: {error}") from None
     except pydantic.ValidationError as error:
         location = error.errors()[0]["loc"]
-        line = _line_of(tree, str(location[0]).replace("_", "-")) if location else ""
-        raise errors.ConfigError(f"{path}{line}: {hosts.explain(error)}") from None
-
-
-def _line_of(tree: yaml.Node | None, option: str) -> str:
-    if isinstance(tree, yaml.MappingNode):
-        pairs = cast("list[tuple[yaml.Node, yaml.Node]]", tree.value)
-        for key, _ in pairs:
-            if key.value == option:
-                return f", line {key.start_mark.line + 1}"
-    return ""
+        where = document.where(str(location[0]).replace("_", "-")) if location else ""
+        raise errors.ConfigError(f"{path}{where}: {hosts.explain(error)}") from None

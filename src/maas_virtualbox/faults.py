@@ -103,6 +103,11 @@ _FAULTS = (
         retry=True,
     ),
     _row(
+        Fault.SERVICE,
+        "Failed to create the VirtualBox object",
+        "run `VBoxManage list vms` there to see why; its VirtualBox.xml may be damaged",
+    ),
+    _row(
         Fault.START_FAILED,
         "terminated unexpectedly during startup|VM session was aborted"
         "|session was closed before any attempt|terminated prematurely during startup",
@@ -114,7 +119,8 @@ _FAULTS = (
 )
 
 _ERROR_LINE = re.compile(r"^VBoxManage(?:\.exe)?: (?:fatal )?error: ?(.*)$", re.MULTILINE)
-_CODE = re.compile(r"\bcode (\w+) \(0x", re.IGNORECASE)
+# A name, not the number of "exit code 1 (0x1)".
+_CODE = re.compile(r"\bcode ([A-Z]\w+) \(0x", re.IGNORECASE)
 _DETAIL_LINE = re.compile(r"(Details: |Code \w+ \(0x|Context: |Location: |/\S+\[\d+\] \()")
 
 
@@ -125,7 +131,9 @@ def parse_error(host: str, result: CommandResult) -> errors.VBoxManageError | No
     if not lines and result.exit_code == 0:
         return None
     words = next((line for line in lines if not _DETAIL_LINE.match(line)), "")
-    if not words:
+    if not words and lines:
+        words = lines[0]
+    elif not words:
         words = text.strip().rpartition("\n")[2][:300] or f"exit code {result.exit_code}"
         words = f"VBoxManage failed: {words}"
     code = _CODE.search(text)

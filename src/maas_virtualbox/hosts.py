@@ -22,9 +22,8 @@ import shlex
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import pydantic
-import yaml
 
-from maas_virtualbox import errors
+from maas_virtualbox import documents, errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 OPTIONS = ("host-key", "name", "vboxmanage", "zone")
 
 _ADDRESS = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,252}[A-Za-z0-9_.])?")
+_SCOPE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 # A backslash serves Windows domains (LAB\ivan); everything a shell could read is out.
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+\\-]{0,103}\$?")
 _LABEL = re.compile(r"\w[\w .@:\[\]-]{0,252}")
@@ -72,8 +72,11 @@ def key_fingerprint(text: str) -> str:
 
 
 def _address(text: str) -> str:
+    _, percent, scope = text.partition("%")
     try:
-        return str(ipaddress.ip_address(text))
+        # ipaddress takes any text for the scope of an IPv6 address.
+        if not percent or _SCOPE.fullmatch(scope):
+            return str(ipaddress.ip_address(text))
     except ValueError:
         pass
     if not _ADDRESS.fullmatch(text):
@@ -166,12 +169,9 @@ def _split(text: str) -> Sequence[object]:
     if not start.startswith(("-", "[", "{", "hosts:")):
         return _split_short(text)
     try:
-        document: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f"line {where.line + 1}: " if where else ""
-        problem = getattr(error, "problem", None) or "cannot be read"
-        raise errors.HostListError(f"host list: {line}not valid YAML: {problem}") from None
+        document: Any = documents.parse(text).content
+    except documents.NotYAML as error:
+        raise errors.HostListError(f"host list{error}") from None
     if isinstance(document, dict):
         mapping = cast("dict[object, Any]", document)
         extra = sorted(str(key) for key in mapping if key != "hosts")
@@ -236,7 +236,8 @@ def explain(error: pydantic.ValidationError) -> str:
 
 def _parse_short(entry: str) -> dict[str, object]:
     words = _words(entry)
-    fields: dict[str, object] = _parse_location(words[0]) if words else {}
+    location = _parse_location(words[0]) if words else {}
+    fields: dict[str, object] = {}
     for word in words[1:]:
         option, equals, value = word.partition("=")
         if not equals:
@@ -252,7 +253,7 @@ def _parse_short(entry: str) -> dict[str, object]:
             raise ValueError(f"the option {option} is given twice")
         else:
             fields[option] = value
-    return fields
+    return {**location, **fields}
 
 
 def _words(entry: str) -> list[str]:

@@ -27,6 +27,8 @@ class CutOff(ValueError):
 _LIST_ENTRY_END = re.compile(
     r'" \{([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\}\n', re.IGNORECASE
 )
+_BESIDES_NAME = 42
+"""Characters of an entry besides the name."""
 
 
 def parse_vm_list(text: str, names: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -46,20 +48,17 @@ def parse_vm_list(text: str, names: Mapping[str, str] | None = None) -> dict[str
         return {}
     found: dict[str, str] = {}
     position = start.start()
+    longest = max(map(len, names.values()), default=0) + _BESIDES_NAME
     while position < len(text):
         if text[position] != '"':
             raise CutOff(f"unexpected text after a VM: {text[position : position + 60]!r}")
-        ends = list(_LIST_ENTRY_END.finditer(text, position))
-        if not ends:
+        end = _LIST_ENTRY_END.search(text, position)
+        if end is None:
             raise CutOff(f"the list of VMs ends inside an entry: {text[position:][:60]!r}")
-        end = ends[0]
-        for candidate in ends:
-            name = text[position + 1 : candidate.start()]
-            if len(name) > 4096:
-                break
-            if names.get(candidate[1].lower()) == name:
+        for candidate in _LIST_ENTRY_END.finditer(text, position, position + longest):
+            # The last that fits: a name may hold the whole entry of another VM.
+            if names.get(candidate[1].lower()) == text[position + 1 : candidate.start()]:
                 end = candidate
-                break
         found[end[1].lower()] = text[position + 1 : end.start()]
         position = end.end()
     return found
@@ -102,7 +101,13 @@ _LONG_STATES = {
     "offline snapshotting": VMState.SNAPSHOTTING,
 }
 _LONG_BOOT = {"Network": "net", "HardDisk": "disk", "DVD": "dvd", "Floppy": "floppy", "USB": "usb"}
-_LONG_START = re.compile(r"^Name: +", re.MULTILINE)
+# What a name cannot forge by holding a line `UUID:` or `State:`: all lines up to the UUID.
+_LONG_HEAD = re.compile(
+    r"^Name:(?: +<inaccessible!>\n|(?P<name> +(?:.|\n)*?)\n(?:Encryption: .*\n)?"
+    r"Groups: .*\n(?:Platform Architecture: .*\n)?Guest OS: .*\n)"
+    r"UUID:(?P<indent> +)(?P<uuid>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\n",
+    re.MULTILINE | re.IGNORECASE,
+)
 _LONG_NIC = re.compile(
     r"^NIC (\d): +MAC: ([0-9A-Fa-f]{12}), Attachment: (.*?), Cable connected: (on|off)"
     r".*?, Type: (\w+)",
@@ -117,28 +122,27 @@ def parse_long_list(text: str) -> dict[str, tuple[Machine, VMState]]:
     VMs, and where the settings files cannot be read.
 
     Raises:
-        CutOff: an entry has no UUID.
+        CutOff: a VM has no UUID, or no state.
     """
+    heads = list(_LONG_HEAD.finditer(text))
+    unread = text[: heads[0].start()] if heads else text
+    if re.search("^Name:", unread, re.MULTILINE) or (unread.strip() and not heads):
+        raise CutOff(f"a VM without a UUID in the long list: {unread.strip()[:60]!r}")
     found: dict[str, tuple[Machine, VMState]] = {}
-    starts = [match.start() for match in _LONG_START.finditer(text)]
-    for begin, end in itertools.pairwise([*starts, len(text)]):
-        entry = text[begin:end]
+    for head, following in itertools.zip_longest(heads, heads[1:]):
+        uuid = head["uuid"].lower()
+        entry = text[head.end() : following.start() if following else len(text)]
+        accessible = head["name"] is not None
+        # The name stands where the UUID stands: blanks in front of it may be its own.
+        name = head["name"][len(head["indent"]) :] if accessible else ""
         fields: dict[str, str] = {}
         for line in entry.split("\n"):
             key, _, value = line.partition(":")
             fields.setdefault(key.strip(), value.strip())
-        uuid = settings.normalise_uuid(fields.get("UUID", ""))
-        if not uuid:
-            # "Name:" also stands in lists inside an entry (shared folders); those have no UUID.
-            if "Config file" in fields or not found:
-                raise CutOff(f"a VM without a UUID in the long list: {entry[:60]!r}")
-            continue
-        words = fields.get("State", "").partition(" (since")[0]
         state = VMState.INACCESSIBLE
-        if words:
+        if accessible:
+            words = fields.get("State", "").partition(" (since")[0]
             state = _LONG_STATES.get(words) or parse_state(words.replace(" ", ""))
-        name = entry.partition("\n")[0].partition(":")[2].strip()
-        accessible = bool(words)
         boot = tuple(
             _LONG_BOOT.get(fields.get(f"Boot Device {number}", ""), "none")
             for number in range(1, 5)
@@ -155,7 +159,7 @@ def parse_long_list(text: str) -> dict[str, tuple[Machine, VMState]]:
         )
         machine = settings.Machine(
             uuid,
-            name if accessible else "",
+            name,
             fields.get("Config file", ""),
             state,
             accessible=accessible,

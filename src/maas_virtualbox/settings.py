@@ -148,7 +148,8 @@ def parse_machine(uuid: str, settings_file: str, xml: str) -> Machine:
     text = xml.strip()
     head_only = text.startswith("<Machine ")
     if head_only:
-        text = text.removesuffix(">").removesuffix("/") + "/>"
+        # Without its end the line was cut off, and may lack the attributes that matter.
+        text = text.removesuffix(">").removesuffix("/") + "/>" if text.endswith(">") else ""
     root = _parse(text)
     machine = root if head_only or root is None else root.find("{*}Machine")
     if machine is None or normalise_uuid(machine.get("uuid", "")) != uuid:

@@ -130,6 +130,8 @@ def test_any_text_is_a_process_list(text: str) -> None:
 
 
 LONG = """Name:                        node1
+Groups:                      /
+Guest OS:                    Ubuntu (64-bit)
 UUID:                        95581d29-3e5e-472e-8f12-f452e8095714
 Config file:                 /home/vbox/VirtualBox VMs/node1/node1.vbox
 Firmware:                    BIOS

@@ -187,6 +187,8 @@ def long_entry(vm: SimulatedVM, home: str) -> str:
     state = _LONG_STATES.get(vm.state, vm.state.value)
     fields = [
         ("Name", vm.name),
+        ("Groups", "/"),
+        ("Guest OS", "Ubuntu (64-bit)"),
         ("UUID", vm.uuid),
         ("Config file", settings_file(home, vm.name)),
         ("Hardware UUID", vm.uuid),

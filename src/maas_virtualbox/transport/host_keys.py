@@ -21,6 +21,7 @@ from paramiko import hostkeys
 from maas_virtualbox import errors, hosts
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Generator, Iterator
 
 log = logging.getLogger(__name__)
@@ -115,8 +116,16 @@ class KnownHosts:
         line = f"{_name(host)} {key.get_name()} {key.get_base64()}\n".encode()
         with _usable(host, self._path, "write"):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with open(self._path, "ab", buffering=0, opener=_private) as file:
+            with open(self._path, "a+b", buffering=0, opener=_private) as file:
+                file.write(b"" if _ends_a_line(file) else b"\n")
                 file.write(line)
+
+
+def _ends_a_line(file: io.FileIO) -> bool:
+    """Whether a line appended here stands alone; an editor may have left the last one open."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 1))
+    return file.read(1) in (b"", b"\n")
 
 
 def _private(path: str, flags: int) -> int:

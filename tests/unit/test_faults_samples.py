@@ -1,0 +1,233 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""Every error VirtualBox 7.2.22 was made to print, and what it is taken for."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maas_virtualbox import errors, faults
+from maas_virtualbox.faults import Fault
+from maas_virtualbox.transport import CommandResult
+
+SAMPLES = pathlib.Path(__file__).parent / "samples"
+
+# Recorded stderr → what it means.
+MEANING = {
+    "after-svckill-list-runningvms": Fault.SERVICE,
+    "clonevm-dup": Fault.OTHER,
+    "controlvm-acpi-stopped": Fault.NOT_RUNNING,
+    "controlvm-bad-verb": Fault.NOT_RUNNING,
+    "controlvm-bad-verb-running": Fault.SYNTAX,
+    "controlvm-inaccessible": Fault.INACCESSIBLE,
+    "controlvm-pause-twice": Fault.WRONG_STATE,
+    "controlvm-poweroff-aborted": Fault.NOT_RUNNING,
+    "controlvm-poweroff-saved": Fault.NOT_RUNNING,
+    "controlvm-poweroff-stopped": Fault.NOT_RUNNING,
+    "controlvm-poweroff-unknown": Fault.NOT_FOUND,
+    "controlvm-reset-stopped": Fault.NOT_RUNNING,
+    "controlvm-resume-twice": Fault.WRONG_STATE,
+    "createvm-duplicate": Fault.OTHER,
+    "discardstate-none": Fault.WRONG_STATE,
+    "discardstate-running": Fault.LOCKED,
+    "engine-default": Fault.START_FAILED,
+    "engine-hwvirt": Fault.START_FAILED,
+    "engine-native-api": Fault.START_FAILED,
+    "guru-acpi": Fault.WRONG_STATE,
+    "guru-pause": Fault.WRONG_STATE,
+    "guru-reset": Fault.WRONG_STATE,
+    "guru-savestate": Fault.OTHER,
+    "guru-startvm": Fault.LOCKED,
+    "ipc-dir-foreign-owner": Fault.SERVICE,
+    "modifyvm-boot-bad": Fault.OTHER,
+    "modifyvm-inaccessible": Fault.INACCESSIBLE,
+    "modifyvm-mac-colons": Fault.OTHER,
+    "modifyvm-mac-multicast": Fault.OTHER,
+    "modifyvm-nic": Fault.OTHER,
+    "modifyvm-running": Fault.LOCKED,
+    "modifyvm-running-mac": Fault.LOCKED,
+    "modifyvm-saved": Fault.WRONG_STATE,
+    "modifyvm-unknown": Fault.NOT_FOUND,
+    "odd-empty": Fault.SYNTAX,
+    "odd-equals": Fault.OTHER,
+    "odd-long": Fault.OTHER,
+    "odd-unicode": Fault.LOCALE,
+    "showvminfo-case": Fault.NOT_FOUND,
+    "showvminfo-inaccessible": Fault.INACCESSIBLE,
+    "showvminfo-inaccessible-byname": Fault.NOT_FOUND,
+    "showvminfo-leadingdash": Fault.SYNTAX,
+    "showvminfo-leadingdash2": Fault.SYNTAX,
+    "showvminfo-name-is-uuid-of-none": Fault.NOT_FOUND,
+    "showvminfo-unknown": Fault.NOT_FOUND,
+    "showvminfo-unknown-uuid": Fault.NOT_FOUND,
+    "snapshot-restore-unknown": Fault.NOT_FOUND,
+    "startvm-already-running": Fault.LOCKED,
+    "startvm-bad-type": Fault.OTHER,
+    "startvm-fails-host-network": Fault.START_FAILED,
+    "startvm-gui-missing": Fault.OTHER,
+    "startvm-help": Fault.SYNTAX,
+    "startvm-inaccessible": Fault.INACCESSIBLE,
+    "startvm-no-driver": Fault.START_FAILED,
+    "startvm-paused": Fault.LOCKED,
+    "startvm-two": Fault.NOT_FOUND,
+    "startvm-unknown": Fault.NOT_FOUND,
+    "svckill-midcall": Fault.SERVICE,
+    "unregistervm-running": Fault.LOCKED,
+    "unregistervm-unknown": Fault.NOT_FOUND,
+}
+RETRIED = {Fault.LOCKED, Fault.SERVICE}
+HINTED = {Fault.INACCESSIBLE, Fault.LOCALE, Fault.LOCKED, Fault.NOT_FOUND, Fault.SERVICE}
+
+
+def read(name: str, *, exit_code: int = 1) -> errors.VBoxManageError:
+    """What the library makes of a recorded stderr."""
+    stderr = (SAMPLES / f"{name}.err").read_bytes()
+    error = faults.parse_error("lab", CommandResult(exit_code, b"", stderr, 0.1))
+    assert error is not None
+    return error
+
+
+@pytest.mark.parametrize(("name", "fault"), MEANING.items())
+def test_a_recorded_error_is_of_its_sort(name: str, fault: Fault) -> None:
+    error = read(name)
+
+    assert error.kind == fault
+
+
+@pytest.mark.parametrize(("name", "fault"), MEANING.items())
+def test_only_locks_and_a_lost_service_are_retried(name: str, fault: Fault) -> None:
+    error = read(name)
+
+    assert error.retry is (fault in RETRIED)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, fault in MEANING.items() if fault in HINTED and name != "odd-unicode"]
+)
+def test_an_error_a_person_can_do_something_about_says_what(name: str) -> None:
+    error = read(name)
+
+    assert error.hint
+    assert str(error).endswith(error.hint)
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(MEANING) - {"svckill-midcall", "odd-long", "odd-unicode"})
+)
+def test_virtualboxs_first_sentence_is_quoted(name: str) -> None:
+    text = (SAMPLES / f"{name}.err").read_text(encoding="utf-8")
+    sentence = text.partition("VBoxManage: error: ")[2].partition("\n")[0]
+
+    error = read(name)
+
+    assert error.words == sentence
+    assert str(error).startswith(f"lab: {sentence}")
+
+
+def test_no_recorded_error_is_left_untested() -> None:
+    recorded = {file.stem for file in SAMPLES.glob("*.err")}
+
+    assert recorded == {*MEANING, "broken-virtualbox-xml", "after-svckill-poweroff"}
+
+
+def test_an_error_with_exit_code_0_is_an_error() -> None:
+    error = read("discardstate-none", exit_code=0)
+
+    assert (error.kind, error.retry) == (Fault.WRONG_STATE, False)
+
+
+def test_recorded_progress_is_no_error() -> None:
+    progress = (SAMPLES / "after-svckill-poweroff.err").read_bytes()
+
+    error = faults.parse_error("lab", CommandResult(0, b"", progress, 0.1))
+
+    assert b"100%" in progress
+    assert error is None
+
+
+def test_progress_before_an_error_does_not_hide_it() -> None:
+    stderr = b"0%...10%...\nVBoxManage: error: Machine 'x' is not currently running.\n"
+
+    error = faults.parse_error("lab", CommandResult(1, b"", stderr, 0.1))
+
+    assert error is not None
+    assert (error.kind, error.words) == (
+        Fault.NOT_RUNNING,
+        "Machine 'x' is not currently running.",
+    )
+
+
+def test_an_error_with_windows_line_ends_is_read_alike() -> None:
+    stderr = (SAMPLES / "modifyvm-saved.err").read_bytes().replace(b"\n", b"\r\n")
+    stderr = stderr.replace(b"VBoxManage:", b"VBoxManage.exe:")
+
+    error = faults.parse_error("lab", CommandResult(1, b"", stderr, 0.1))
+
+    assert error is not None
+    assert str(error) == str(read("modifyvm-saved"))
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("controlvm-inaccessible", "E_ACCESSDENIED"),
+        ("modifyvm-running", "VBOX_E_INVALID_OBJECT_STATE"),
+        ("showvminfo-unknown", "VBOX_E_OBJECT_NOT_FOUND"),
+        ("ipc-dir-foreign-owner", "NS_ERROR_SOCKET_FAIL"),
+        ("engine-default", "NS_ERROR_FAILURE"),
+        ("controlvm-poweroff-stopped", ""),
+    ],
+)
+def test_the_code_of_an_error_is_read(name: str, code: str) -> None:
+    error = read(name)
+
+    assert error.code == code
+
+
+def test_the_exit_code_of_a_vms_process_is_not_the_errors_code() -> None:
+    error = read("startvm-no-driver")
+
+    assert error.code == "NS_ERROR_FAILURE"
+
+
+def test_of_an_error_without_a_sentence_the_first_line_is_quoted() -> None:
+    error = read("svckill-midcall")
+
+    assert error.words.startswith("Code NS_ERROR_ABORT (0x80004004) - Operation aborted")
+
+
+def test_a_broken_virtualbox_xml_is_no_failed_start() -> None:
+    error = read("broken-virtualbox-xml")
+
+    assert error.kind != Fault.START_FAILED
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "The machine 'KVM' VERR_SVM_IN_USE is not there",
+        "VERR_VMX_IN_VMX_ROOT_MODE",
+        "VERR_INTNET_FLT_IF_NOT_FOUND",
+        "Nonexistent host networking interface, name 'vboxnet0'",
+        "Host-only adapters are no longer supported!",
+    ],
+)
+def test_a_host_that_has_to_be_changed_is_said_how_and_not_asked_again(words: str) -> None:
+    stderr = f"VBoxManage: error: {words}\n".encode()
+
+    error = faults.parse_error("lab", CommandResult(1, b"", stderr, 0.1))
+
+    assert error is not None
+    assert (bool(error.hint), error.retry) == (True, False)
+
+
+@given(st.integers(1, 255), st.binary())
+def test_any_failure_has_words(exit_code: int, stderr: bytes) -> None:
+    error = faults.parse_error("lab", CommandResult(exit_code, b"", stderr, 0.1))
+
+    assert error is not None
+    assert error.words
