@@ -38,6 +38,7 @@ Tests
 from maas_virtualbox.errors import (
     AmbiguousVM,
     BadOutput,
+    Closed,
     CommandTimeout,
     ConfigError,
     ConnectionLost,
@@ -66,6 +67,7 @@ __all__ = [
     "VM",
     "AmbiguousVM",
     "BadOutput",
+    "Closed",
     "CommandTimeout",
     "ConfigError",
     "ConnectionLost",

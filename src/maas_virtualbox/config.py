@@ -5,19 +5,69 @@
 hosts: ivan@10.0.0.5 zone=izMBP13, ivan@10.0.0.6
 ssh-private-key-file: /etc/maas-virtualbox/id_ed25519
 known-hosts-file: /var/lib/maas-virtualbox/known_hosts
+secrets-file: /etc/maas-virtualbox/secrets.yaml
+listen: 0.0.0.0:5307
 off-mode: acpi
 """
 
 from __future__ import annotations
 
+import dataclasses
+import ipaddress
+import re
 from pathlib import Path
 from typing import Literal, cast
 
+import platformdirs
 import pydantic
 
 from maas_virtualbox import documents, errors, hosts
 from maas_virtualbox.host import PowerPolicy
 from maas_virtualbox.hosts import Host
+
+DEFAULT_PORT = 5307
+"""Above the ports MAAS itself uses (5240 to 5300 or so)."""
+
+_LISTEN = re.compile(r"(?:\[(?P<v6>[^]]*)\]|(?P<v4>[^:]*))(?::(?P<port>[0-9]{1,5}))?")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listen:
+    """Where the power service listens."""
+
+    address: str
+    """A literal IP address; `0.0.0.0` and `::` stand for all of this machine's."""
+
+    port: int = DEFAULT_PORT
+    """TCP port; 0: any free one, for tests."""
+
+    @classmethod
+    def parse(cls, text: str) -> Listen:
+        """Read `address:port`, `[address]:port` or an address alone.
+
+        Raises:
+            ValueError: it is none of these.
+        """
+        match = _LISTEN.fullmatch(text)
+        address = text if match is None else match["v6"] or match["v4"] or ""
+        port = match["port"] if match else None
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            raise ValueError(
+                f"expected address:port with a literal IP address, such as 0.0.0.0:{DEFAULT_PORT}"
+                f" or [::]:{DEFAULT_PORT}, not {text!r}"
+            ) from None
+        if port and int(port) > 65535:
+            raise ValueError(f"the port {port} is not a number from 0 to 65535")
+        return cls(address, int(port) if port else DEFAULT_PORT)
+
+    def __str__(self) -> str:
+        return (
+            f"[{self.address}]:{self.port}"
+            if ":" in self.address
+            else f"{self.address}:{self.port}"
+        )
 
 
 class Config(pydantic.BaseModel):
@@ -46,6 +96,30 @@ class Config(pydantic.BaseModel):
     snapshot_age: float = pydantic.Field(default=2.0, ge=0.0, le=60.0)
     """Seconds for which one observation of a host answers every query."""
 
+    listen: Listen = Listen("0.0.0.0")  # noqa: S104 - MAAS is on other machines
+    """Where the power service listens."""
+    secrets_file: Path | None = None
+    """The master secret of the power service's tokens; see `tokens`."""
+    tls_certificate_file: Path | None = None
+    """PEM file of the certificate and its chain. None: the power service speaks plain HTTP."""
+    tls_key_file: Path | None = None
+    """PEM file of the certificate's private key."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important lines the power service logs."""
+    log_format: Literal["text", "json"] = "text"
+    """How the power service writes them."""
+
+    @pydantic.field_validator("listen", mode="before")
+    @classmethod
+    def _parse_listen(cls, value: object) -> object:
+        return Listen.parse(str(value)) if isinstance(value, str | int) else value
+
+    @pydantic.model_validator(mode="after")
+    def _check_tls(self) -> Config:
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls-certificate-file and tls-key-file go together: give both")
+        return self
+
     @pydantic.field_validator("hosts", mode="before")
     @classmethod
     def _parse_hosts(cls, value: object) -> object:
@@ -54,6 +128,12 @@ class Config(pydantic.BaseModel):
         if isinstance(value, list):
             return hosts.parse_hosts(cast("list[object]", value))
         return value
+
+    @property
+    def known_hosts(self) -> Path:
+        """Where host keys are pinned; in the user's state folder if no file is named."""
+        default = platformdirs.user_state_path("maas-virtualbox") / "known_hosts"
+        return self.known_hosts_file or default
 
     @property
     def policy(self) -> PowerPolicy:

@@ -76,6 +76,12 @@ class HostKeyChanged(HostDown):
         """Fingerprint (`SHA256:…`) of the key the host presented."""
 
 
+class Closed(HostDown):
+    """The fleet was closed, by the program that made it. Permanent: make another one."""
+
+    retry = False
+
+
 class ConnectionLost(HostDown):
     """The connection broke while a command ran: whether it took effect is unknown.
 

@@ -227,15 +227,7 @@ class Fleet:
         if len(found) == 1:
             return found[0]
         if len(found) > 1:
-            candidates = [f"{owner.host}/{vm.name} {{{vm.uuid}}}" for owner, vm in found]
-            shown = ", ".join(candidates[:_MAX_CANDIDATES])
-            more = len(candidates) - _MAX_CANDIDATES
-            raise errors.AmbiguousVM(
-                f"{selector!r} fits {len(candidates)} VMs: {shown}"
-                + (f" and {more} more" if more > 0 else "")
-                + "; use a UUID, or say which host or zone",
-                candidates=candidates,
-            )
+            raise ambiguous(selector, found)
         if down:
             name, error = next(iter(down.items()))
             reason = error.reason if isinstance(error, errors.HostDown) else str(error)
@@ -291,8 +283,26 @@ class Fleet:
     ) -> list[_T]:
         if len(hosts) == 1:
             return [ask(hosts[0])]
-        jobs = [self._threads[owner.host.name].submit(ask, owner) for owner in hosts]
+        try:
+            jobs = [self._threads[owner.host.name].submit(ask, owner) for owner in hosts]
+        except RuntimeError:
+            raise errors.Closed("all hosts", "this fleet was closed") from None
         return [job.result() for job in jobs]
+
+
+def ambiguous(
+    selector: str, found: Sequence[tuple[VirtualBoxHost, Machine]]
+) -> errors.AmbiguousVM:
+    """Return the error for a selector that fits several VMs."""
+    candidates = [f"{owner.host}/{vm.name} {{{vm.uuid}}}" for owner, vm in found]
+    shown = ", ".join(candidates[:_MAX_CANDIDATES])
+    more = len(candidates) - _MAX_CANDIDATES
+    return errors.AmbiguousVM(
+        f"{selector!r} fits {len(candidates)} VMs: {shown}"
+        + (f" and {more} more" if more > 0 else "")
+        + "; use a UUID, or say which host or zone",
+        candidates=candidates,
+    )
 
 
 def matching(selector: str, machines: Iterable[Machine]) -> list[Machine]:

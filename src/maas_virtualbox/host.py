@@ -123,14 +123,14 @@ class VirtualBoxHost:
         self.observer = observer.Observer(host, self.vboxmanage, self.policy.snapshot_age)
         self.second_copies_refused = 0
         """How often starting a second copy of a running VM was refused."""
-        self._transport = transport
+        self.transport = transport
         self._lock = threading.Lock()
         self._closer_looks: dict[tuple[str, int], tuple[float, VMState]] = {}
         self._vm_locks: dict[str, threading.Lock] = {}
 
     def close(self) -> None:
         """Close the connection. Actions under way fail."""
-        self._transport.close()
+        self.transport.close()
         self.observer.close()
 
     # -- Looking ------------------------------------------------------------------------------
@@ -141,10 +141,16 @@ class VirtualBoxHost:
         picture = self.observer.observe(exact=exact, timeout=timeout)
         return self._picture_of(picture, self.observer.machine(picture, uuid), exact=exact)
 
-    def vms(self, *, exact: bool = False, timeout: float | None = None) -> list[VM]:
-        """Return all VMs as they are now, in VirtualBox's order. Raises as `observe` does."""
+    def vms(
+        self,
+        *,
+        exact: bool = False,
+        max_age: float | None = None,
+        timeout: float | None = None,
+    ) -> list[VM]:
+        """Return all VMs as they are now, in VirtualBox's order. See `Observer.observe`."""
         self.observer.inventory(timeout=timeout)  # if it has to be read, that is a picture too
-        picture = self.observer.observe(exact=exact, timeout=timeout)
+        picture = self.observer.observe(exact=exact, max_age=max_age, timeout=timeout)
         return [
             self._picture_of(picture, machine, exact=exact)
             for machine in self.observer.machines(picture).values()

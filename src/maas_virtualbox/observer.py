@@ -151,6 +151,11 @@ class Observer:
             for uuid, head in heads.items()
         }
 
+    @property
+    def stale_before(self) -> float:
+        """The monotonic time before which no picture answers anyone: our last change of a VM."""
+        return self._stale_before
+
     def make_stale(self) -> float:
         """Let no picture taken before now answer anyone, as a VM is being changed; return now."""
         with self._lock:
@@ -225,7 +230,7 @@ class Observer:
         try:
             future = self._threads.submit(self._take, began, exact=exact)
         except RuntimeError:
-            raise errors.HostUnreachable(str(self._host), "this host was closed") from None
+            raise errors.Closed(str(self._host), "this host was closed") from None
         flight = _Flight(began, exact, future)
         self._flights.append(flight)
         return flight

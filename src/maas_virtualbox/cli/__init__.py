@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import logging
+import os
 import sys
 import time
 from concurrent import futures
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import platformdirs
 import typer
 import typer.core
 
-from maas_virtualbox import config, doctor, errors, hosts
+from maas_virtualbox import config, doctor, errors, hosts, power_parameters, tokens
 from maas_virtualbox.cli import show
 from maas_virtualbox.cli.show import Format
 from maas_virtualbox.fleet import Fleet
@@ -77,6 +78,19 @@ class _Options:
     known_hosts: Path | None
     format: Format
 
+    def config_file(self) -> Path:
+        """Return `--config`. Raises `ConfigError` if it was not given."""
+        if self.config is None:
+            raise errors.ConfigError("say --config FILE; the README has an example")
+        return self.config
+
+    def secrets_file(self, given: Path | None) -> Path:
+        """Return the secrets file given, or the one the configuration names."""
+        path = given or config.load(self.config_file()).secrets_file
+        if path is None:
+            raise errors.ConfigError(f"{self.config}: secrets-file: expected a path")
+        return path
+
     @contextlib.contextmanager
     def fleet(self, **policy: Any) -> Generator[Fleet]:
         """Make the fleet the options describe. Raises `Error` where they do not fit."""
@@ -86,11 +100,10 @@ class _Options:
             raise errors.HostListError(
                 "no hosts: say --hosts user@address, or put hosts: in a file and say --config FILE"
             )
-        default = platformdirs.user_state_path("maas-virtualbox") / "known_hosts"
         with Fleet(
             listed,
             identity=self.key or loaded.ssh_private_key_file,
-            known_hosts=self.known_hosts or loaded.known_hosts_file or default,
+            known_hosts=self.known_hosts or loaded.known_hosts,
             policy=dataclasses.replace(loaded.policy, **policy),
         ) as fleet:
             yield fleet
@@ -268,6 +281,110 @@ def demo(
         done = demonstration.run_simulated(vms, options.format)
     if not done:
         raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def serve(ctx: typer.Context) -> None:
+    """Serve MAAS's webhook power type over HTTP, as --config FILE says, until stopped.
+
+    SIGHUP reads the file anew; SIGTERM stops within ten seconds.
+    """
+    options: _Options = ctx.obj
+    try:
+        from maas_virtualbox.service import process  # noqa: PLC0415 - an extra; and slow to load
+    except ModuleNotFoundError as error:
+        raise errors.ConfigError(
+            f"the power service needs {error.name}: pip install 'maas-virtualbox[service]'"
+        ) from None
+    code = 0
+    try:
+        process.run(options.config_file())
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    except SystemExit as left:
+        code = left.code if isinstance(left.code, int) else EXIT_FAILED
+    # All is done; threads that wait for a dead host must not hold the end up.
+    logging.shutdown()
+    os._exit(code)
+
+
+@app.command()
+def parameters(
+    ctx: typer.Context,
+    vms: VMsArgument,
+    host: HostOption = "",
+    zone: ZoneOption = "",
+    address: Annotated[
+        str,
+        typer.Option(
+            metavar="IP", help="This machine's, on a subnet of MAAS's racks; default: listen's."
+        ),
+    ] = "",
+) -> None:
+    """Print what MAAS has to know of VMs: the parameters of its webhook power type.
+
+    They hold tokens: whoever sees them can switch the VMs. MAAS polls literal IP addresses on a
+    rack's subnet only, so there is no name in them.
+    """
+    options: _Options = ctx.obj
+    loaded = config.load(options.config_file())
+    if loaded.secrets_file is None:
+        raise errors.ConfigError(f"{options.config}: secrets-file: expected a path")
+    secrets = tokens.load(loaded.secrets_file)
+    served_at = address or power_parameters.reachable_address(loaded.listen)
+    warning = power_parameters.doubt(served_at)
+    with options.fleet() as fleet:
+        found, failures = _resolve(fleet, vms, host, zone)
+    described = [
+        (
+            vm,
+            power_parameters.PowerParameters.of(
+                vm.uuid,
+                secrets.vm_token(vm.uuid),
+                address=served_at,
+                port=loaded.listen.port,
+                tls=loaded.tls_certificate_file is not None,
+            ),
+        )
+        for vm in found
+    ]
+    show.parameters(described, options.format)
+    if warning:
+        show.problem(warning)
+    _exit(failures)
+
+
+@app.command("admin-token")
+def admin_token(ctx: typer.Context) -> None:
+    """Print the token that opens the whole HTTP API, as Bearer or as Basic's password."""
+    options: _Options = ctx.obj
+    print(tokens.load(options.secrets_file(None)).admin_token())
+
+
+@app.command("rotate-tokens")
+def rotate_tokens(
+    ctx: typer.Context,
+    secrets_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Default: the one --config FILE names."),
+    ] = None,
+    grace: Annotated[
+        float, typer.Option(min=0.0, max=8760.0, help="Hours the old tokens stay good.")
+    ] = 24.0,
+) -> None:
+    """Make a new master secret, or the first; then give MAAS the new tokens.
+
+    A running service takes it up at its next SIGHUP.
+    """
+    options: _Options = ctx.obj
+    path = options.secrets_file(secrets_file)
+    if path.exists():
+        until = datetime.timedelta(hours=grace)
+        tokens.save(path, tokens.load(path).rotated(until))
+        print(f"{path}: a new master secret; the old tokens stay good for {grace:g} hours")
+    else:
+        tokens.save(path, tokens.Secrets.new())
+        print(f"{path}: made, with the first master secret")
 
 
 # -- What the commands share ------------------------------------------------------------------

@@ -8,6 +8,7 @@ neither forge a line nor reach the terminal.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import json
 import sys
@@ -15,10 +16,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rich import box, console, progress, table, text
 
+from maas_virtualbox.doors.views import VMView
+from maas_virtualbox.power_parameters import POWER_TYPE
+from maas_virtualbox.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from maas_virtualbox.host import VM
+    from maas_virtualbox.power_parameters import PowerParameters
 
 _COLOURS = {
     "on": "green",
@@ -37,18 +43,6 @@ class Format(str, enum.Enum):
     TABLE = "table"
     JSON = "json"
     PLAIN = "plain"
-
-
-def printable(value: object) -> str:
-    r"""Return text on one line, with control characters written as escapes (`\n`).
-
-    >>> printable("new\\nline")
-    'new\\\\nline'
-    """
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in str(value)
-    )
 
 
 def rows(
@@ -105,17 +99,26 @@ def bar() -> progress.Progress:
     )
 
 
-def vm_object(vm: VM) -> dict[str, Any]:
-    """Return the JSON object of a VM."""
-    return {
-        "host": vm.host.name,
-        "zone": vm.host.zone,
-        "name": vm.name,
-        "uuid": vm.uuid,
-        "macs": list(vm.macs),
-        "state": vm.state.value,
-        "power": vm.power.value,
-    }
+def parameters(described: Sequence[tuple[VM, PowerParameters]], as_format: Format) -> None:
+    """Print MAAS's power parameters of VMs, and in a table the commands that set them too."""
+    rows(
+        ("VM", "PARAMETER", "VALUE"),
+        [
+            (vm.name, name, value)
+            for vm, parameters in described
+            for name, value in dataclasses.asdict(parameters).items()
+        ],
+        as_format,
+        [
+            {"host": vm.host.name, "name": vm.name, "uuid": vm.uuid, "power_type": POWER_TYPE}
+            | dataclasses.asdict(parameters)
+            for vm, parameters in described
+        ],
+    )
+    if as_format is Format.TABLE:
+        for vm, parameters in described:
+            print(f"\n# {printable(vm.name)}, with MAAS's own client:")
+            print(parameters.maas_command())
 
 
 def vms(found: Sequence[VM], as_format: Format) -> None:
@@ -127,5 +130,5 @@ def vms(found: Sequence[VM], as_format: Format) -> None:
             for vm in found
         ],
         as_format,
-        [vm_object(vm) for vm in found],
+        [VMView.of(vm).model_dump(mode="json") for vm in found],
     )

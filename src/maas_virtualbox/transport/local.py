@@ -38,7 +38,7 @@ class LocalTransport:
         began = time.monotonic()
         deadline = began + timeout
         if self._closed:
-            raise errors.HostUnreachable(self._name, "this transport is closed")
+            raise errors.Closed(self._name, "this transport is closed")
         if not self._slots.acquire(timeout=timeout):
             raise errors.CommandTimeout(self._name, f"no free slot within {timeout:.0f} s")
         try:

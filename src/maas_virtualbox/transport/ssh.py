@@ -172,14 +172,14 @@ class SSHTransport:
                     self._connection = connection
                     return connection
             connection.close()
-            raise errors.HostUnreachable(str(self._host), "this transport is closed")
+            raise errors.Closed(str(self._host), "this transport is closed")
         finally:
             self._connecting.release()
 
     def _usable(self) -> _Connection | None:
         with self._lock:
             if self._closed:
-                raise errors.HostUnreachable(str(self._host), "this transport is closed")
+                raise errors.Closed(str(self._host), "this transport is closed")
             if self._connection is not None and not self._connection.is_alive():
                 self._connection = None
             return self._connection

@@ -1,0 +1,72 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""What programs are shown of VMs and hosts, alike in the HTTP API and in `--format json`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pydantic
+
+from maas_virtualbox.states import Power, VMState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from maas_virtualbox import errors
+    from maas_virtualbox.host import VM
+    from maas_virtualbox.hosts import Host
+
+
+class VMView(pydantic.BaseModel):
+    """One VM as last seen."""
+
+    host: str
+    zone: str
+    name: str
+    uuid: str
+    macs: list[str]
+    state: VMState
+    power: Power
+
+    @classmethod
+    def of(cls, vm: VM) -> VMView:
+        """Show a VM."""
+        return cls(
+            host=vm.host.name,
+            zone=vm.host.zone,
+            name=vm.name,
+            uuid=vm.uuid,
+            macs=list(vm.macs),
+            state=vm.state,
+            power=vm.power,
+        )
+
+
+class HostView(pydantic.BaseModel):
+    """One host as last seen."""
+
+    name: str
+    account: str
+    zone: str
+    up: bool
+    vms: int
+    """How many VMs it has; 0 while it is down."""
+    running: int
+    """How many of them are on."""
+    error: str | None
+    """Why it cannot be asked, and what to do about it."""
+
+    @classmethod
+    def of(cls, host: Host, vms: Iterable[VM], error: errors.Error | None) -> HostView:
+        """Show a host."""
+        vms = list(vms)
+        return cls(
+            name=host.name,
+            account=host.account,
+            zone=host.zone,
+            up=error is None,
+            vms=len(vms),
+            running=sum(vm.power is Power.ON for vm in vms),
+            error=None if error is None else str(error),
+        )

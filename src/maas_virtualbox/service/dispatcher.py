@@ -1,0 +1,353 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The fleet for asyncio: queries from memory, power actions that repetitions join.
+
+MAAS repeats itself: a rack asks for the same VM again while the first answer is on its way, and
+gives an action up that may still succeed. So an action belongs to the VM, not to the request that
+asked for it: it goes on when its asker is gone, and who asks for the same joins it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import dataclasses
+import enum
+import functools
+import logging
+import time
+from concurrent import futures
+from typing import TYPE_CHECKING
+
+from maas_virtualbox import errors, fleet, settings
+from maas_virtualbox.service import metrics, watch
+from maas_virtualbox.states import Power
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from maas_virtualbox.fleet import Fleet
+    from maas_virtualbox.service.watch import HostWatch, Look
+    from maas_virtualbox.settings import Machine
+
+log = logging.getLogger(__name__)
+power_log = logging.getLogger("maas_virtualbox.power")
+
+ANSWER_S = 24.5
+"""An action is answered within this time, done or not: MAAS wants an off done within 30 s."""
+
+_ACTION_S = 60.0
+"""How long an action itself may take; who asks again meanwhile joins it."""
+
+_WARM_S = 10.0
+_FAREWELL_S = 6.0
+"""How long requests that began on a fleet may still use it after it was replaced."""
+
+
+class Change(str, enum.Enum):
+    """What may be asked of a VM's power."""
+
+    ON = "on"
+    OFF = "off"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Superseded(errors.PowerError):
+    """An action was not begun because its opposite was asked for later. Permanent."""
+
+
+class Stopping(errors.Error):
+    """The service stops before the action has ended. Retry: it may have succeeded."""
+
+    retry = True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, for the log."""
+
+    address: str
+    """The client's IP address."""
+    token: str
+    """Which sort of token opened the door: vm or admin."""
+    system_id: str = ""
+    """MAAS's id of the machine, when it says it."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Action:
+    """An on or off of one VM, under way or waiting for its opposite to end."""
+
+    watch: HostWatch
+    machine: Machine
+    change: Change
+    caller: Caller
+    """Who asked first."""
+    asked: int = 0
+    """How often it was asked for."""
+    task: asyncio.Task[None] = dataclasses.field(init=False)
+
+    def __str__(self) -> str:
+        return f"{self.watch.owner.host}/{self.machine.name} {{{self.machine.uuid}}}"
+
+
+class Dispatcher:
+    """One fleet and what is under way on it. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self.metrics = metrics.Metrics(lambda: self.watches)
+        self.ready = False
+        """Whether every host was asked once, so that answers come from knowledge."""
+        self.watches: tuple[HostWatch, ...] = ()
+        self._fleet: Fleet | None = None
+        self._actions: collections.defaultdict[str, list[_Action]] = collections.defaultdict(list)
+        self._find_threads = futures.ThreadPoolExecutor(4, "find")
+        self._stopping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._farewells: set[asyncio.Task[None]] = set()
+
+    async def adopt(self, new: Fleet) -> None:
+        """Serve this fleet from now on; close the one before when its last request is answered.
+
+        A replacement takes over when each of its hosts was asked once, or 10 s later at the
+        latest, so that no query meets a fleet that knows nothing.
+        """
+        watches = tuple(watch.HostWatch(owner) for owner in new.hosts)
+        old, old_watches = self._fleet, self.watches
+        if old is None:
+            self._fleet, self.watches = new, watches
+        looks = await asyncio.gather(*(each.look(_WARM_S) for each in watches))
+        for look in looks:
+            if look.error:
+                log.warning("%s", look.error)
+        self.ready = True
+        if old is not None:
+            self._fleet, self.watches = new, watches
+            farewell = asyncio.create_task(self._retire(old, old_watches))
+            self._farewells.add(farewell)
+            farewell.add_done_callback(self._farewells.discard)
+
+    async def _retire(self, old: Fleet, watches: Sequence[HostWatch]) -> None:
+        await asyncio.sleep(_FAREWELL_S)
+        tasks = [action.task for action in self._under_way() if action.watch in watches]
+        if tasks:
+            await asyncio.wait(tasks)
+        await _close(old, watches)
+
+    async def stop(self, patience: float) -> None:
+        """Wait up to `patience` seconds for actions under way, then hand them back."""
+        self.ready = False
+        if tasks := [action.task for action in self._under_way()]:
+            log.info("stopping: %d power actions are under way", len(tasks))
+            await asyncio.wait(tasks, timeout=patience)
+        if not self._stopping.done():
+            self._stopping.set_result(None)
+
+    async def close(self) -> None:
+        """Close all connections to the hosts; what is still under way fails."""
+        for farewell in self._farewells:
+            farewell.cancel()
+        if self._fleet is not None:
+            await _close(self._fleet, self.watches)
+        self._find_threads.shutdown(wait=False, cancel_futures=True)
+
+    def _under_way(self) -> list[_Action]:
+        return [action for line in self._actions.values() for action in line]
+
+    # -- Looking ------------------------------------------------------------------------------
+
+    async def looks(self) -> list[tuple[HostWatch, Look]]:
+        """Look at all hosts, one command each at most, and return what they answered."""
+        watches = self.watches
+        looks = await asyncio.gather(*(each.look() for each in watches))
+        return list(zip(watches, looks, strict=True))
+
+    async def query(self, selector: str) -> Power:
+        """Tell a VM's power; unknown while its host is down.
+
+        Raises:
+            UnknownVM: all hosts were asked and none has such a VM.
+            AmbiguousVM: several have.
+        """
+        try:
+            for _ in range(2):
+                owner, machine = await self._resolve(selector)
+                look = await owner.look()
+                if look.error is not None:
+                    return Power.UNKNOWN
+                if (vm := look.vms.get(machine.uuid)) is not None:
+                    return vm.power
+                # It has just left this host: another one may have it now.
+        except errors.HostDown:
+            pass
+        return Power.UNKNOWN
+
+    async def _resolve(self, selector: str) -> tuple[HostWatch, Machine]:
+        """Return the host and settings of the one VM a selector stands for.
+
+        From memory if any host is known to have it, so that a host that hangs does not delay the
+        VMs of another. Raises as `Fleet.find` does.
+        """
+        found = self._remembered(selector)
+        if not found:
+            looks = await self.looks()
+            found = self._remembered(selector)
+            down = [look.error for _, look in looks if isinstance(look.error, errors.HostDown)]
+            if not found and down:
+                text = f"{selector!r} is on no host in reach and may be on this one:"
+                raise errors.HostDown(down[0].host, f"{text} {down[0].reason}")
+            if not found and self._fleet is not None:
+                # All hosts are up: what they have to be asked for beyond a look is quick.
+                find = functools.partial(self._fleet.find, selector)
+                await asyncio.get_running_loop().run_in_executor(self._find_threads, find)
+                found = self._remembered(selector)
+        if not found:
+            raise errors.UnknownVM(f"no VM answers to {selector!r}")
+        if len(found) > 1:
+            raise fleet.ambiguous(selector, [(each.owner, machine) for each, machine in found])
+        return found[0]
+
+    def _remembered(self, selector: str) -> list[tuple[HostWatch, Machine]]:
+        inventories = [(each, each.owner.observer.remembered()) for each in self.watches]
+        uuid = settings.normalise_uuid(selector)
+        if uuid:
+            return [(each, known[uuid]) for each, known in inventories if uuid in known]
+        return [
+            (each, machine)
+            for each, known in inventories
+            for machine in fleet.matching(selector, known.values())
+        ]
+
+    # -- Acting -------------------------------------------------------------------------------
+
+    async def act(self, selector: str, change: Change, caller: Caller) -> None:
+        """Switch a VM on or off; returns when that is verified. Idempotent.
+
+        A repetition joins the action under way. An action that takes longer than `ANSWER_S` goes
+        on after its `PowerTimeout`. The opposite of what is under way is done after it; if it is
+        taken back before it has begun, it is not done at all.
+
+        Raises:
+            PowerTimeout: it is not done yet, or not done in time. Retry.
+            Superseded: the opposite was asked for later.
+            Stopping: the service stops. Retry.
+            UnknownVM, AmbiguousVM, HostDown, PowerError: as `Fleet.power_on` does.
+        """
+        until = time.monotonic() + ANSWER_S
+        try:
+            owner, machine = await self._resolve(selector)
+        except errors.Error as error:
+            _log_action(selector, change, caller, error, 0.0)
+            raise
+        action = self._ask(owner, machine, change, caller)
+        await asyncio.wait(
+            {action.task, self._stopping},
+            timeout=until - time.monotonic(),
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if action.task.cancelled():
+            raise Superseded(f"{action}: power {change} was not begun: the opposite was asked for")
+        if action.task.done():
+            action.task.result()
+        elif self._stopping.done():
+            raise Stopping(f"{action}: power {change} is under way, but the service stops; retry")
+        else:
+            raise errors.PowerTimeout(
+                f"{action}: power {change} is still under way after {ANSWER_S:.0f} s and goes on;"
+                " ask again"
+            )
+
+    def _ask(self, owner: HostWatch, machine: Machine, change: Change, caller: Caller) -> _Action:
+        """Join the action that does this, or line one up: one runs, at most one waits."""
+        line = self._actions[machine.uuid]
+        if line and line[0].change is change:
+            for superseded in line[1:]:
+                superseded.task.cancel()
+            action = line[0]
+        elif len(line) > 1:
+            action = line[1]
+        else:
+            action = _Action(owner, machine, change, caller)
+            before = line[0].task if line else None
+            action.task = asyncio.create_task(self._carry_out(action, before))
+            action.task.add_done_callback(functools.partial(self._ended, action))
+            line.append(action)
+        action.asked += 1
+        return action
+
+    async def _carry_out(self, action: _Action, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait({before})
+        owner = action.watch.owner
+        switch = owner.power_on if action.change is Change.ON else owner.power_off
+        began = time.monotonic()
+        error: errors.Error | None = None
+        try:
+            await action.watch.act(
+                functools.partial(switch, action.machine.uuid, timeout=_ACTION_S)
+            )
+        except errors.Error as problem:
+            error = problem
+            raise
+        finally:
+            seconds = time.monotonic() - began
+            self.metrics.count_action(str(owner.host), action.change, error, seconds)
+            _log_action(str(action), action.change, action.caller, error, seconds, action)
+
+    def _ended(self, action: _Action, task: asyncio.Task[None]) -> None:
+        line = self._actions[action.machine.uuid]
+        with contextlib.suppress(ValueError):
+            line.remove(action)
+        if not line:
+            del self._actions[action.machine.uuid]
+        # Nobody may be waiting for it any more; what is not ours is a bug, and has to be seen.
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, errors.Error):
+            log.error("%s: power %s broke", action, action.change, exc_info=error)
+
+
+async def _close(old: Fleet, watches: Sequence[HostWatch]) -> None:
+    for each in watches:
+        each.close()
+    await asyncio.to_thread(old.close)
+
+
+def _log_action(
+    vm: str,
+    change: Change,
+    caller: Caller,
+    error: errors.Error | None,
+    seconds: float,
+    action: _Action | None = None,
+) -> None:
+    """Write the one line of a power action: who asked, which VM, what, the result, how long."""
+    result = metrics.result_of(error)
+    fields: dict[str, object] = {
+        "change": change.value,
+        "vm": vm,
+        "host": str(action.watch.owner.host) if action else "",
+        "uuid": action.machine.uuid if action else "",
+        "client": caller.address,
+        "token": caller.token,
+        "system-id": caller.system_id,
+        "asked": action.asked if action else 1,
+        "result": result,
+        "milliseconds": round(seconds * 1000),
+        "reason": str(error) if error else "",
+    }
+    power_log.log(
+        logging.WARNING if error else logging.INFO,
+        "power %s of %s: %s in %d ms, asked %d times by %s (%s token%s)%s",
+        change,
+        vm,
+        result,
+        fields["milliseconds"],
+        fields["asked"],
+        caller.address,
+        caller.token,
+        f", MAAS system id {caller.system_id}" if caller.system_id else "",
+        f": {error}" if error else "",
+        extra={"fields": fields},
+    )

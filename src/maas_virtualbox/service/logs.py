@@ -1,0 +1,61 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The service's log on standard error: one line an event, as text or as JSON."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import os
+from typing import Literal
+
+from maas_virtualbox.printable import printable
+
+
+class _Text(logging.Formatter):
+    """`2026-11-21T10:00:00.123Z INFO …`; without the time where the journal adds it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = f"{record.levelname} {printable(record.getMessage())}"
+        if "JOURNAL_STREAM" not in os.environ:
+            line = f"{_time(record)} {line}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+class _JSON(logging.Formatter):
+    """One object a line; what an event is made of stands beside its message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, object] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=True)
+
+
+def configure(level: str, log_format: Literal["text", "json"]) -> None:
+    """Set the log up, or anew."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JSON() if log_format == "json" else _Text())
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    # uvicorn warns of every malformed request: a hostile client would write our log.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def _time(record: logging.LogRecord) -> str:
+    moment = datetime.datetime.fromtimestamp(record.created, datetime.timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

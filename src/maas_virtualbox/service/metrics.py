@@ -1,0 +1,137 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the service counts, for Prometheus. Reading it asks no host anything."""
+
+from __future__ import annotations
+
+import collections
+import time
+from typing import TYPE_CHECKING
+
+import prometheus_client
+from prometheus_client import core, registry
+
+from maas_virtualbox import errors
+from maas_virtualbox.transport import ssh
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from maas_virtualbox.service.watch import HostWatch
+
+CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
+
+_ACTION_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 25.0, 60.0)
+_QUERY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0)
+
+_RESULTS: tuple[tuple[type[errors.Error], str], ...] = (
+    (errors.UnknownVM, "unknown-vm"),
+    (errors.AmbiguousVM, "ambiguous-vm"),
+    (errors.SplitBrain, "split-brain"),
+    (errors.PowerTimeout, "timeout"),
+    (errors.HostDown, "host-down"),
+)
+
+
+def result_of(error: errors.Error | None) -> str:
+    """Return the one word for how an action ended: done, host-down, timeout and so on."""
+    if error is None:
+        return "done"
+    return next((word for kind, word in _RESULTS if isinstance(error, kind)), "failed")
+
+
+class Metrics:
+    """The service's counters and what it last saw of the hosts."""
+
+    def __init__(self, watches: Callable[[], Sequence[HostWatch]]) -> None:
+        self._registry = prometheus_client.CollectorRegistry()
+        self._actions = prometheus_client.Counter(
+            "maas_virtualbox_power_actions",
+            "Power actions that ended, repetitions counted once.",
+            ("host", "change", "result"),
+            registry=self._registry,
+        )
+        self._action_seconds = prometheus_client.Histogram(
+            "maas_virtualbox_power_action_seconds",
+            "How long power actions took.",
+            ("change",),
+            buckets=_ACTION_BUCKETS_S,
+            registry=self._registry,
+        )
+        self._queries = prometheus_client.Counter(
+            "maas_virtualbox_power_queries",
+            "Power queries answered.",
+            ("result",),
+            registry=self._registry,
+        )
+        self._query_seconds = prometheus_client.Histogram(
+            "maas_virtualbox_power_query_seconds",
+            "How long answers to power queries took.",
+            buckets=_QUERY_BUCKETS_S,
+            registry=self._registry,
+        )
+        self.failed_logins = prometheus_client.Counter(
+            "maas_virtualbox_failed_logins",
+            "Requests with a wrong token or none.",
+            registry=self._registry,
+        )
+        self._second_copies = prometheus_client.Counter(
+            "maas_virtualbox_second_copies_refused",
+            "Starts refused because a process ran the VM behind VirtualBox's back.",
+            ("host",),
+            registry=self._registry,
+        )
+        self._registry.register(_Hosts(watches))
+
+    def count_action(
+        self, host: str, change: str, error: errors.Error | None, seconds: float
+    ) -> None:
+        """Count a power action that ended."""
+        self._actions.labels(host, str(change), result_of(error)).inc()
+        self._action_seconds.labels(str(change)).observe(seconds)
+        if isinstance(error, errors.SplitBrain):
+            self._second_copies.labels(host).inc()
+
+    def count_query(self, result: str, seconds: float) -> None:
+        """Count a power query that was answered."""
+        self._queries.labels(result).inc()
+        self._query_seconds.observe(seconds)
+
+    def text(self) -> bytes:
+        """Return all of it in Prometheus's text format."""
+        return prometheus_client.generate_latest(self._registry)
+
+
+class _Hosts(registry.Collector):
+    """What the last look at each host showed."""
+
+    def __init__(self, watches: Callable[[], Sequence[HostWatch]]) -> None:
+        self._watches = watches
+
+    def collect(self) -> Iterator[core.Metric]:
+        up = core.GaugeMetricFamily(
+            "maas_virtualbox_host_up", "Whether the last look succeeded.", labels=("host", "zone")
+        )
+        age = core.GaugeMetricFamily(
+            "maas_virtualbox_snapshot_age_seconds", "Age of the last look.", labels=("host",)
+        )
+        vms = core.GaugeMetricFamily(
+            "maas_virtualbox_vms", "VMs by state.", labels=("host", "state")
+        )
+        connections = core.CounterMetricFamily(
+            "maas_virtualbox_ssh_connections",
+            "SSH logins; all but a host's first are reconnects.",
+            labels=("host",),
+        )
+        for watch in self._watches():
+            host = watch.owner.host
+            if isinstance(watch.owner.transport, ssh.SSHTransport):
+                connections.add_metric((str(host),), watch.owner.transport.connections_made)
+            if (look := watch.last) is None:
+                continue
+            up.add_metric((str(host), host.zone), float(look.error is None))
+            age.add_metric((str(host),), time.monotonic() - look.began)
+            states = collections.Counter(vm.state.value for vm in look.vms.values())
+            for state, count in sorted(states.items()):
+                vms.add_metric((str(host), state), count)
+        yield from (up, age, vms, connections)

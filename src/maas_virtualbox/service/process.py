@@ -1,0 +1,262 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The service's process: from its configuration file to a clean stop.
+
+SIGHUP reads the configuration and the secrets anew; requests under way end on what they began on.
+SIGTERM and SIGINT stop it within ten seconds: actions that take longer go on in VirtualBox, and
+who waits for them is told to ask again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import ssl
+import sys
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from maas_virtualbox import config, errors, tokens
+from maas_virtualbox.doors import http
+from maas_virtualbox.doors.access import Access
+from maas_virtualbox.fleet import Fleet
+from maas_virtualbox.service import logs, systemd
+from maas_virtualbox.service.connections import LimitedProtocol
+from maas_virtualbox.service.dispatcher import Dispatcher
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import FrameType
+    from typing import NoReturn
+
+    from starlette.applications import Starlette
+
+    from maas_virtualbox.config import Config
+    from maas_virtualbox.tokens import Secrets
+
+log = logging.getLogger(__name__)
+
+_MAX_CONNECTIONS = 2000
+_BACKLOG = 2048
+_ACTIONS_STOP_S = 7.0
+_REQUESTS_STOP_S = 9
+"""From the signal to the end it stays under ten seconds."""
+
+_FIXED_OPTIONS = ("listen", "tls_certificate_file", "tls_key_file")
+"""What a running server cannot change; the content of the files is read anew."""
+
+
+def run(path: Path) -> None:
+    """Serve what a configuration file describes, until told to stop.
+
+    Raises:
+        ConfigError, HostListError, IdentityError: it cannot be used; nothing was started.
+    """
+    service = Service(path)
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        # SIGHUP waits for the loop to handle it; uvicorn raises SIGTERM again when it has stopped.
+        signal.signal(number, signal.SIG_IGN if number is signal.SIGHUP else _leave)
+    service.server.run(sockets=[service.socket])
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(0)
+
+
+class Service:
+    """One power service: what was configured, the fleet, the server."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._config, self._secrets, self._fleet = _load(path)
+        self._tls = _tls_context(self._config)
+        self._dispatcher: Dispatcher | None = None
+        self._access: Access | None = None
+        self._chores: list[asyncio.Task[None]] = []
+        self._reload_wanted = asyncio.Event()
+        self.socket = _listen(self._config)
+        self.server = _Server(
+            uvicorn.Config(
+                self._application,
+                factory=True,
+                http=LimitedProtocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                limit_concurrency=_MAX_CONNECTIONS,
+                backlog=_BACKLOG,
+                timeout_graceful_shutdown=_REQUESTS_STOP_S,
+                ssl_context_factory=self._own_tls if self._tls else None,
+            ),
+            self,
+        )
+        logs.configure(self._config.log_level, self._config.log_format)
+
+    def _application(self) -> Starlette:
+        """Make the application; uvicorn calls it in its event loop."""
+        self._dispatcher = Dispatcher()
+        self._access = Access(self._secrets, self._dispatcher.metrics)
+        return http.application(self._access, self._dispatcher)
+
+    def _own_tls(self, *_: object) -> ssl.SSLContext:
+        assert self._tls is not None
+        return self._tls
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """What the application dispatches to; there when the server runs."""
+        assert self._dispatcher is not None
+        return self._dispatcher
+
+    async def started(self) -> None:
+        """Begin what goes on beside the server."""
+        loop = asyncio.get_running_loop()
+        try:
+            loop.add_signal_handler(signal.SIGHUP, self.reload)
+        except (NotImplementedError, RuntimeError, ValueError):
+            log.debug("not in the main thread: SIGHUP is not handled")
+        self._chores = [
+            asyncio.create_task(self.dispatcher.adopt(self._fleet)),
+            asyncio.create_task(self._keep_reloading()),
+            asyncio.create_task(self._keep_alive()),
+        ]
+        scheme = "https" if self._tls else "http"
+        address, port = self.socket.getsockname()[:2]
+        where = f"{scheme}://{config.Listen(address, port)}"
+        log.info("serving %d hosts at %s", len(self._fleet.hosts), where)
+        systemd.ready(f"serving {len(self._fleet.hosts)} hosts at {where}")
+
+    async def stop(self) -> None:
+        """Let actions end, or hand them back."""
+        systemd.stopping()
+        for chore in self._chores:
+            chore.cancel()
+        await self.dispatcher.stop(_ACTIONS_STOP_S)
+
+    def reload(self) -> None:
+        """Read configuration and secrets anew, soon."""
+        self._reload_wanted.set()
+
+    async def _keep_reloading(self) -> None:
+        while True:
+            await self._reload_wanted.wait()
+            self._reload_wanted.clear()
+            systemd.reloading()
+            try:
+                status = await self._reload()
+            except errors.Error as error:
+                log.error("not reloaded, all stays as it was: %s", error)  # noqa: TRY400
+                status = f"not reloaded: {error}"
+            systemd.ready(status.splitlines()[0])
+
+    async def _reload(self) -> str:
+        new, secrets, fleet = await asyncio.to_thread(_load, self._path)
+        fixed = [
+            name.replace("_", "-")
+            for name in _FIXED_OPTIONS
+            if getattr(new, name) != getattr(self._config, name)
+        ]
+        if fixed:
+            log.warning("%s: restart the service for this to take effect", ", ".join(fixed))
+        elif self._tls is not None:
+            _load_certificate(self._tls, self._config)
+        logs.configure(new.log_level, new.log_format)
+        assert self._access is not None
+        self._access.secrets = secrets
+        await self.dispatcher.adopt(fleet)
+        log.info("reloaded: serving %d hosts", len(fleet.hosts))
+        return f"serving {len(fleet.hosts)} hosts"
+
+    async def _keep_alive(self) -> None:
+        """Tell systemd's watchdog that the event loop turns."""
+        seconds = systemd.watchdog_seconds()
+        while seconds is not None:
+            systemd.still_alive()
+            await asyncio.sleep(seconds / 3)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, and what the service does when it starts and stops."""
+
+    def __init__(self, server_config: uvicorn.Config, service: Service) -> None:
+        super().__init__(server_config)
+        self._service = service
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        await self._service.started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        stop = asyncio.create_task(self._service.stop())
+        await super().shutdown(sockets)
+        await stop
+        await self._service.dispatcher.close()
+
+
+def _load(path: Path) -> tuple[Config, Secrets, Fleet]:
+    """Read all files and prepare the fleet; connects to no host."""
+    new = config.load(path)
+    if not new.hosts:
+        raise errors.ConfigError(f"{path}: hosts: expected at least one, such as user@address")
+    if new.secrets_file is None:
+        raise errors.ConfigError(
+            f"{path}: secrets-file: expected a path; `maas-virtualbox rotate-tokens` makes it"
+        )
+    secrets = tokens.load(new.secrets_file)
+    fleet = Fleet(
+        new.hosts,
+        identity=new.ssh_private_key_file,
+        known_hosts=new.known_hosts,
+        policy=new.policy,
+    )
+    return new, secrets, fleet
+
+
+def _listen(configured: Config) -> socket.socket:
+    listen = configured.listen
+    family = socket.AF_INET6 if ":" in listen.address else socket.AF_INET
+    try:
+        return socket.create_server(
+            (listen.address, listen.port),
+            family=family,
+            backlog=_BACKLOG,
+            dualstack_ipv6=family is socket.AF_INET6 and listen.address == "::",
+        )
+    except OSError as error:
+        raise errors.ConfigError(f"listen: {listen} cannot be used: {error.strerror}") from None
+
+
+def _tls_context(configured: Config) -> ssl.SSLContext | None:
+    if configured.tls_certificate_file is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    _load_certificate(context, configured)
+    return context
+
+
+def _load_certificate(context: ssl.SSLContext, configured: Config) -> None:
+    """Load or renew the certificate; connections from now on are shown it."""
+    certificate, key = configured.tls_certificate_file, configured.tls_key_file
+    assert certificate is not None
+    assert key is not None
+    for option, file in (("tls-certificate-file", certificate), ("tls-key-file", key)):
+        try:
+            file.read_bytes()
+        except OSError as error:
+            raise errors.ConfigError(
+                f"{option}: {file} cannot be read: {error.strerror}"
+            ) from None
+    try:
+        context.load_cert_chain(certificate, key)
+    except ssl.SSLError as error:
+        raise errors.ConfigError(
+            f"tls-certificate-file: {certificate} and tls-key-file: {key} are no PEM certificate"
+            f" with its key: {error.reason or error}"
+        ) from None

@@ -1,0 +1,179 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The tokens that open the power service: one for each VM, one for everything else.
+
+MAAS passes a machine's token on command lines, so a VM's token opens that VM alone. All tokens
+are derived from one master secret (HMAC-SHA256), so nothing is stored for a VM, and whoever has
+the secret can make its token anywhere. The file is YAML, readable by its owner only:
+
+master: Jc9fQ…
+previous: 0aVtK…
+previous-valid-until: 2026-11-22T10:00:00Z
+
+After a rotation the tokens of the previous secret stay good for a while, in which MAAS is given
+the new ones.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+import tempfile
+from pathlib import Path
+from typing import Literal, cast
+
+import pydantic
+import yaml
+
+from maas_virtualbox import documents, errors, hosts
+
+_SECRET_BYTES = 32
+_SHORTEST_SECRET = 32
+
+
+class Secrets(pydantic.BaseModel):
+    """The master secret, and the one before it while that is still good. Immutable."""
+
+    model_config = pydantic.ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=lambda field: field.replace("_", "-"),
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
+
+    master: pydantic.SecretStr = pydantic.Field(min_length=_SHORTEST_SECRET, max_length=1024)
+    """Any text of 32 characters or more; what `new` makes has 256 random bits."""
+    previous: pydantic.SecretStr | None = pydantic.Field(
+        default=None, min_length=_SHORTEST_SECRET, max_length=1024
+    )
+    """The secret before the last rotation."""
+    previous_valid_until: pydantic.AwareDatetime | None = None
+    """Until when the previous secret's tokens are good. None: for ever."""
+
+    @classmethod
+    def new(cls) -> Secrets:
+        """Make a random master secret."""
+        return cls(master=pydantic.SecretStr(secrets.token_urlsafe(_SECRET_BYTES)))
+
+    def rotated(self, grace: datetime.timedelta) -> Secrets:
+        """Return a new master secret; the present one's tokens stay good for `grace`."""
+        until = datetime.datetime.now(datetime.timezone.utc) + grace
+        return Secrets(
+            master=Secrets.new().master,
+            previous=self.master,
+            previous_valid_until=until.replace(microsecond=0),
+        )
+
+    def admin_token(self) -> str:
+        """Return the token that opens everything."""
+        return _derive(self.master, "admin")
+
+    def vm_token(self, uuid: str) -> str:
+        """Return the token that opens one VM's power, given its UUID in lower case."""
+        return _derive(self.master, f"vm {uuid}")
+
+    def opens(self, token: str, uuid: str) -> Literal["vm", "admin", ""]:
+        """Tell what a token is good for: the VM `uuid`, everything, or nothing.
+
+        Takes as long for a wrong token as for a right one. An empty `uuid` is no VM.
+        """
+        given = token.encode("utf-8", "surrogateescape")
+        found: Literal["vm", "admin", ""] = ""
+        for secret in self._good_secrets():
+            if hmac.compare_digest(given, _derive(secret, f"vm {uuid}").encode()) and uuid:
+                found = "vm"
+            if hmac.compare_digest(given, _derive(secret, "admin").encode()):
+                found = "admin"
+        return found
+
+    def _good_secrets(self) -> list[pydantic.SecretStr]:
+        until = self.previous_valid_until
+        if self.previous is None or (
+            until is not None and until <= datetime.datetime.now(datetime.timezone.utc)
+        ):
+            return [self.master]
+        return [self.master, self.previous]
+
+
+def _derive(secret: pydantic.SecretStr, purpose: str) -> str:
+    key = secret.get_secret_value().encode()
+    digest = hmac.digest(key, f"maas-virtualbox {purpose}".encode(), hashlib.sha256)
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def load(path: Path) -> Secrets:
+    """Read a secrets file.
+
+    Raises:
+        ConfigError: it is missing, not YAML, not what is expected, or open to everybody.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        missing = isinstance(error, FileNotFoundError)
+        raise errors.ConfigError(
+            f"secrets-file {path}: cannot be read: {reason}"
+            + (f"; make it: maas-virtualbox rotate-tokens --secrets-file {path}" * missing)
+        ) from None
+    if os.name == "posix" and mode & 0o007:
+        raise errors.ConfigError(
+            f"secrets-file {path}: everybody may use it (mode {mode:04o}): chmod 0600 {path}"
+        )
+    try:
+        document = documents.parse(text)
+    except documents.NotYAML:
+        # The parser's words quote the text, and the text is secret.
+        raise errors.ConfigError(f"secrets-file {path}: not valid YAML") from None
+    content = document.content
+    if not isinstance(content, dict):
+        raise errors.ConfigError(f"secrets-file {path}: expected master: and a random text")
+    try:
+        return Secrets.model_validate(cast("dict[str, object]", content))
+    except pydantic.ValidationError as error:
+        location = error.errors(include_input=False)[0]["loc"]
+        where = document.where(str(location[0]).replace("_", "-")) if location else ""
+        raise errors.ConfigError(f"secrets-file {path}{where}: {hosts.explain(error)}") from None
+
+
+def save(path: Path, new: Secrets) -> None:
+    """Write a secrets file, whole or not at all, for its owner only; an owner there is kept.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    content: dict[str, object] = {"master": new.master.get_secret_value()}
+    if new.previous is not None:
+        content["previous"] = new.previous.get_secret_value()
+    if new.previous_valid_until is not None:
+        content["previous-valid-until"] = new.previous_valid_until
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        written = Path(name)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                yaml.safe_dump(content, file, sort_keys=False)
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileNotFoundError):
+                before = path.stat()
+                if hasattr(os, "chown"):
+                    os.chown(written, before.st_uid, before.st_gid)
+                    written.chmod(stat.S_IMODE(before.st_mode) & 0o660)
+            written.replace(path)
+        finally:
+            written.unlink(missing_ok=True)
+    except OSError as error:
+        raise errors.ConfigError(
+            f"secrets-file {path}: cannot be written: {error.strerror}"
+        ) from None
