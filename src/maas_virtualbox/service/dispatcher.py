@@ -187,10 +187,10 @@ class Dispatcher:
     async def _resolve(self, selector: str) -> tuple[HostWatch, Machine]:
         """Return the host and settings of the one VM a selector stands for.
 
-        From memory if any host is known to have it, so that a host that hangs does not delay the
-        VMs of another. Raises as `Fleet.find` does.
+        A UUID comes from memory if any host is known to have it, so that a host that hangs does
+        not delay the VMs of another; names and MACs may change hands. Raises as `Fleet.find` does.
         """
-        found = self._remembered(selector)
+        found = self._remembered(selector) if settings.normalise_uuid(selector) else []
         if not found:
             looks = await self.looks()
             found = self._remembered(selector)
