@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -31,6 +32,10 @@ PROGRAM = Path(sys.executable).with_name("maas-virtualbox")
 
 _START_S = 20.0
 
+_UNVERIFIED = ssl.create_default_context()
+_UNVERIFIED.check_hostname = False
+_UNVERIFIED.verify_mode = ssl.CERT_NONE
+
 
 def free_port() -> int:
     """A TCP port nobody listens on."""
@@ -51,6 +56,7 @@ class ServiceProcess:
         environment: Mapping[str, str] | None = None,
         **options: object,
     ) -> None:
+        self.program = PROGRAM
         self.config_file = folder / "service.yaml"
         self.log_file = folder / "service.log"
         self.port = free_port()
@@ -75,6 +81,16 @@ class ServiceProcess:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait(10)
+
+    @property
+    def started(self) -> bool:
+        """Whether it ever was."""
+        return self._process is not None
+
+    @property
+    def tls(self) -> bool:
+        """Whether it speaks HTTPS."""
+        return "tls-key-file" in self.options
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -114,6 +130,13 @@ class ServiceProcess:
             time.sleep(0.05)
         raise AssertionError(f"the service does not get ready:\n{self.log}")
 
+    def wait_for_log(self, words: str) -> None:
+        """Wait until it has logged something."""
+        until = time.monotonic() + _START_S
+        while words not in self.log:
+            assert time.monotonic() < until, self.log
+            time.sleep(0.05)
+
     def kill(self) -> None:
         """End it as a power cut would."""
         self.process.kill()
@@ -132,12 +155,12 @@ class ServiceProcess:
 
     def uri(self, path: str) -> str:
         """The URI of a path."""
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}{path}"
 
     def parameters(self, uuid: str) -> PowerParameters:
         """What MAAS is given for a VM."""
         token = self.secrets.vm_token(uuid)
-        return PowerParameters.of(uuid, token, address="127.0.0.1", port=self.port, tls=False)
+        return PowerParameters.of(uuid, token, address="127.0.0.1", port=self.port, tls=self.tls)
 
     def driver(self, uuid: str, **options: Any) -> maas.Driver:
         """MAAS's driver for a VM."""
@@ -147,7 +170,13 @@ class ServiceProcess:
         self, method: str, path: str, token: str = "", timeout: float = 40.0
     ) -> tuple[int, str]:
         """Make a request; returns status and body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection = (
+            http.client.HTTPSConnection(
+                "127.0.0.1", self.port, timeout=timeout, context=_UNVERIFIED
+            )
+            if self.tls
+            else http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        )
         with contextlib.closing(connection):
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             connection.request(method, path, headers=headers)
@@ -179,6 +208,11 @@ class ServiceProcess:
             while chunk := connection.recv(65536):
                 answer += chunk
             return answer
+
+    def served_certificate(self) -> str:
+        """The certificate it presents now, as PEM without white space."""
+        pem = ssl.get_server_certificate(("127.0.0.1", self.port), timeout=10)
+        return "".join(pem.split())
 
     def memory_kib(self) -> int:
         """Its resident memory (Linux)."""

@@ -172,5 +172,8 @@ def load(path: Path) -> Config:
         raise errors.ConfigError(f"{path}{where}: hosts: {error}") from None
     except pydantic.ValidationError as error:
         location = error.errors()[0]["loc"]
-        where = document.where(str(location[0]).replace("_", "-")) if location else ""
-        raise errors.ConfigError(f"{path}{where}: {hosts.explain(error)}") from None
+        option = str(location[0]).replace("_", "-") if location else ""
+        reason = hosts.explain(error)
+        if option and option not in reason:
+            reason = f"{option}: {reason}"
+        raise errors.ConfigError(f"{path}{document.where(option)}: {reason}") from None

@@ -118,10 +118,7 @@ class Dispatcher:
         old, old_watches = self._fleet, self.watches
         if old is None:
             self._fleet, self.watches = new, watches
-        looks = await asyncio.gather(*(each.look(_WARM_S) for each in watches))
-        for look in looks:
-            if look.error:
-                log.warning("%s", look.error)
+        await asyncio.gather(*(each.look(_WARM_S) for each in watches))
         self.ready = True
         if old is not None:
             self._fleet, self.watches = new, watches

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import logging
 import time
 from concurrent import futures
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from maas_virtualbox.host import VM, VirtualBoxHost
+
+log = logging.getLogger(__name__)
 
 PATIENCE_S = 2.5
 """How long a look may keep anybody waiting: MAAS polls five machines at a time, and an answer that
@@ -86,21 +89,22 @@ class HostWatch:
         if (look := self.fresh()) is not None:
             return look
         until = time.monotonic() + patience
+        # Not the last change whenever: where many VMs are switched, there is always a later one.
+        needed = self.owner.observer.stale_before
         while True:
             if self._looking is None or self._looking.done():
                 self._looking_since = time.monotonic()
                 self._looking = asyncio.create_task(self._take())
-            now = time.monotonic()
-            wait = min(until, self._looking_since + patience) - now
+            looking, since = self._looking, self._looking_since
+            wait = min(until, since + patience) - time.monotonic()
             if wait > 0:
-                await asyncio.wait({self._looking}, timeout=wait)
-            if not self._looking.done():
-                seconds = time.monotonic() - self._looking_since
-                late = f"VirtualBox has not answered for {seconds:.1f} s"
+                await asyncio.wait({looking}, timeout=wait)
+            if not looking.done():
+                late = f"VirtualBox has not answered for {time.monotonic() - since:.1f} s"
                 error = errors.CommandTimeout(str(self.owner.host), late)
-                return Look(self._looking_since, time.monotonic(), {}, error)
-            look = self._looking.result()
-            if look.began >= self.owner.observer.stale_before:
+                return Look(since, time.monotonic(), {}, error)
+            look = looking.result()
+            if look.began >= needed:
                 return look
 
     async def _take(self) -> Look:
@@ -113,5 +117,10 @@ class HostWatch:
             vms = {vm.uuid: vm for vm in found}
         except errors.Error as problem:
             error = problem
-        self.last = Look(began, time.monotonic(), vms, error)
+        before, self.last = self.last, Look(began, time.monotonic(), vms, error)
+        was_up = before is not None and before.error is None
+        if error is not None and (before is None or was_up):
+            log.warning("host down: %s", error)
+        elif error is None and not was_up:
+            log.info("host up: %s has %d VMs", self.owner.host, len(vms))
         return self.last
