@@ -134,7 +134,7 @@ def _parameter(name: str, place: str, description: str) -> dict[str, Any]:
         "in": place,
         "required": place == "path",
         "description": description,
-        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+        "schema": {"type": "string"} | ({"minLength": 1} if place == "path" else {}),
     }
 
 
