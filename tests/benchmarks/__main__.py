@@ -1,225 +1,25 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""How fast this library is beside plain VBoxManage and fence_vbox, on the same real VirtualBox.
-
-Machines are noisy, so each pair is measured turn by turn in one run, and what counts is the ratio
-of the medians. `python -m tests.benchmarks` (root, Debian 12) prints a table and exits 1 if a
-ratio misses its mark. The lab's 200 VMs are made at the first run.
-"""
+"""`python -m tests.benchmarks [library|service]…` measures, prints tables, and exits 1 if a mark
+is missed. Without a name it measures all; `library` needs root on Debian 12."""
 
 from __future__ import annotations
 
-import dataclasses
-import shlex
-import shutil
-import statistics
-import subprocess
 import sys
-import time
-from typing import TYPE_CHECKING
 
-import maas_virtualbox as mv
 from maas_virtualbox.cli import show
 
-from tests.virtualbox.lab.lab import Lab
+from tests.benchmarks import library, service
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_VBOXMANAGE = "/usr/lib/virtualbox/VBoxManage"
-_FENCE_VBOX = "/usr/sbin/fence_vbox"
-
-
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    """Two ways to the same thing, measured side by side."""
-
-    what: str
-    ours_s: float
-    theirs: str
-    theirs_s: float
-    good: bool
-    mark: str
-
-    @property
-    def ratio(self) -> float:
-        """Their time divided by ours: how many times as fast we are."""
-        return self.theirs_s / self.ours_s
-
-
-def side_by_side(
-    rounds: int, ours: Callable[[], object], theirs: Callable[[], object]
-) -> tuple[float, float]:
-    """Return the medians in seconds of two things done in turn; the first round warms up."""
-    times: tuple[list[float], list[float]] = [], []
-    for _ in range(rounds + 1):
-        for kept, work in zip(times, (ours, theirs), strict=True):
-            began = time.perf_counter()
-            work()
-            kept.append(time.perf_counter() - began)
-    return statistics.median(times[0][1:]), statistics.median(times[1][1:])
-
-
-def in_lab(lab: Lab, account: str, command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command line on the host itself, without SSH."""
-    return lab.run(account, ["/bin/sh", "-c", command], timeout=120)
-
-
-def measure(lab: Lab) -> list[Pair]:
-    """Measure all pairs."""
-    accounts = ("vbox10", "vbox200")
-    entries = "\n".join(f"{lab.host_entry(name)} name={name}" for name in accounts)
-    pairs: list[Pair] = []
-    with mv.Fleet(mv.parse_hosts(entries), identity=lab.key_file) as fleet:
-        small, large = fleet.hosts
-        fleet.vms()
-        where = small.vboxmanage.installation(timeout=20)
-
-        for host, account in ((small, "vbox10"), (large, "vbox200")):
-            command = where.shell.observe("0" * 16, _VBOXMANAGE, settings="heads", long=False)
-            ours, theirs = side_by_side(
-                40,
-                lambda host=host: host.observer.observe(max_age=0.0),
-                lambda account=account, command=command: in_lab(lab, account, command),
-            )
-            vms = len(host.vms())
-            pairs.append(
-                Pair(
-                    f"snapshot of {vms} VMs",
-                    ours,
-                    "the same command on the host",
-                    theirs,
-                    ours <= 1.2 * theirs + 0.005,
-                    "at most 1.2 x + 5 ms",
-                )
-            )
-
-        uuid = small.vms()[0].uuid
-        off = f"{_VBOXMANAGE} controlvm {uuid} poweroff"
-        start = f"{_VBOXMANAGE} startvm {uuid} --type headless"
-        both: tuple[list[float], list[float]] = [], []
-        for _ in range(16):
-            began = time.perf_counter()
-            small.power_on(uuid)
-            both[0].append(time.perf_counter() - began)
-            small.power_off(uuid)
-            began = time.perf_counter()
-            in_lab(lab, "vbox10", f"LC_ALL=C.UTF-8 {start}")
-            both[1].append(time.perf_counter() - began)
-            in_lab(lab, "vbox10", off)
-            small.power_off(uuid)
-        ours, theirs = (statistics.median(kept[1:]) for kept in both)
-        pairs.append(
-            Pair(
-                "verified on",
-                ours,
-                "startvm on the host",
-                theirs,
-                ours <= 1.15 * theirs + 0.05,
-                "at most 1.15 x + 50 ms",
-            )
-        )
-
-        uuids = [vm.uuid for vm in large.vms()]
-        loop = (
-            f"for u in {shlex.join(uuids)}; do {_VBOXMANAGE} showvminfo $u --machinereadable"
-            " >/dev/null; done"
-        )
-        ours, theirs = side_by_side(
-            1,
-            lambda: large.observer.inventory(max_age=0.0),
-            lambda: in_lab(lab, "vbox200", loop),
-        )
-        pairs.append(
-            Pair(
-                f"inventory with MACs of {len(uuids)} VMs",
-                ours,
-                f"{len(uuids)} x showvminfo",
-                theirs,
-                ours * 10 <= theirs,
-                "10 times as fast",
-            )
-        )
-
-        status, listing = (
-            _fence(lab, "vbox10", "status", "--plug=node01"),
-            _fence(lab, "vbox200", "list"),
-        )
-        ours, theirs = side_by_side(
-            10, lambda: (small.observer.make_stale(), fleet.find("node01", host="vbox10")), status
-        )
-        pairs.append(
-            Pair(
-                "status, nothing fresh",
-                ours,
-                "fence_vbox status",
-                theirs,
-                ours * 10 <= theirs,
-                "10 times as fast",
-            )
-        )
-        ours, theirs = side_by_side(
-            10, lambda: (large.observer.make_stale(), fleet.vms(host="vbox200")), listing
-        )
-        pairs.append(
-            Pair(
-                "list of 200 VMs",
-                ours,
-                "fence_vbox list",
-                theirs,
-                ours * 3 <= theirs,
-                "3 times as fast",
-            )
-        )
-    return pairs
-
-
-def _fence(lab: Lab, account: str, action: str, *options: str) -> Callable[[], object]:
-    argv = [
-        _FENCE_VBOX,
-        f"--ip={lab.address}",
-        f"--ipport={lab.port}",
-        f"--username={account}",
-        f"--identity-file={lab.key_file}",
-        "--ssh",
-        f"--action={action}",
-        *options,
-    ]
-
-    def run() -> None:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
-        if done.returncode not in (0, 2):
-            raise RuntimeError(f"{shlex.join(argv)}: {done.returncode}: {done.stderr}")
-
-    return run
+_ALL = {"library": library.run, "service": service.run}
 
 
 def main() -> int:
-    """Set the lab up, measure, print; 1 if a mark is missed."""
-    if not shutil.which(_FENCE_VBOX):
-        install = "apt-get install -y -qq --no-install-recommends fence-agents"
-        subprocess.run(shlex.split(install), check=True, timeout=600, stdout=sys.stderr)
-    lab = Lab()
-    lab.up(scale=True)
-    pairs = measure(lab)
-    show.rows(
-        ("WHAT", "MS", "BESIDE", "MS", "TIMES AS FAST", "MARK", "RESULT"),
-        [
-            (
-                pair.what,
-                f"{pair.ours_s * 1000:.1f}",
-                pair.theirs,
-                f"{pair.theirs_s * 1000:.1f}",
-                f"{pair.ratio:.2f}",
-                pair.mark,
-                "ok" if pair.good else "failed",
-            )
-            for pair in pairs
-        ],
-        show.Format.TABLE,
-        None,
-    )
-    return 0 if all(pair.good for pair in pairs) else 1
+    """Measure what is asked for."""
+    rows = [row for name in sys.argv[1:] or _ALL for row in _ALL[name]()]
+    columns = ("WHAT", "OURS", "BESIDE", "RATIO", "MARK", "RESULT")
+    show.rows(columns, rows, show.Format.TABLE, None)
+    return 1 if any(row[-1] == "failed" for row in rows) else 0
 
 
 if __name__ == "__main__":
