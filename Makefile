@@ -10,8 +10,8 @@ TOX := $(UV) run --quiet --frozen --group tox tox run --quiet
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
 
-demo: $(UV)  ## Ten VMs on, verified, off, verified: simulated, or real with HOSTS=user@address
-	@$(UV) run --quiet --frozen --no-dev --extra cli maas-virtualbox $(if $(HOSTS),--hosts '$(HOSTS)') $(if $(KEY),--key '$(KEY)') demo
+demo: $(UV)  ## Play MAAS: ten VMs on and off through the service; real ones with HOSTS=user@address
+	@$(UV) run --quiet --frozen --no-dev --extra cli --extra service maas-virtualbox $(if $(HOSTS),--hosts '$(HOSTS)') $(if $(KEY),--key '$(KEY)') demo
 
 test: $(UV)  ## All checks and tests; those with a real VirtualBox need root on Debian 12
 	$(TOX) -e lint,static,unit,functional,coverage,virtualbox

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import functools
 import logging
 import os
 import sys
@@ -26,6 +27,7 @@ import typer.core
 from maas_virtualbox import config, doctor, errors, hosts, power_parameters, tokens
 from maas_virtualbox.cli import show
 from maas_virtualbox.cli.show import Format
+from maas_virtualbox.doors.views import VMView
 from maas_virtualbox.fleet import Fleet
 
 if TYPE_CHECKING:
@@ -78,15 +80,22 @@ class _Options:
     known_hosts: Path | None
     format: Format
 
+    @functools.cached_property
+    def loaded(self) -> config.Config:
+        """The configuration file's content; the defaults without one. Raises `ConfigError`."""
+        return config.load(self.config) if self.config else config.Config()
+
     def config_file(self) -> Path:
         """Return `--config`. Raises `ConfigError` if it was not given."""
         if self.config is None:
             raise errors.ConfigError("say --config FILE; the README has an example")
         return self.config
 
-    def secrets_file(self, given: Path | None) -> Path:
+    def secrets_file(self, given: Path | None = None) -> Path:
         """Return the secrets file given, or the one the configuration names."""
-        path = given or config.load(self.config_file()).secrets_file
+        path = given
+        if path is None and self.config_file():
+            path = self.loaded.secrets_file
         if path is None:
             raise errors.ConfigError(f"{self.config}: secrets-file: expected a path")
         return path
@@ -94,19 +103,34 @@ class _Options:
     @contextlib.contextmanager
     def fleet(self, **policy: Any) -> Generator[Fleet]:
         """Make the fleet the options describe. Raises `Error` where they do not fit."""
-        loaded = config.load(self.config) if self.config else config.Config()
-        listed = hosts.parse_hosts(self.hosts) if self.hosts is not None else loaded.hosts
+        with Fleet(
+            self.listed(),
+            identity=self.key or self.loaded.ssh_private_key_file,
+            known_hosts=self.known_hosts or self.loaded.known_hosts,
+            policy=dataclasses.replace(self.loaded.policy, **policy),
+        ) as fleet:
+            yield fleet
+
+    def listed(self) -> tuple[hosts.Host, ...]:
+        """Return the hosts. Raises `HostListError` or `ConfigError`."""
+        listed = hosts.parse_hosts(self.hosts) if self.hosts is not None else self.loaded.hosts
         if not listed:
             raise errors.HostListError(
                 "no hosts: say --hosts user@address, or put hosts: in a file and say --config FILE"
             )
-        with Fleet(
-            listed,
-            identity=self.key or loaded.ssh_private_key_file,
-            known_hosts=self.known_hosts or loaded.known_hosts,
-            policy=dataclasses.replace(loaded.policy, **policy),
-        ) as fleet:
-            yield fleet
+        return listed
+
+    def service_options(self) -> dict[str, object]:
+        """Return the options as a power service's configuration file has them."""
+        key = self.key or self.loaded.ssh_private_key_file
+        return {
+            **({"ssh-private-key-file": str(key)} if key else {}),
+            "known-hosts-file": str(self.known_hosts or self.loaded.known_hosts),
+            "off-mode": self.loaded.off_mode,
+            "off-timeout": self.loaded.off_timeout,
+            "saved-state": self.loaded.saved_state,
+            "snapshot-age": self.loaded.snapshot_age,
+        }
 
 
 @app.callback()
@@ -267,16 +291,16 @@ def demo(
     ctx: typer.Context,
     vms: Annotated[int, typer.Option(min=1, max=1000, help="How many simulated VMs.")] = 10,
 ) -> None:
-    """List, switch on, verify, switch off and verify all VMs of --hosts, or of a simulated host.
+    """Play MAAS: start the power service and switch all VMs on and off through it, verified.
 
-    VMs that are on at the beginning are left alone.
+    The VMs are those of --hosts or --config, or of a simulated host. Those that are on at the
+    beginning are left alone.
     """
     from maas_virtualbox.cli import demonstration  # noqa: PLC0415 - no other command needs it
 
     options: _Options = ctx.obj
     if options.hosts or options.config:
-        with options.fleet() as fleet:
-            done = demonstration.run(fleet, options.format)
+        done = demonstration.run(options.listed(), options.service_options(), options.format)
     else:
         done = demonstration.run_simulated(vms, options.format)
     if not done:
@@ -327,10 +351,8 @@ def parameters(
     rack's subnet only, so there is no name in them.
     """
     options: _Options = ctx.obj
-    loaded = config.load(options.config_file())
-    if loaded.secrets_file is None:
-        raise errors.ConfigError(f"{options.config}: secrets-file: expected a path")
-    secrets = tokens.load(loaded.secrets_file)
+    secrets = tokens.load(options.secrets_file())
+    loaded = options.loaded
     served_at = address or power_parameters.reachable_address(loaded.listen)
     warning = power_parameters.doubt(served_at)
     with options.fleet() as fleet:
@@ -348,7 +370,7 @@ def parameters(
         )
         for vm in found
     ]
-    show.parameters(described, options.format)
+    show.parameters([(VMView.of(vm).model_dump(), each) for vm, each in described], options.format)
     if warning:
         show.problem(warning)
     _exit(failures)
@@ -358,7 +380,7 @@ def parameters(
 def admin_token(ctx: typer.Context) -> None:
     """Print the token that opens the whole HTTP API, as Bearer or as Basic's password."""
     options: _Options = ctx.obj
-    print(tokens.load(options.secrets_file(None)).admin_token())
+    print(tokens.load(options.secrets_file()).admin_token())
 
 
 @app.command("rotate-tokens")

@@ -1,40 +1,137 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The demonstration: all VMs on, verified, off, verified, and how long each step took."""
+"""The demonstration: the power service as a process of its own, and MAAS's driver for every VM.
+
+All VMs on, verified, off, verified, as MAAS does it: over HTTP, a new connection each time, with
+its pauses. What is printed of a VM is what one would paste into MAAS.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import tempfile
 import time
-from typing import TYPE_CHECKING, TypeVar
+import urllib.request
+from concurrent import futures
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from maas_virtualbox import cli, hosts, simulator
+import yaml
+
+from maas_virtualbox import errors, hosts, simulator, tokens
 from maas_virtualbox.cli import show
-from maas_virtualbox.fleet import Fleet
-from maas_virtualbox.states import Power
+from maas_virtualbox.power_parameters import PowerParameters
+from maas_virtualbox.simulator import maas
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
-    from maas_virtualbox.host import VM
+    from maas_virtualbox.hosts import Host
 
 _T = TypeVar("_T")
 
+_READY_S = 30.0
+_STOP_S = 15.0
+_AT_ONCE = 64
+
 
 def run_simulated(vms: int, as_format: show.Format) -> bool:
-    """Run the demonstration against a simulated host with the timings of a real one."""
+    """Run the demonstration on a simulated host with the timings of a real one."""
     with simulator.Simulator(vms=vms, timings=simulator.Timings.real()) as host:
         print(f"A simulated VirtualBox host with {vms} VMs: {host.host_entry}")
         fingerprint = hosts.key_fingerprint(host.host_key)
         listed = hosts.parse_hosts(f"{host.host_entry} name=demo host-key={fingerprint}")
-        with Fleet(listed, identity=host.key_file) as fleet:
-            return run(fleet, as_format)
+        return run(listed, {"ssh-private-key-file": str(host.key_file)}, as_format)
 
 
-def run(fleet: Fleet, as_format: show.Format) -> bool:
+def run(listed: Sequence[Host], options: dict[str, object], as_format: show.Format) -> bool:
     """Run the demonstration; true if every VM went on and off. VMs that are on stay alone.
 
     Whatever happens, what the demonstration switched on is switched off at the end.
+
+    Args:
+        listed: the hosts.
+        options: more for the service's configuration file.
+        as_format: how VMs and parameters are printed.
     """
+    with (
+        tempfile.TemporaryDirectory(prefix="maas-virtualbox-demo-") as folder,
+        _service(Path(folder), listed, options) as service,
+    ):
+        return _play_maas(service, as_format)
+
+
+class _Service:
+    """The running power service, from the outside."""
+
+    def __init__(self, port: int, secrets: tokens.Secrets) -> None:
+        self._port = port
+        self._secrets = secrets
+
+    def get(self, path: str) -> Any:
+        """Ask the API."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self._port}{path}",
+            headers={"Authorization": f"Bearer {self._secrets.admin_token()}"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - as above
+            return json.load(answer)
+
+    def parameters(self, uuid: str) -> PowerParameters:
+        """What MAAS has to know of a VM."""
+        token = self._secrets.vm_token(uuid)
+        return PowerParameters.of(uuid, token, address="127.0.0.1", port=self._port, tls=False)
+
+
+@contextlib.contextmanager
+def _service(
+    folder: Path, listed: Sequence[Host], options: dict[str, object]
+) -> Generator[_Service]:
+    """Start the power service and stop it at the end."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config_file, secrets_file = folder / "config.yaml", folder / "secrets.yaml"
+    secrets = tokens.Secrets.new()
+    tokens.save(secrets_file, secrets)
+    content: dict[str, object] = {
+        "hosts": [
+            host.model_dump(mode="json", by_alias=True, exclude_defaults=True) for host in listed
+        ],
+        "secrets-file": str(secrets_file),
+        "listen": f"127.0.0.1:{port}",
+        "log-level": "warning",
+        **options,
+    }
+    config_file.write_text(yaml.safe_dump(content))
+    command = [sys.executable, "-m", "maas_virtualbox", "serve", "--config", str(config_file)]
+    # Ctrl-C is for us: what is on has to be switched off through the service.
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        service = _Service(port, secrets)
+        until = time.monotonic() + _READY_S
+        while True:
+            with contextlib.suppress(OSError):
+                service.get("/readyz")
+                break
+            if process.poll() is not None or time.monotonic() > until:
+                raise errors.Error("the power service did not start; see its words above")
+            time.sleep(0.1)
+        yield service
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _play_maas(service: _Service, as_format: show.Format) -> bool:
     steps: list[tuple[str, float]] = []
 
     def timed(step: str, work: Callable[[], _T]) -> _T:
@@ -44,50 +141,62 @@ def run(fleet: Fleet, as_format: show.Format) -> bool:
         finally:
             steps.append((step, time.monotonic() - began))
 
-    before = timed("list", lambda: _list(fleet))
-    show.vms(before, as_format)
-    chosen = [vm for vm in before if vm.power is Power.OFF]
+    answer = timed("list", lambda: service.get("/api/v1/vms"))
+    for reason in answer["unreachable"].values():
+        show.problem(reason)
+    before: list[dict[str, Any]] = answer["vms"]
+    show.vm_views(before, as_format)
+    chosen = [vm for vm in before if vm["power"] == "off"]
     if not chosen:
         show.problem("no VM is off, so there is nothing to show")
         return False
     if len(chosen) < len(before):
         print(f"{len(before) - len(chosen)} VMs are not off and are left alone.")
+    print("\nWhat MAAS is told of the first (power type webhook; the token is this demo's):")
+    show.parameters([(chosen[0], service.parameters(chosen[0]["uuid"]))], as_format)
+    print()
+    drivers = [maas.Driver(service.parameters(vm["uuid"])) for vm in chosen]
     try:
-        good = timed("on", lambda: _act(fleet, "on", Fleet.power_on, chosen))
-        good &= timed("verify", lambda: _all_are(fleet, chosen, Power.ON))
-        show.vms(_list(fleet), as_format)
+        good = timed("on", lambda: _each("on", maas.Driver.power_on, drivers, chosen))
+        good &= timed("verify", lambda: _all_are("on", drivers, chosen))
+        show.vm_views(service.get("/api/v1/vms")["vms"], as_format)
     finally:
-        good_off = timed("off", lambda: _act(fleet, "off", Fleet.power_off, chosen))
+        good_off = timed("off", lambda: _each("off", maas.Driver.power_off, drivers, chosen))
     good &= good_off
-    good &= timed("verify off", lambda: _all_are(fleet, chosen, Power.OFF))
+    good &= timed("verify off", lambda: _all_are("off", drivers, chosen))
+    requests = sum(len(driver.exchanges) for driver in drivers)
     print(
-        f"{len(chosen)} VMs {'on, verified, off, verified' if good else 'tried, NOT all well'}: "
+        f"{len(chosen)} VMs {'on, verified, off, verified' if good else 'tried, NOT all well'}"
+        f" by MAAS's webhook driver in {requests} requests: "
         + ", ".join(f"{step} {seconds:.2f} s" for step, seconds in steps)
     )
     return good
 
 
-def _list(fleet: Fleet) -> list[VM]:
-    reports = fleet.reports(exact=True)
-    for report in reports:
-        if report.error:
-            show.problem(report.error)
-    return [vm for report in reports for vm in report.vms]
+def _each(
+    verb: str,
+    work: Callable[[maas.Driver], object],
+    drivers: Sequence[maas.Driver],
+    vms: Sequence[dict[str, Any]],
+) -> bool:
+    """Let all drivers do one thing at once, with a progress display; true if none failed."""
+    good = True
+    with show.bar() as bar, futures.ThreadPoolExecutor(_AT_ONCE) as threads:
+        task = bar.add_task(verb, total=len(drivers))
+        jobs = {threads.submit(work, driver): vm for driver, vm in zip(drivers, vms, strict=True)}
+        for job in futures.as_completed(jobs):
+            bar.advance(task)
+            if (error := job.exception()) is not None:
+                show.problem(f"{jobs[job]['name']}: {error}")
+                good = False
+    return good
 
 
-def _act(fleet: Fleet, verb: str, action: Callable[..., None], vms: Sequence[VM]) -> bool:
-    failures = [error for _, error, _ in cli.act_on_all(fleet, verb, action, vms, 60.0) if error]
-    for failure in failures:
-        show.problem(failure)
-    return not failures
+def _all_are(
+    wanted: maas.State, drivers: Sequence[maas.Driver], vms: Sequence[dict[str, Any]]
+) -> bool:
+    def check(driver: maas.Driver) -> None:
+        if (state := driver.query()) != wanted:
+            raise maas.PowerFailed(f"it is {state}, not {wanted}")
 
-
-def _all_are(fleet: Fleet, vms: Sequence[VM], power: Power) -> bool:
-    """Look anew, past every picture in memory."""
-    for owner in fleet.hosts:
-        owner.observer.make_stale()
-    seen = {(vm.host.name, vm.uuid): vm.power for vm in _list(fleet)}
-    wrong = [vm for vm in vms if seen.get((vm.host.name, vm.uuid)) is not power]
-    for vm in wrong:
-        show.problem(f"{vm} is not {power}")
-    return not wrong
+    return _each(f"verify {wanted}", check, drivers, vms)

@@ -21,7 +21,7 @@ from maas_virtualbox.power_parameters import POWER_TYPE
 from maas_virtualbox.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from maas_virtualbox.host import VM
     from maas_virtualbox.power_parameters import PowerParameters
@@ -99,36 +99,45 @@ def bar() -> progress.Progress:
     )
 
 
-def parameters(described: Sequence[tuple[VM, PowerParameters]], as_format: Format) -> None:
+def parameters(
+    described: Sequence[tuple[Mapping[str, Any], PowerParameters]], as_format: Format
+) -> None:
     """Print MAAS's power parameters of VMs, and in a table the commands that set them too."""
     rows(
         ("VM", "PARAMETER", "VALUE"),
         [
-            (vm.name, name, value)
+            (vm["name"], name, value)
             for vm, parameters in described
             for name, value in dataclasses.asdict(parameters).items()
         ],
         as_format,
         [
-            {"host": vm.host.name, "name": vm.name, "uuid": vm.uuid, "power_type": POWER_TYPE}
+            {key: vm[key] for key in ("host", "name", "uuid")}
+            | {"power_type": POWER_TYPE}
             | dataclasses.asdict(parameters)
             for vm, parameters in described
         ],
     )
     if as_format is Format.TABLE:
         for vm, parameters in described:
-            print(f"\n# {printable(vm.name)}, with MAAS's own client:")
+            print(f"\n# {printable(vm['name'])}, with MAAS's own client:")
             print(parameters.maas_command())
 
 
 def vms(found: Sequence[VM], as_format: Format) -> None:
     """Print VMs."""
+    vm_views([VMView.of(vm).model_dump(mode="json") for vm in found], as_format)
+
+
+def vm_views(found: Sequence[Mapping[str, Any]], as_format: Format) -> None:
+    """Print VMs as the HTTP API shows them."""
+    columns = ("host", "zone", "name", "power", "state", "uuid", "macs")
     rows(
-        ("HOST", "ZONE", "NAME", "POWER", "STATE", "UUID", "MACS"),
+        [column.upper() for column in columns],
         [
-            (vm.host.name, vm.host.zone, vm.name, vm.power, vm.state, vm.uuid, vm.macs)
+            [tuple(vm[column]) if column == "macs" else vm[column] for column in columns]
             for vm in found
         ],
         as_format,
-        [VMView.of(vm).model_dump(mode="json") for vm in found],
+        found,
     )
