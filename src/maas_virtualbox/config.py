@@ -49,7 +49,7 @@ class Listen:
             ValueError: it is none of these.
         """
         match = _LISTEN.fullmatch(text)
-        address = text if match is None else match["v6"] or match["v4"] or ""
+        address = (match["v6"] or match["v4"] or "") if match else ""
         port = match["port"] if match else None
         try:
             ipaddress.ip_address(address)

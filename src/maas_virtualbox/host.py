@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 from maas_virtualbox import errors, observer, vboxmanage
 from maas_virtualbox.faults import Fault
 from maas_virtualbox.states import Power, VMState
+from maas_virtualbox.transport import MAX_PARALLEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -39,6 +40,10 @@ waiting: a start takes 0.4 s, the end of a process 0.1 s (measured)."""
 _LINGER_S = 11.0
 """How long a process may outlive its VM before it is taken for one VirtualBox has lost sight of.
 Its end stalls for 10 s now and then, as any call does (measured: 5 of 200 offs under load)."""
+
+_MAX_CHANGING = MAX_PARALLEL - 2
+"""How many VMs are changed at once: two channels stay free for looking, or starting many VMs would
+blind everybody who asks meanwhile."""
 
 _ASK_PAUSE_S = 3.0
 _CLOSER_LOOK_AGE_S = 30.0
@@ -121,6 +126,8 @@ class VirtualBoxHost:
         self.policy = policy or PowerPolicy()
         self.vboxmanage = vboxmanage.VBoxManage(host, transport)
         self.observer = observer.Observer(host, self.vboxmanage, self.policy.snapshot_age)
+        self.changing = threading.BoundedSemaphore(_MAX_CHANGING)
+        """Held by each call that takes a VM's lock."""
         self.second_copies_refused = 0
         """How often starting a second copy of a running VM was refused."""
         self.transport = transport
@@ -455,6 +462,9 @@ class _Action:
 
     def _does(self, call: Callable[[float], None]) -> bool:
         """Make a call, given its seconds; false if it failed in a way that passes."""
+        if not self._host.changing.acquire(timeout=self.remaining()):
+            self._last_trouble = "the host is busy with other VMs"
+            return False
         self._since = self._host.observer.make_stale()
         try:
             call(min(observer.CALL_TIMEOUT_S, max(0.1, self.remaining())))
@@ -465,6 +475,7 @@ class _Action:
             log.info("%s of %s: %s; looking again", self.name, self._vm_name, error)
             return False
         finally:
+            self._host.changing.release()
             self._since = self._host.observer.make_stale()
         return True
 

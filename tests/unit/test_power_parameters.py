@@ -1,0 +1,71 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""What MAAS is told of a VM."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from maas_virtualbox import config, errors, power_parameters
+from maas_virtualbox.power_parameters import PowerParameters
+
+UUID = "90529436-6acf-5a54-ad77-350f4c802e0f"
+
+
+def test_they_have_maas_names_and_one_uri_set_a_vm() -> None:
+    made = PowerParameters.of(UUID, "TOKEN", address="10.0.0.2", port=5307, tls=False)
+    assert made.power_on_uri == f"http://10.0.0.2:5307/vm/{UUID}/on"
+    assert made.power_off_uri == f"http://10.0.0.2:5307/vm/{UUID}/off"
+    assert made.power_query_uri == f"http://10.0.0.2:5307/vm/{UUID}/query"
+    assert made.power_token == "TOKEN"
+    assert "TOKEN" not in repr(made)
+
+
+def test_ipv6_is_in_brackets_and_tls_is_https() -> None:
+    made = PowerParameters.of(UUID, "T", address="2001:db8::2", port=443, tls=True)
+    assert made.power_on_uri == f"https://[2001:db8::2]:443/vm/{UUID}/on"
+
+
+def test_the_command_survives_a_shell() -> None:
+    made = PowerParameters.of(UUID, "TOKEN", address="10.0.0.2", port=5307, tls=False)
+    words = shlex.split(made.maas_command("abc123", "admin"))
+    assert words[:5] == ["maas", "admin", "machine", "update", "abc123"]
+    assert r"power_parameters_power_on_regex=status.*\:.*running" in words
+    assert "power_type=webhook" in words
+    assert "power_parameters_skip_check=true" in words
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "port"),
+    [
+        ("0.0.0.0:80", "0.0.0.0", 80),
+        ("10.0.0.2", "10.0.0.2", 5307),
+        ("[::]:5307", "::", 5307),
+        ("[2001:db8::1]", "2001:db8::1", 5307),
+    ],
+)
+def test_listen_is_address_and_port(text: str, address: str, port: int) -> None:
+    assert config.Listen.parse(text) == config.Listen(address, port)
+    assert config.Listen.parse(str(config.Listen(address, port))) == config.Listen(address, port)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ":80", "localhost:80", "10.0.0.2:", "10.0.0.2:x", "1.2.3.4:70000", "::1:80", "[::1", "5"],
+)
+def test_listen_is_nothing_else(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected address:port|the port"):
+        config.Listen.parse(text)
+
+
+def test_maas_is_told_the_address_we_listen_on() -> None:
+    assert power_parameters.reachable_address(config.Listen("10.0.0.2")) == "10.0.0.2"
+
+
+def test_addresses_maas_would_not_use_are_doubted() -> None:
+    assert power_parameters.doubt("10.0.0.2") == ""
+    assert "127.0.0.1" in power_parameters.doubt("127.0.0.1")
+    with pytest.raises(errors.ConfigError, match="literal IP address"):
+        power_parameters.doubt("maas.example")
