@@ -284,7 +284,9 @@ def test_demo_says_how_long_each_step_took(run: Run, options: list[str]) -> None
     code, out, _ = run(*options, "demo")
 
     assert code == 0
-    assert out.splitlines()[-1].startswith("3 VMs on, verified, off, verified: list 0.")
+    assert out.splitlines()[-1].startswith(
+        "3 VMs on, verified, off, verified by MAAS's webhook driver in 18 requests: list 0."
+    )
 
 
 def test_a_demo_that_fails_leaves_no_vm_on(

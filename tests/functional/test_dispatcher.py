@@ -43,7 +43,7 @@ async def serving(simulator: Simulator) -> AsyncGenerator[Dispatcher]:
 
 async def under_way(simulator: Simulator) -> None:
     """Wait until the VM is being started."""
-    while not simulator.count("startvm"):
+    while not simulator.count("startvm"):  # noqa: ASYNC110 - the simulator knows no events
         await asyncio.sleep(0.01)
 
 

@@ -75,12 +75,6 @@ class Metrics:
             "Requests with a wrong token or none.",
             registry=self._registry,
         )
-        self._second_copies = prometheus_client.Counter(
-            "maas_virtualbox_second_copies_refused",
-            "Starts refused because a process ran the VM behind VirtualBox's back.",
-            ("host",),
-            registry=self._registry,
-        )
         self._registry.register(_Hosts(watches))
 
     def count_action(
@@ -89,8 +83,6 @@ class Metrics:
         """Count a power action that ended."""
         self._actions.labels(host, str(change), result_of(error)).inc()
         self._action_seconds.labels(str(change)).observe(seconds)
-        if isinstance(error, errors.SplitBrain):
-            self._second_copies.labels(host).inc()
 
     def count_query(self, result: str, seconds: float) -> None:
         """Count a power query that was answered."""
@@ -123,8 +115,14 @@ class _Hosts(registry.Collector):
             "SSH logins; all but a host's first are reconnects.",
             labels=("host",),
         )
+        second_copies = core.CounterMetricFamily(
+            "maas_virtualbox_second_copies_refused",
+            "Starts refused because a process ran the VM behind VirtualBox's back.",
+            labels=("host",),
+        )
         for watch in self._watches():
             host = watch.owner.host
+            second_copies.add_metric((str(host),), watch.owner.second_copies_refused)
             if isinstance(watch.owner.transport, ssh.SSHTransport):
                 connections.add_metric((str(host),), watch.owner.transport.connections_made)
             if (look := watch.last) is None:
@@ -134,4 +132,4 @@ class _Hosts(registry.Collector):
             states = collections.Counter(vm.state.value for vm in look.vms.values())
             for state, count in sorted(states.items()):
                 vms.add_metric((str(host), state), count)
-        yield from (up, age, vms, connections)
+        yield from (up, age, vms, connections, second_copies)
