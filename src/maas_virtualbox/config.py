@@ -70,16 +70,8 @@ class Listen:
         )
 
 
-class Config(pydantic.BaseModel):
+class Config(documents.Options):
     """What a configuration file says. Immutable; unknown options are errors."""
-
-    model_config = pydantic.ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=lambda field: field.replace("_", "-"),
-        populate_by_name=True,
-        arbitrary_types_allowed=True,
-    )
 
     hosts: tuple[Host, ...] = ()
     """The host list, in short form or as YAML."""
@@ -123,11 +115,12 @@ class Config(pydantic.BaseModel):
     @pydantic.field_validator("hosts", mode="before")
     @classmethod
     def _parse_hosts(cls, value: object) -> object:
-        if isinstance(value, str):
-            return hosts.parse_hosts(value)
-        if isinstance(value, list):
-            return hosts.parse_hosts(cast("list[object]", value))
-        return value
+        if not isinstance(value, str | list):
+            return value
+        try:
+            return hosts.parse_hosts(cast("str | list[object]", value))
+        except errors.HostListError as error:
+            raise ValueError(f"hosts: {error}") from None
 
     @property
     def known_hosts(self) -> Path:
@@ -153,27 +146,6 @@ def load(path: Path) -> Config:
         ConfigError: the file is missing, not YAML, or an option is unknown or wrong; the text
             names the line and the option.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise errors.ConfigError(f"{path}: cannot be read: {reason}") from None
-    try:
-        document = documents.parse(text)
-    except documents.NotYAML as error:
-        raise errors.ConfigError(f"{path}{error}") from None
-    content = document.content
-    if not isinstance(content, dict):
-        raise errors.ConfigError(f"{path}: expected options, such as hosts: user@address")
-    try:
-        return Config.model_validate(cast("dict[str, object]", content))
-    except errors.HostListError as error:
-        where = document.where("hosts")
-        raise errors.ConfigError(f"{path}{where}: hosts: {error}") from None
-    except pydantic.ValidationError as error:
-        location = error.errors()[0]["loc"]
-        option = str(location[0]).replace("_", "-") if location else ""
-        reason = hosts.explain(error)
-        if option and option not in reason:
-            reason = f"{option}: {reason}"
-        raise errors.ConfigError(f"{path}{document.where(option)}: {reason}") from None
+    return documents.load(
+        path, Config, what=str(path), expected="options, such as hosts: user@address"
+    )

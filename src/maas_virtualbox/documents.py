@@ -1,13 +1,33 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""YAML documents people wrote: their content, and the line on which an option stands."""
+"""YAML documents people wrote: options with dashes in their names, and the line of a wrong one."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
+import pydantic
 import yaml
+
+from maas_virtualbox import errors
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_Options = TypeVar("_Options", bound="Options")
+
+
+class Options(pydantic.BaseModel):
+    """Options as people write them: immutable, with dashes in names; unknown ones are errors."""
+
+    model_config = pydantic.ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=lambda field: field.replace("_", "-"),
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
 
 
 class NotYAML(ValueError):
@@ -52,3 +72,53 @@ def parse(text: str) -> Document:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # PyYAML's constructors let these through for !!bool x, !!timestamp x, 2001-13-45.
         raise NotYAML(f": not valid YAML: {error}") from None
+
+
+def load(
+    path: Path, kind: type[_Options], *, what: str, expected: str, secret: bool = False
+) -> _Options:
+    """Read a file of options.
+
+    Args:
+        path: the file.
+        kind: what it has to be.
+        what: how messages begin, such as `secrets-file /etc/…`.
+        expected: what such a file has, for one that has something else.
+        secret: never to quote its text.
+
+    Raises:
+        ConfigError: the file is missing, not YAML, or an option is unknown or wrong; the text
+            names the line and the option.
+    """
+    try:
+        document = parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise errors.ConfigError(f"{what}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise errors.ConfigError(f"{what}: cannot be read: it is not UTF-8 text") from None
+    except NotYAML as error:
+        raise errors.ConfigError(
+            f"{what}: not valid YAML" if secret else f"{what}{error}"
+        ) from None
+    content = document.content
+    if not isinstance(content, dict):
+        raise errors.ConfigError(f"{what}: expected {expected}")
+    try:
+        return kind.model_validate(cast("dict[str, object]", content))
+    except pydantic.ValidationError as error:
+        location = error.errors(include_input=False)[0]["loc"]
+        option = str(location[0]).replace("_", "-") if location else ""
+        reason = explain(error)
+        if option and option not in reason:
+            reason = f"{option}: {reason}"
+        raise errors.ConfigError(f"{what}{document.where(option)}: {reason}") from None
+
+
+def explain(error: pydantic.ValidationError) -> str:
+    """Return pydantic's first complaint as a sentence that begins with the option's name."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    option = ".".join(str(part).replace("_", "-") for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown option {option!r}"
+    text = first["msg"].removeprefix("Value error, ")
+    return text if first["type"] == "value_error" else f"{option}: {text}"

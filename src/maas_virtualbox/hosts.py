@@ -93,19 +93,12 @@ def _matching(what: str, pattern: re.Pattern[str], expected: str) -> pydantic.Af
     return pydantic.AfterValidator(check)
 
 
-class Host(pydantic.BaseModel):
+class Host(documents.Options):
     """One account that owns VMs: on another machine over SSH, or on this one.
 
     Immutable and safe to share between threads. `parse_hosts` makes it from a list; other
     programs may make it themselves, and the same rules hold.
     """
-
-    model_config = pydantic.ConfigDict(
-        frozen=True,
-        extra="forbid",
-        populate_by_name=True,
-        alias_generator=lambda field: field.replace("_", "-"),
-    )
 
     address: Annotated[str, pydantic.AfterValidator(_address)] = "local"
     """Host name, IPv4 or IPv6 address; not used for this machine."""
@@ -219,19 +212,9 @@ def _parse_entry(label: str, entry: object) -> Host:
             return Host.model_validate(_parse_mapping(cast("dict[object, object]", entry)))
         raise ValueError("expected user@address or a mapping")
     except pydantic.ValidationError as error:
-        raise errors.HostListError(f"{where}: {explain(error)}") from None
+        raise errors.HostListError(f"{where}: {documents.explain(error)}") from None
     except ValueError as error:
         raise errors.HostListError(f"{where}: {error}") from None
-
-
-def explain(error: pydantic.ValidationError) -> str:
-    """Return pydantic's first complaint as a sentence that begins with the option's name."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    option = ".".join(str(part).replace("_", "-") for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"unknown option {option!r}"
-    text = first["msg"].removeprefix("Value error, ")
-    return text if first["type"] == "value_error" else f"{option}: {text}"
 
 
 def _parse_short(entry: str) -> dict[str, object]:

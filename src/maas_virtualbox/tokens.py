@@ -26,27 +26,19 @@ import secrets
 import stat
 import tempfile
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import pydantic
 import yaml
 
-from maas_virtualbox import documents, errors, hosts
+from maas_virtualbox import documents, errors
 
 _SECRET_BYTES = 32
 _SHORTEST_SECRET = 32
 
 
-class Secrets(pydantic.BaseModel):
+class Secrets(documents.Options):
     """The master secret, and the one before it while that is still good. Immutable."""
-
-    model_config = pydantic.ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=lambda field: field.replace("_", "-"),
-        populate_by_name=True,
-        hide_input_in_errors=True,
-    )
 
     master: pydantic.SecretStr = pydantic.Field(min_length=_SHORTEST_SECRET, max_length=1024)
     """Any text of 32 characters or more; what `new` makes has 256 random bits."""
@@ -114,35 +106,22 @@ def load(path: Path) -> Secrets:
     Raises:
         ConfigError: it is missing, not YAML, not what is expected, or open to everybody.
     """
+    what = f"secrets-file {path}"
     try:
-        with path.open(encoding="utf-8") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        missing = isinstance(error, FileNotFoundError)
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
         raise errors.ConfigError(
-            f"secrets-file {path}: cannot be read: {reason}"
-            + (f"; make it: maas-virtualbox rotate-tokens --secrets-file {path}" * missing)
+            f"{what}: there is none; make it: maas-virtualbox rotate-tokens --secrets-file {path}"
         ) from None
+    except OSError as error:
+        raise errors.ConfigError(f"{what}: cannot be read: {error.strerror}") from None
     if os.name == "posix" and mode & 0o007:
         raise errors.ConfigError(
-            f"secrets-file {path}: everybody may use it (mode {mode:04o}): chmod 0600 {path}"
+            f"{what}: everybody may use it (mode {mode:04o}): chmod 0600 {path}"
         )
-    try:
-        document = documents.parse(text)
-    except documents.NotYAML:
-        # The parser's words quote the text, and the text is secret.
-        raise errors.ConfigError(f"secrets-file {path}: not valid YAML") from None
-    content = document.content
-    if not isinstance(content, dict):
-        raise errors.ConfigError(f"secrets-file {path}: expected master: and a random text")
-    try:
-        return Secrets.model_validate(cast("dict[str, object]", content))
-    except pydantic.ValidationError as error:
-        location = error.errors(include_input=False)[0]["loc"]
-        where = document.where(str(location[0]).replace("_", "-")) if location else ""
-        raise errors.ConfigError(f"secrets-file {path}{where}: {hosts.explain(error)}") from None
+    return documents.load(
+        path, Secrets, what=what, expected="master: and a random text", secret=True
+    )
 
 
 def save(path: Path, new: Secrets) -> None:

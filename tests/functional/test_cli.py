@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from maas_virtualbox import cli
-from maas_virtualbox.simulator import Simulator
+from maas_virtualbox.simulator import Simulator, maas
 from maas_virtualbox.states import VMState
 
 if TYPE_CHECKING:
@@ -290,8 +290,9 @@ def test_demo_says_how_long_each_step_took(run: Run, options: list[str]) -> None
 
 
 def test_a_demo_that_fails_leaves_no_vm_on(
-    run: Run, options: list[str], simulator: Simulator
+    run: Run, options: list[str], simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(maas, "PAUSES_S", (0.5, 0.5))
     simulator.virtualbox.vm("node02").start_error = "broken"
 
     code, out, _ = run(*options, "demo")

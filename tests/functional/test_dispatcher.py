@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from maas_virtualbox import Fleet, errors, parse_hosts
-from maas_virtualbox.service import dispatcher
-from maas_virtualbox.service.dispatcher import Caller, Change, Dispatcher
+from maas_virtualbox.dispatch import dispatcher
+from maas_virtualbox.dispatch.dispatcher import Caller, Change, Dispatcher
 from maas_virtualbox.simulator import Simulator, Timings
 from maas_virtualbox.states import Power, VMState
 

@@ -11,12 +11,12 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from maas_virtualbox.service.dispatcher import Caller
+from maas_virtualbox.dispatch.dispatcher import Caller
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from maas_virtualbox.service.metrics import Metrics
+    from maas_virtualbox.dispatch.metrics import Metrics
     from maas_virtualbox.tokens import Secrets
 
 log = logging.getLogger(__name__)

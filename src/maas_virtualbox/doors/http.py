@@ -12,16 +12,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from maas_virtualbox import errors
+from maas_virtualbox.dispatch import metrics
 from maas_virtualbox.doors import openapi, webhook
 from maas_virtualbox.doors.access import Denied
 from maas_virtualbox.doors.views import HostView, VMView
-from maas_virtualbox.service import metrics
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from maas_virtualbox.dispatch.dispatcher import Dispatcher
     from maas_virtualbox.doors.access import Access
-    from maas_virtualbox.service.dispatcher import Dispatcher
 
 
 def application(access: Access, dispatcher: Dispatcher) -> Starlette:

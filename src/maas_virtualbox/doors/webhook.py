@@ -20,14 +20,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from maas_virtualbox import errors, power_parameters, settings
-from maas_virtualbox.service.dispatcher import Change, Stopping, Superseded
+from maas_virtualbox.dispatch.dispatcher import Change, Stopping, Superseded
 from maas_virtualbox.states import Power
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from maas_virtualbox.dispatch.dispatcher import Dispatcher
     from maas_virtualbox.doors.access import Access
-    from maas_virtualbox.service.dispatcher import Dispatcher
 
 _STATUS = {
     Power.ON: b'{"status": "running"}',

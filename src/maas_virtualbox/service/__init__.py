@@ -1,7 +1,7 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The power service: a process that holds one Fleet open and answers MAAS over HTTP.
+"""The power service: the process that holds one fleet open and serves the HTTP doors.
 
-`process` is the process (signals, sockets, TLS, systemd), `dispatcher` the fleet for asyncio,
-`watch` what is known of each host. What is said over HTTP is `doors`' business.
+`process` puts it together (signals, sockets, TLS, systemd); what is said over HTTP is `doors`'
+business, what is done about it `dispatch`'s.
 """

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from maas_virtualbox import config, errors, tokens
+from maas_virtualbox.dispatch.dispatcher import Dispatcher
 from maas_virtualbox.doors import http
 from maas_virtualbox.doors.access import Access
 from maas_virtualbox.fleet import Fleet
 from maas_virtualbox.service import logs, systemd
 from maas_virtualbox.service.connections import LimitedProtocol
-from maas_virtualbox.service.dispatcher import Dispatcher
 
 if TYPE_CHECKING:
     from pathlib import Path

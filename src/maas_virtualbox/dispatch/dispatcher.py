@@ -21,14 +21,14 @@ from concurrent import futures
 from typing import TYPE_CHECKING
 
 from maas_virtualbox import errors, fleet, settings
-from maas_virtualbox.service import metrics, watch
+from maas_virtualbox.dispatch import metrics, watch
 from maas_virtualbox.states import Power
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from maas_virtualbox.dispatch.watch import HostWatch, Look
     from maas_virtualbox.fleet import Fleet
-    from maas_virtualbox.service.watch import HostWatch, Look
     from maas_virtualbox.settings import Machine
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from maas_virtualbox.transport import ssh
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from maas_virtualbox.service.watch import HostWatch
+    from maas_virtualbox.dispatch.watch import HostWatch
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 
