@@ -57,7 +57,7 @@ def test_a_closed_transport_says_so() -> None:
     local = LocalTransport()
     local.close()
 
-    with pytest.raises(mv.HostUnreachable, match="closed"):
+    with pytest.raises(mv.Closed, match="closed"):
         local.run("true", timeout=10)
 
 

@@ -256,7 +256,7 @@ def test_a_closed_transport_says_so(link: ssh.SSHTransport) -> None:
     link.run("true", timeout=10)
     link.close()
 
-    with pytest.raises(mv.HostUnreachable, match="closed"):
+    with pytest.raises(mv.Closed, match="closed"):
         link.run("true", timeout=10)
 
 

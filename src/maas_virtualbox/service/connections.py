@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 from typing import Any
 
 from uvicorn.protocols.http import httptools_impl
@@ -22,13 +23,16 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
         self._head_bytes = 0
         self._in_head = True
         self._deadline: asyncio.TimerHandle | None = None
+        self._unanswered: collections.deque[httptools_impl.RequestResponseCycle]
+        self._unanswered = collections.deque()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._deadline = self.loop.call_later(_REQUEST_S, transport.abort)
+        self._deadline = self.loop.call_later(_REQUEST_S, self._hang_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._forget_answers()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -36,21 +40,38 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
             self._head_bytes += len(data)
         super().data_received(data)
         if self._in_head and self._head_bytes > _MAX_HEAD_BYTES:
-            self.transport.abort()
+            self._hang_up()
 
     def on_message_begin(self) -> None:
         self._in_head, self._head_bytes = True, 0
         if self._deadline is None:
-            self._deadline = self.loop.call_later(_REQUEST_S, self.transport.abort)
+            self._deadline = self.loop.call_later(_REQUEST_S, self._hang_up)
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         super().on_headers_complete()
+        self._unanswered.append(self.cycle)
+        while self._unanswered and self._unanswered[0].response_complete:
+            self._unanswered.popleft()
 
     def on_message_complete(self) -> None:
         self._disarm()
         super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._forget_answers()
+        super().send_400_response(msg)
+
+    def _hang_up(self) -> None:
+        self._forget_answers()
+        self.transport.abort()
+
+    def _forget_answers(self) -> None:
+        """Let all answers under way go nowhere. uvicorn forgets those before the last of pipelined
+        requests, and uvloop takes writing to a closed connection for an error."""
+        for cycle in self._unanswered:
+            cycle.disconnected = True
 
     def _disarm(self) -> None:
         if self._deadline is not None:
