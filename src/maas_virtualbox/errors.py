@@ -97,6 +97,12 @@ class BadOutput(HostDown):
     """A host's answer is cut off, too long or not what the program prints. Retry once."""
 
 
+class HostSetupRefused(HostDown):
+    """A host cannot be given the extension scripts; the text says why. Permanent."""
+
+    retry = False
+
+
 class VBoxManageMissing(HostDown):
     """The host has no VBoxManage where one is looked for. Permanent until someone installs it."""
 

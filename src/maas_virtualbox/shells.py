@@ -138,6 +138,21 @@ INSPECT = (
 )
 
 
+# Older macOS spells base64 -d as -D.
+_INSTALL = (
+    'd=$HOME/$1; f=$d/$2; umask 077; mkdir -p "$d" && t=$(mktemp "$d/.new.XXXXXX") || exit 1; '
+    'printf "%s" "$3" | base64 -d > "$t" 2>/dev/null || printf "%s" "$3" | base64 -D > "$t" || '
+    '{ rm -f "$t"; exit 1; }; '
+    '[ -x "$f" ] && cmp -s "$t" "$f" && rm -f "$t" && echo same && exit 0; '
+    'chmod 700 "$t" && mv -f "$t" "$f" && echo changed'
+)
+
+_REMOVE = (
+    'd=$HOME/$1; shift; for n in "$@"; do [ -f "$d/$n" ] && rm -f "$d/$n" && echo "$n"; done; '
+    'rmdir "$d" 2>/dev/null; exit 0'
+)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Posix:
     """Any login shell on Linux or macOS."""
@@ -161,6 +176,19 @@ class Posix:
 
     def tail(self, path: str, lines: int) -> str:
         return shlex.join(["exec", "tail", "-n", str(lines), path])
+
+    def home(self) -> str:
+        """Prints the account's home folder."""
+        return self._script('printf "%s" "$HOME"')
+
+    def install(self, folder: str, name: str, content: str) -> str:
+        """Write an executable file below the home folder; prints changed or same."""
+        encoded = base64.b64encode(content.encode()).decode()
+        return self._script(_INSTALL, folder, name, encoded)
+
+    def remove(self, folder: str, names: Sequence[str]) -> str:
+        """Remove files below the home folder; prints the names of those that were there."""
+        return self._script(_REMOVE, folder, *names)
 
     def _script(self, script: str, *arguments: str) -> str:
         return shlex.join(
