@@ -90,6 +90,9 @@ class Config(documents.Options):
 
     listen: Listen = Listen("0.0.0.0")  # noqa: S104 - MAAS is on other machines
     """Where the power service listens."""
+    socket_file: Path | None = None
+    """UNIX socket for local programs such as the extension scripts of MAAS 1.4 to 1.9; whoever may
+    write to it, the service's user and group, needs no token. None: there is none."""
     secrets_file: Path | None = None
     """The master secret of the power service's tokens; see `tokens`."""
     tls_certificate_file: Path | None = None

@@ -205,7 +205,13 @@ class VirtualBoxHost:
 
     # -- Acting -------------------------------------------------------------------------------
 
-    def power_off(self, uuid: str, *, timeout: float | None = None) -> None:
+    def power_off(
+        self,
+        uuid: str,
+        *,
+        mode: Literal["hard", "acpi"] | None = None,
+        timeout: float | None = None,
+    ) -> None:
         """Switch a VM off; returns when no process runs it any more. Idempotent.
 
         Hard, or by the power button first, as the policy says. A saved state is discarded too
@@ -213,6 +219,7 @@ class VirtualBoxHost:
 
         Args:
             uuid: the VM.
+            mode: other than the policy's `off_mode`.
             timeout: seconds for everything (default: the policy's `action_timeout`).
 
         Raises:
@@ -222,6 +229,7 @@ class VirtualBoxHost:
             PowerError: VirtualBox refuses for good; the text has its words.
             HostDown: the host cannot be asked.
         """
+        acpi = (mode or self.policy.off_mode) == "acpi"
         with self._action(uuid, "power off", timeout) as action:
             pulled = False
             for picture in action.looks():
@@ -232,7 +240,7 @@ class VirtualBoxHost:
                     ):
                         continue
                     return
-                if self.policy.off_mode == "acpi" and self._guest_may_react(action, picture):
+                if acpi and self._guest_may_react(action, picture):
                     continue
                 if pulled and uuid not in picture.running:
                     if action.hidden_for(picture) > _LINGER_S:

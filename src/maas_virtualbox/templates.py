@@ -35,4 +35,5 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["quoted"] = shlex.quote
+    environment.filters["python"] = repr
     return environment

@@ -95,7 +95,7 @@ def test_what_was_asked_for_last_holds_and_what_it_takes_back_is_not_begun(
             await desk.act(vm.uuid, Change.ON, CALLER)
             await first
             for off in offs:
-                with pytest.raises(dispatcher.Superseded, match="the opposite was asked for"):
+                with pytest.raises(dispatcher.Superseded, match="something else was asked for"):
                     await off
             # And nothing is left that a later one would join.
             await desk.act(vm.uuid, Change.OFF, CALLER)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ SHELLS = {
     "bash": ["bash", "--posix"],
     "busybox": ["busybox", "sh"],
 }
+SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 UUID = "3a1cf0a1-8d3e-4a0c-9b57-0123456789ab"
 OTHER = "3a1cf0a1-8d3e-4a0c-9b57-0123456789ac"
 NONCE = "0123456789abcdef"
@@ -93,7 +95,7 @@ def test_shellcheck_finds_nothing(tmp_path: Path) -> None:
     machine = Machine(tmp_path, ["sh"])
     files = [machine.folder / name for name in host_setup.SCRIPTS]
     done = subprocess.run(
-        ["shellcheck", "--shell=sh", "--severity=style", *files],
+        [SHELLCHECK, "--shell=sh", "--severity=style", *files],
         capture_output=True,
         text=True,
         timeout=60,

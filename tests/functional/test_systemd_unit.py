@@ -35,6 +35,7 @@ def unit_file(tmp_path: Path) -> Path:
             program=Path(sys.executable).with_name("maas-virtualbox"),
             config_file="/etc/maas-virtualbox/config.yaml",
             user="daemon",
+            group="daemon",
         )
     )
     return path

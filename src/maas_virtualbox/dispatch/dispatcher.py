@@ -50,13 +50,15 @@ class Change(str, enum.Enum):
 
     ON = "on"
     OFF = "off"
+    SHUTDOWN = "shutdown"
+    """Off, the power button first, whatever `off-mode` says."""
 
     def __str__(self) -> str:
         return self.value
 
 
 class Superseded(errors.PowerError):
-    """An action was not begun because its opposite was asked for later. Permanent."""
+    """An action was not begun because something else was asked for later. Permanent."""
 
 
 class Stopping(errors.Error):
@@ -72,14 +74,14 @@ class Caller:
     address: str
     """The client's IP address."""
     token: str
-    """Which sort of token opened the door: vm or admin."""
+    """Which sort of token opened the door: vm or admin; socket where it needed none."""
     system_id: str = ""
     """MAAS's id of the machine, when it says it."""
 
 
 @dataclasses.dataclass(slots=True)
 class _Action:
-    """An on or off of one VM, under way or waiting for its opposite to end."""
+    """One change of one VM, under way or waiting for another to end."""
 
     watch: HostWatch
     machine: Machine
@@ -223,12 +225,12 @@ class Dispatcher:
         """Switch a VM on or off; returns when that is verified. Idempotent.
 
         A repetition joins the action under way. An action that takes longer than `ANSWER_S` goes
-        on after its `PowerTimeout`. The opposite of what is under way is done after it; if it is
-        taken back before it has begun, it is not done at all.
+        on after its `PowerTimeout`. Something else than what is under way is done after it; if it
+        is taken back before it has begun, it is not done at all.
 
         Raises:
             PowerTimeout: it is not done yet, or not done in time. Retry.
-            Superseded: the opposite was asked for later.
+            Superseded: something else was asked for later.
             Stopping: the service stops. Retry.
             UnknownVM, AmbiguousVM, HostDown, PowerError: as `Fleet.power_on` does.
         """
@@ -245,7 +247,9 @@ class Dispatcher:
             return_when=asyncio.FIRST_COMPLETED,
         )
         if action.task.cancelled():
-            raise Superseded(f"{action}: power {change} was not begun: the opposite was asked for")
+            raise Superseded(
+                f"{action}: power {change} was not begun: something else was asked for"
+            )
         if action.task.done():
             action.task.result()
         elif self._stopping.done():
@@ -259,12 +263,13 @@ class Dispatcher:
     def _ask(self, owner: HostWatch, machine: Machine, change: Change, caller: Caller) -> _Action:
         """Join the action that does this, or line one up: one runs, at most one waits."""
         line = self._actions[machine.uuid]
-        if line and line[0].change is change:
-            for superseded in line[1:]:
+        same = next((each for each in line if each.change is change), None)
+        for superseded in line[1:]:
+            if superseded is not same:
                 superseded.task.cancel()
-            action = line[0]
-        elif len(line) > 1:
-            action = line[1]
+                line.remove(superseded)
+        if same is not None:
+            action = same
         else:
             action = _Action(owner, machine, change, caller)
             before = line[0].task if line else None
@@ -278,7 +283,11 @@ class Dispatcher:
         if before is not None:
             await asyncio.wait({before})
         owner = action.watch.owner
-        switch = owner.power_on if action.change is Change.ON else owner.power_off
+        switch = {
+            Change.ON: owner.power_on,
+            Change.OFF: owner.power_off,
+            Change.SHUTDOWN: functools.partial(owner.power_off, mode="acpi"),
+        }[action.change]
         began = time.monotonic()
         error: errors.Error | None = None
         try:
@@ -336,14 +345,14 @@ def _log_action(
     }
     power_log.log(
         logging.WARNING if error else logging.INFO,
-        "power %s of %s: %s in %d ms, asked %d times by %s (%s token%s)%s",
+        "power %s of %s: %s in %d ms, asked %d times by %s (%s%s)%s",
         change,
         vm,
         result,
         fields["milliseconds"],
         fields["asked"],
-        caller.address,
-        caller.token,
+        caller.address or "a local program",
+        f"{caller.token} token" if caller.address else caller.token,
         f", MAAS system id {caller.system_id}" if caller.system_id else "",
         f": {error}" if error else "",
         extra={"fields": fields},

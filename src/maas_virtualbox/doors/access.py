@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LOCAL = "local"
+"""The key in a connection's state that is true for the UNIX socket, whose file's permissions say
+who may use it."""
+
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.05, 1.0
 _FORGET_S = 60.0
 _LOG_PAUSE_S = 10.0
@@ -61,6 +65,8 @@ class Access:
         Raises:
             Denied: it does not; raised late, the later the more often it happens.
         """
+        if request.scope["state"].get(LOCAL):
+            return Caller("", "socket")
         address = request.client.host if request.client else ""
         token = _token(request.headers.get("authorization", ""))
         if token and (opened := self.secrets.opens(token, uuid)):

@@ -57,6 +57,15 @@ def document() -> dict[str, Any]:
                     "powerOff", "Switch a VM off", switched, "400 401 409 410 502 503 504"
                 ),
             },
+            "/vm/{selector}/shutdown": {
+                "parameters": [vm, system_id],
+                "post": _operation(
+                    "powerShutdown",
+                    "Switch a VM off, its power button first",
+                    switched,
+                    "400 401 409 410 502 503 504",
+                ),
+            },
             "/vm/{selector}/query": {
                 "parameters": [vm, system_id],
                 "get": _operation(

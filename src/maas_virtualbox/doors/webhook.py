@@ -4,6 +4,8 @@
 
     POST /vm/UUID/on        POST /vm/UUID/off        GET /vm/UUID/query
 
+(and POST /vm/UUID/shutdown, for the extension scripts: off, the power button first).
+
 MAAS searches a query's answer with regular expressions, so it is exactly `{"status": "running"}`,
 `{"status": "stopped"}` or `{"status": "unknown"}`. It takes 404 for success, so these routes never
 answer that; it follows no redirect of a POST, so they never redirect; it repeats a request at the
@@ -35,7 +37,7 @@ _STATUS = {
     Power.UNKNOWN: b'{"status": "unknown"}',
 }
 
-_METHODS = {"on": "POST", "off": "POST", "query": "GET"}
+_METHODS = {"on": "POST", "off": "POST", "shutdown": "POST", "query": "GET"}
 
 _CODES: tuple[tuple[type[errors.Error], int], ...] = (
     (errors.UnknownVM, 410),

@@ -10,7 +10,9 @@ who waits for them is told to ask again.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import signal
 import socket
 import ssl
@@ -22,7 +24,7 @@ import uvicorn
 from maas_virtualbox import config, errors, tokens
 from maas_virtualbox.dispatch.dispatcher import Dispatcher
 from maas_virtualbox.doors import http
-from maas_virtualbox.doors.access import Access
+from maas_virtualbox.doors.access import LOCAL, Access
 from maas_virtualbox.fleet import Fleet
 from maas_virtualbox.service import logs, systemd
 from maas_virtualbox.service.connections import LimitedProtocol
@@ -45,7 +47,7 @@ _ACTIONS_STOP_S = 7.0
 _REQUESTS_STOP_S = 9
 """From the signal to the end it stays under ten seconds."""
 
-_FIXED_OPTIONS = ("listen", "tls_certificate_file", "tls_key_file")
+_FIXED_OPTIONS = ("listen", "socket_file", "tls_certificate_file", "tls_key_file")
 """What a running server cannot change; the content of the files is read anew."""
 
 
@@ -59,7 +61,10 @@ def run(path: Path) -> None:
     for number in (signal.SIGHUP, signal.SIGTERM):
         # SIGHUP waits for the loop to handle it; uvicorn raises SIGTERM again when it has stopped.
         signal.signal(number, signal.SIG_IGN if number is signal.SIGHUP else _leave)
-    service.server.run(sockets=[service.socket])
+    try:
+        service.server.run(sockets=[service.socket])
+    finally:
+        service.forget_local_socket()
 
 
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -78,6 +83,7 @@ class Service:
         self._chores: list[asyncio.Task[None]] = []
         self._reload_wanted = asyncio.Event()
         self.socket = _listen(self._config)
+        self.local_socket = _listen_locally(self._config)
         self.server = _Server(
             uvicorn.Config(
                 self._application,
@@ -113,6 +119,11 @@ class Service:
         """What the application dispatches to; there when the server runs."""
         assert self._dispatcher is not None
         return self._dispatcher
+
+    def forget_local_socket(self) -> None:
+        """Remove the UNIX socket's file."""
+        if self._config.socket_file is not None:
+            self._config.socket_file.unlink(missing_ok=True)
 
     async def started(self) -> None:
         """Begin what goes on beside the server."""
@@ -190,7 +201,16 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self._service.local_socket is not None:
+            self.servers.append(
+                await asyncio.get_running_loop().create_unix_server(
+                    self._local_connection, sock=self._service.local_socket
+                )
+            )
         await self._service.started()
+
+    def _local_connection(self) -> LimitedProtocol:
+        return LimitedProtocol(self.config, self.server_state, {LOCAL: True})
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         stop = asyncio.create_task(self._service.stop())
@@ -230,6 +250,32 @@ def _listen(configured: Config) -> socket.socket:
         )
     except OSError as error:
         raise errors.ConfigError(f"listen: {listen} cannot be used: {error.strerror}") from None
+
+
+def _listen_locally(configured: Config) -> socket.socket | None:
+    """Listen on the UNIX socket; one that a dead service left is replaced."""
+    path = configured.socket_file
+    if path is None:
+        return None
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            if path.is_socket() and probe.connect_ex(str(path)) == errno.ECONNREFUSED:
+                path.unlink()
+        # Nobody may connect between bind and chmod.
+        before = os.umask(0o777)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        path.chmod(0o660)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise errors.ConfigError(
+            f"socket-file: {path} cannot be used: {error.strerror or error}"
+        ) from None
+    return listener
 
 
 def _tls_context(configured: Config) -> ssl.SSLContext | None:

@@ -1,0 +1,130 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The commands about the power service."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maas_virtualbox import errors, power_parameters, tokens
+from maas_virtualbox.cli import show
+from maas_virtualbox.cli.program import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    HostOption,
+    Options,
+    VMsArgument,
+    ZoneOption,
+    app,
+    leave,
+    resolve,
+)
+from maas_virtualbox.doors.views import VMView
+
+
+@app.command()
+def serve(ctx: typer.Context) -> None:
+    """Serve MAAS's webhook power type over HTTP, as --config FILE says, until stopped.
+
+    SIGHUP reads the file anew; SIGTERM stops within ten seconds.
+    """
+    options: Options = ctx.obj
+    try:
+        from maas_virtualbox.service import process  # noqa: PLC0415 - an extra; and slow to load
+    except ModuleNotFoundError as error:
+        raise errors.ConfigError(
+            f"the power service needs {error.name}: pip install 'maas-virtualbox[service]'"
+        ) from None
+    code = 0
+    try:
+        process.run(options.config_file())
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    except SystemExit as left:
+        code = left.code if isinstance(left.code, int) else EXIT_FAILED
+    # All is done; threads that wait for a dead host must not hold the end up.
+    logging.shutdown()
+    os._exit(code)
+
+
+@app.command()
+def parameters(
+    ctx: typer.Context,
+    vms: VMsArgument,
+    host: HostOption = "",
+    zone: ZoneOption = "",
+    address: Annotated[
+        str,
+        typer.Option(
+            metavar="IP", help="This machine's, on a subnet of MAAS's racks; default: listen's."
+        ),
+    ] = "",
+) -> None:
+    """Print what MAAS has to know of VMs: the parameters of its webhook power type.
+
+    They hold tokens: whoever sees them can switch the VMs. MAAS polls literal IP addresses on a
+    rack's subnet only, so there is no name in them.
+    """
+    options: Options = ctx.obj
+    secrets = tokens.load(options.secrets_file())
+    loaded = options.loaded
+    served_at = address or power_parameters.reachable_address(loaded.listen)
+    warning = power_parameters.doubt(served_at)
+    with options.fleet() as fleet:
+        found, failures = resolve(fleet, vms, host, zone)
+    described = [
+        (
+            vm,
+            power_parameters.PowerParameters.of(
+                vm.uuid,
+                secrets.vm_token(vm.uuid),
+                address=served_at,
+                port=loaded.listen.port,
+                tls=loaded.tls_certificate_file is not None,
+            ),
+        )
+        for vm in found
+    ]
+    show.parameters([(VMView.of(vm).model_dump(), each) for vm, each in described], options.format)
+    if warning:
+        show.problem(warning)
+    leave(failures)
+
+
+@app.command("admin-token")
+def admin_token(ctx: typer.Context) -> None:
+    """Print the token that opens the whole HTTP API, as Bearer or as Basic's password."""
+    options: Options = ctx.obj
+    print(tokens.load(options.secrets_file()).admin_token())
+
+
+@app.command("rotate-tokens")
+def rotate_tokens(
+    ctx: typer.Context,
+    secrets_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Default: the one --config FILE names."),
+    ] = None,
+    grace: Annotated[
+        float, typer.Option(min=0.0, max=8760.0, help="Hours the old tokens stay good.")
+    ] = 24.0,
+) -> None:
+    """Make a new master secret, or the first; then give MAAS the new tokens.
+
+    A running service takes it up at its next SIGHUP.
+    """
+    options: Options = ctx.obj
+    path = options.secrets_file(secrets_file)
+    if path.exists():
+        until = datetime.timedelta(hours=grace)
+        tokens.save(path, tokens.load(path).rotated(until))
+        print(f"{path}: a new master secret; the old tokens stay good for {grace:g} hours")
+    else:
+        tokens.save(path, tokens.Secrets.new())
+        print(f"{path}: made, with the first master secret")

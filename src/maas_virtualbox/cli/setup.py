@@ -1,0 +1,115 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The commands that put files on a VirtualBox host and on a machine of MAAS 1.4 to 1.9."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maas_virtualbox import errors, host_setup, maas_template
+from maas_virtualbox.cli import show
+from maas_virtualbox.cli.program import Options, app
+from maas_virtualbox.doors import extensions
+from maas_virtualbox.transport import ssh
+
+RootOption = Annotated[
+    Path, typer.Option(metavar="FOLDER", help="What stands for / in a scratch installation.")
+]
+HostArgument = Annotated[str, typer.Argument(metavar="HOST", help="Its name in the host list.")]
+
+
+@app.command("host-setup")
+def set_host_up(
+    ctx: typer.Context,
+    host: HostArgument,
+    gate: Annotated[  # noqa: FBT002 - a flag of the command line
+        bool, typer.Option("--gate", help="Print the line that lets the key switch VMs only.")
+    ] = False,
+    remove: Annotated[  # noqa: FBT002 - a flag of the command line
+        bool, typer.Option("--remove", help="Remove the scripts again.")
+    ] = False,
+) -> None:
+    """Give a VirtualBox host the extension scripts; print the line for its authorized_keys.
+
+    Needs a key that is not yet bound to the gate.
+    """
+    options: Options = ctx.obj
+    with options.fleet() as fleet:
+        (owner,) = fleet.scope(host=host)
+        if remove:
+            written, line = host_setup.remove(owner), ""
+        else:
+            written = host_setup.install(owner)
+            key_file = options.key_file()
+            if key_file is None:
+                raise errors.ConfigError(
+                    "which key is it for? say --key FILE, or ssh-private-key-file in --config"
+                )
+            line = host_setup.authorized_key(owner, ssh.load_identity(key_file), gate=gate)
+    done = "removed" if remove else "written"
+    show.rows(
+        ("FILE", "RESULT"),
+        [
+            (f"~/{host_setup.FOLDER}/{each.name}", done if each.changed else "unchanged")
+            for each in written
+        ],
+        options.format,
+        {"files": [dataclasses.asdict(each) for each in written], "authorized_key": line},
+    )
+    if options.format is not show.Format.JSON:
+        if line:
+            print(f"\nIn ~/.ssh/authorized_keys of {owner.host.account}:\n{line}")
+        if remove:
+            print("\nIf a line of its authorized_keys names the gate, take it out too.")
+
+
+@app.command("install-template")
+def install_template(
+    ctx: typer.Context,
+    root: RootOption = Path("/"),
+    force: Annotated[  # noqa: FBT002 - a flag of the command line
+        bool, typer.Option("--force", help="Keep a template aside that is not MAAS's own.")
+    ] = False,
+) -> None:
+    """Install the power template and the extension scripts of MAAS 1.4 to 1.9 (as root).
+
+    Safe to run again: after an upgrade of MAAS that rewrote the template it has to be.
+    """
+    options: Options = ctx.obj
+    program = shutil.which(sys.argv[0]) or sys.argv[0]
+    wanted = maas_template.Settings(
+        program=Path(program).resolve(),
+        python=Path(sys.executable),
+        config_file=options.config_file().resolve(),
+        socket_file=options.loaded.socket_file or Path("/run/maas-virtualbox/power.sock"),
+    )
+    if not options.loaded.hosts:
+        raise errors.ConfigError(f"{options.config}: hosts: expected at least one")
+    _report(maas_template.install(root, wanted, force=force))
+
+
+@app.command("remove-template")
+def remove_template(root: RootOption = Path("/")) -> None:
+    """Put MAAS's own power template back and remove the extension scripts (as root)."""
+    _report(maas_template.remove(root))
+
+
+def _report(done: list[str]) -> None:
+    for sentence in done or ["nothing to do"]:
+        print(show.printable(sentence))
+
+
+@app.command(hidden=True)
+def extension(ctx: typer.Context, verb: str, mac: str) -> None:
+    """Do what an extension script is asked for where no power service runs."""
+    options: Options = ctx.obj
+    if verb not in extensions.VERBS:
+        raise errors.ConfigError(f"expected one of {', '.join(extensions.VERBS)}, not {verb!r}")
+    with options.fleet() as fleet:
+        raise typer.Exit(extensions.run(fleet, verb, mac))

@@ -1,0 +1,297 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The power template of MAAS 1.4 to 1.9, run as MAAS runs it, and its installation."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from maas_virtualbox import errors, maas_template
+from maas_virtualbox.simulator import Simulator
+from maas_virtualbox.states import VMState
+
+from tests.old_maas import STOCK, VERSIONS, OldMAAS, render, variables
+from tests.service import PROGRAM, ServiceProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+HOSTILE = (
+    "$(touch pwned)",
+    "`touch pwned`",
+    "'; touch pwned; '",
+    "a\ntouch pwned\n",
+    "-h",
+    "",
+    "08:00:27:00:00:01; touch pwned",
+)
+
+
+@pytest.fixture
+def simulator() -> Generator[Simulator]:
+    """A host with four VMs."""
+    with Simulator(vms=4) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def service(simulator: Simulator, tmp_path: Path) -> ServiceProcess:
+    """A service for it with a UNIX socket; not started."""
+    entry = f"{simulator.host_entry} name=alpha"
+    socket_file = str(tmp_path / "power.sock")
+    service = ServiceProcess(tmp_path, [entry], simulator.key_file, socket_file=socket_file)
+    service.write_config()
+    return service
+
+
+@pytest.fixture
+def maas(service: ServiceProcess, tmp_path: Path) -> OldMAAS:
+    """An old MAAS beside it, with the template installed."""
+    made = OldMAAS(tmp_path / "root", service.config_file, tmp_path / "power.sock")
+    maas_template.install(made.root, made.settings)
+    return made
+
+
+# -- Running ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_on_query_off_through_the_service(
+    maas: OldMAAS, service: ServiceProcess, simulator: Simulator, version: str
+) -> None:
+    vm = simulator.virtualbox.vm("node02")
+    with service:
+        for mac in (
+            "08:00:27:00:00:02",
+            ":".join(vm.uuid[-12:][i : i + 2] for i in range(0, 12, 2)),
+        ):
+            assert maas.power("query", mac, version).stdout == "off\n"
+            done = maas.power("on", mac, version)
+            assert (done.returncode, done.stdout) == (0, "")
+            assert maas.power("query", mac, version).stdout == "on\n"
+            assert vm.state is VMState.RUNNING
+            assert maas.power("off", mac, version).returncode == 0
+            assert vm.state is VMState.POWEROFF
+        assert "by a local program (socket)" in service.log
+    assert maas.woken() == []
+
+
+def test_on_query_off_without_a_service(maas: OldMAAS, simulator: Simulator) -> None:
+    mac = "08:00:27:00:00:03"
+    assert maas.power("query", mac).stdout.splitlines()[-1] == "off"
+    assert maas.power("on", mac).returncode == 0
+    assert maas.power("query", mac).stdout == "on\n"
+    assert maas.power("off", mac).returncode == 0
+    assert simulator.virtualbox.vm("node03").state is VMState.POWEROFF
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["service", "no-service"])
+def test_a_mac_of_no_vm_is_woken_over_the_network(
+    maas: OldMAAS, service: ServiceProcess, *, running: bool
+) -> None:
+    if running:
+        service.start()
+    try:
+        mac = "52:54:00:12:34:56"
+        assert maas.power("on", mac).returncode == 0
+        assert maas.woken() == [mac]
+        for change in ("off", "query"):
+            done = maas.power(change, mac)
+            assert done.returncode == 1
+            assert "Wake-on-LAN can switch on only" in done.stdout
+    finally:
+        if running:
+            service.stop()
+
+
+def test_nothing_to_wake_with_is_said(maas: OldMAAS, service: ServiceProcess) -> None:
+    (maas.bin / "etherwake").unlink()
+    with service:
+        done = maas.power("on", "52:54:00:12:34:56")
+    assert done.returncode == 1
+    assert "neither etherwake nor wakeonlan" in done.stdout
+
+
+def test_a_failure_has_a_reason_maas_can_show(
+    maas: OldMAAS, service: ServiceProcess, simulator: Simulator
+) -> None:
+    simulator.virtualbox.vm("node01").start_error = "broken"
+    with service:
+        done = maas.power("on", "08:00:27:00:00:01")
+        assert done.returncode == 1
+        assert "power_on: alpha/node01: power on failed" in done.stdout
+        simulator.close_port()
+        done = maas.power("query", "08:00:27:00:00:01")
+        assert done.returncode == 1
+        assert "cannot be asked" in done.stdout or "alpha" in done.stdout
+    assert maas.woken() == []
+
+
+@pytest.mark.parametrize("mac", HOSTILE)
+@pytest.mark.parametrize("version", ["1.4", "1.9"])
+def test_a_hostile_mac_reaches_no_shell(
+    maas: OldMAAS, service: ServiceProcess, mac: str, version: str
+) -> None:
+    with service:
+        for change in ("on", "off", "query"):
+            assert maas.power(change, mac, version).returncode != 0
+        assert maas.power("on; touch pwned", "08:00:27:00:00:01", version).returncode == 1
+    assert not list(maas.root.rglob("pwned"))
+    assert all(shlex.split(line) for line in maas.woken())
+
+
+def test_power_down_presses_the_button_first(
+    maas: OldMAAS, service: ServiceProcess, simulator: Simulator
+) -> None:
+    with service:
+        maas.power("on", "08:00:27:00:00:01")
+        script = maas.home / "VBox_extensions/power_down"
+        simulator.virtualbox.vm("node01").acpi_reaction = 0.2
+        done = subprocess.run([script, "08:00:27:00:00:01"], timeout=60, check=False)
+    assert done.returncode == 0
+    assert simulator.count("acpipowerbutton") == 1
+    assert simulator.virtualbox.vm("node01").state is VMState.POWEROFF
+
+
+def test_the_socket_is_for_its_owner_and_group_and_goes_with_the_service(
+    service: ServiceProcess, tmp_path: Path
+) -> None:
+    path = tmp_path / "power.sock"
+    with service:
+        assert path.is_socket()
+        assert path.stat().st_mode & 0o777 == 0o660
+        service.kill()
+        assert path.exists()
+        service.start()  # over the socket of the dead one
+        assert service.stop() == 0
+    assert not path.exists()
+
+
+# -- Installing -------------------------------------------------------------------------------
+
+
+def snapshot(root: Path) -> dict[str, tuple[int, int, str]]:
+    """All files and folders below a root, with owner, mode and content."""
+    return {
+        str(path.relative_to(root)): (
+            path.stat().st_uid,
+            path.stat().st_mode,
+            hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "",
+        )
+        for path in sorted(root.rglob("*"))
+    }
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> OldMAAS:
+    """An old MAAS as its package left it."""
+    made = OldMAAS(tmp_path / "root", tmp_path / "config.yaml", tmp_path / "power.sock")
+    (made.root / "var/lib/maas-virtualbox").mkdir()
+    (made.root / "var/lib/maas-virtualbox/known_hosts").touch()
+    return made
+
+
+def test_install_upgrade_remove_restore_is_byte_identical(fresh: OldMAAS) -> None:
+    before = snapshot(fresh.root)
+    assert len(maas_template.install(fresh.root, fresh.settings)) == 6
+    assert maas_template.install(fresh.root, fresh.settings) == []
+    assert fresh.template.stat().st_mode & 0o777 == 0o640
+    assert maas_template.rewritten(fresh.root) == ""
+
+    upgraded = STOCK + b"# a newer MAAS\n"
+    fresh.template.write_bytes(upgraded)
+    assert "install-template" in maas_template.rewritten(fresh.root)
+    done = maas_template.install(fresh.root, fresh.settings)
+    assert "rewritten, as by an upgrade of MAAS" in done[0]
+    assert len(done) == 2
+
+    assert maas_template.remove(fresh.root)
+    assert fresh.template.read_bytes() == upgraded
+    fresh.template.write_bytes(STOCK)
+    assert snapshot(fresh.root) == before
+    assert maas_template.remove(fresh.root) == []
+
+
+def test_a_template_rewritten_since_is_left_alone_by_remove(fresh: OldMAAS) -> None:
+    maas_template.install(fresh.root, fresh.settings)
+    fresh.template.write_bytes(STOCK + b"# newer\n")
+    maas_template.remove(fresh.root)
+    assert fresh.template.read_bytes() == STOCK + b"# newer\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"something else\n", "no Wake-on-LAN template"),
+        (STOCK + b"VBox_extensions/power_on $mac\n", "patched already"),
+    ],
+)
+def test_a_template_that_is_not_expected_is_refused_unless_told(
+    fresh: OldMAAS, content: bytes, words: str
+) -> None:
+    fresh.template.write_bytes(content)
+    before = snapshot(fresh.root)
+    with pytest.raises(errors.ConfigError, match=words):
+        maas_template.install(fresh.root, fresh.settings)
+    assert snapshot(fresh.root) == before
+    maas_template.install(fresh.root, fresh.settings, force=True)
+    maas_template.remove(fresh.root)
+    assert fresh.template.read_bytes() == content
+
+
+def test_a_machine_without_an_old_maas_is_told_what_to_do(fresh: OldMAAS) -> None:
+    (fresh.root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n")
+    with pytest.raises(errors.ConfigError, match="no user 'maas'"):
+        maas_template.install(fresh.root, fresh.settings)
+    (fresh.root / "etc/passwd").write_text("maas:x:0:0::/var/lib/maas:/bin/sh\n")
+    fresh.template.unlink()
+    with pytest.raises(errors.ConfigError, match="maas-virtualbox parameters"):
+        maas_template.install(fresh.root, fresh.settings)
+
+
+def test_from_the_command_line(fresh: OldMAAS, service: ServiceProcess) -> None:
+    def run(*arguments: str) -> str:
+        command = [str(PROGRAM), *arguments, "--root", str(fresh.root)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        return done.stdout
+
+    config = ("--config", str(service.config_file))
+    assert "ether_wake.template: written" in run("install-template", *config)
+    assert run("install-template", *config) == "nothing to do\n"
+    assert str(PROGRAM) in (fresh.home / "VBox_extensions/power_on").read_text()
+    assert "the original is back" in run("remove-template")
+    assert fresh.template.read_bytes() == STOCK
+
+
+def test_scripts_need_no_more_than_the_standard_library(fresh: OldMAAS) -> None:
+    maas_template.install(fresh.root, fresh.settings)
+    for name in maas_template.SCRIPTS:
+        path = fresh.home / "VBox_extensions" / name
+        compile(path.read_text(), str(path), "exec")
+        assert path.read_text().startswith(f"#!{sys.executable} -IS\n")
+        assert os.access(path, os.X_OK)
+
+
+def test_the_template_is_shellcheck_clean(fresh: OldMAAS) -> None:
+    shellcheck = shutil.which("shellcheck", path=str(Path(sys.executable).parent))
+    assert shellcheck
+    maas_template.install(fresh.root, fresh.settings)
+    rendered = render(fresh.template, variables("1.9", "on", "08:00:27:00:00:01"))
+    done = subprocess.run(
+        [shellcheck, "--shell=dash", "--exclude=SC2194", "-"],
+        input=rendered,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
