@@ -278,8 +278,11 @@ class VBoxManage:
             if parts is not None:
                 break
         else:
+            words = result.stderr.decode("utf-8", "replace").strip().partition("\n")[0][:300]
             raise errors.BadOutput(
-                name, "neither /bin/sh nor PowerShell answers there; is it a restricted account?"
+                name,
+                "neither /bin/sh nor PowerShell answers there; is it a restricted account?"
+                + (f" It says: {words}" if words else ""),
             )
         answers = {part.name: part.text.strip() for part in parts}
         if parts[-1].detail != "0" or not answers.get("version"):

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The two things the behaviour suite runs against, behind one face.
+"""The things the behaviour suite runs against, behind one face.
 
 A bench is a host with ten VMs, node01 to node10, and ways to do to it what the world does: crash a
 VM, kill VBoxSVC, restart sshd. What a test asserts never depends on which bench it has.
@@ -12,8 +12,9 @@ import contextlib
 import shlex
 from typing import TYPE_CHECKING, Protocol
 
-from maas_virtualbox import Fleet, PowerPolicy, parse_hosts
-from maas_virtualbox.simulator import Simulator, Timings
+from maas_virtualbox import Fleet, PowerPolicy, host_setup, parse_hosts
+from maas_virtualbox.simulator import Simulator, Timings, server
+from maas_virtualbox.transport import ssh
 
 if TYPE_CHECKING:
     import subprocess
@@ -122,6 +123,22 @@ class RealBench:
 
     def vboxmanage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.lab.vboxmanage(self.account, *arguments, check=False)
+
+
+class GatedBench(RealBench):
+    """The same, with a key that is bound to the gate."""
+
+    def __init__(self, lab: Lab, account: str, folder: Path) -> None:
+        super().__init__(lab, account)
+        key_file = folder / "gated_ed25519"
+        key_file.touch(mode=0o600)
+        key_file.write_text(server.new_key()[1])
+        with fleet_of(self) as fleet:
+            owner = fleet.hosts[0]
+            host_setup.install(owner)
+            key = ssh.load_identity(key_file)
+            lab.authorize(host_setup.authorized_key(owner, key, gate=True))
+        self.key_file = key_file
 
 
 class SimulatedBench:

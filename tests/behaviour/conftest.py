@@ -1,6 +1,7 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Gives every test of the suite a simulated host, and the same test a real VirtualBox.
+"""Gives every test of the suite a simulated host, and the same test a real VirtualBox, once with a
+key that may do all and once with one that is bound to the gate.
 
 `-m "not real"` and `-m real` choose one of the two.
 """
@@ -15,14 +16,21 @@ from tests.behaviour import benches
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
     from maas_virtualbox import Fleet
 
     from tests.virtualbox.lab.lab import Lab
 
 
-@pytest.fixture(params=["simulator", pytest.param("virtualbox", marks=pytest.mark.real)])
-def bench(request: pytest.FixtureRequest) -> Generator[benches.Bench]:
+@pytest.fixture(
+    params=[
+        "simulator",
+        pytest.param("virtualbox", marks=pytest.mark.real),
+        pytest.param("gated", marks=pytest.mark.real),
+    ]
+)
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[benches.Bench]:
     """A host with ten VMs, all off, simulated or real."""
     if request.param == "simulator":
         with benches.simulated() as bench:
@@ -31,7 +39,11 @@ def bench(request: pytest.FixtureRequest) -> Generator[benches.Bench]:
     lab: Lab = request.getfixturevalue("lab")
     lab.start_sshd()
     lab.reset("vbox10")
-    yield benches.RealBench(lab)
+    if request.param == "gated":
+        yield benches.GatedBench(lab, "vbox10", tmp_path)
+        lab.authorize()
+    else:
+        yield benches.RealBench(lab)
 
 
 @pytest.fixture

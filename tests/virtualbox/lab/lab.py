@@ -958,10 +958,15 @@ class Lab:
         for folder in (self.path(_SSH), self.path(_PID_FILE).parent):
             folder.mkdir(mode=0o755, exist_ok=True)
         self._write(f"{_SSH}/host_ed25519", self._host_key_file.read_text(), mode=0o600)
-        self._write(f"{_SSH}/authorized_keys", f"{_public_key(self.key_file)}\n")
+        self.authorize()
         self._write(f"{_SSH}/sshd_config", self._sshd_config())
         self.known_hosts_file.write_text(f"[{ADDRESS}]:{self._port} {self.host_key}\n")
         self.ssh_config_file.write_text(self._ssh_config())
+
+    def authorize(self, *lines: str) -> None:
+        """Let the lab's key log in to all accounts, and what more lines of authorized_keys say."""
+        content = "\n".join([_public_key(self.key_file), *lines, ""])
+        self._write(f"{_SSH}/authorized_keys", content)
 
     def _sshd_config(self) -> str:
         # MaxSessions and MaxStartups are OpenSSH's defaults on purpose: hosts have those limits.
@@ -1055,8 +1060,9 @@ class Lab:
 
     def commands_run(self, account: str) -> int:
         """Return how many commands have reached an account over SSH since the last `up`."""
-        line = f"Starting session: command for {_account(account).name} from "
-        return self.path(_SSHD_LOG).read_text(errors="replace").count(line)
+        # A forced command is one too.
+        line = rf"Starting session: (command|forced-command .*) for {_account(account).name} from "
+        return len(re.findall(line, self.path(_SSHD_LOG).read_text(errors="replace")))
 
 
 def _account(name: str) -> Account:
