@@ -25,6 +25,8 @@ from maas_virtualbox import documents, errors, hosts
 from maas_virtualbox.host import PowerPolicy
 from maas_virtualbox.hosts import Host
 
+FROM_ZONES = "from-zones"
+
 DEFAULT_PORT = 5307
 """Above the ports MAAS itself uses (5240 to 5300 or so)."""
 
@@ -73,8 +75,14 @@ class Listen:
 class Config(documents.Options):
     """What a configuration file says. Immutable; unknown options are errors."""
 
-    hosts: tuple[Host, ...] = ()
-    """The host list, in short form or as YAML."""
+    hosts: tuple[Host, ...] | Literal["from-zones"] = ()
+    """The host list, in short form or as YAML; or from the descriptions of MAAS's zones."""
+    maas_url: str = ""
+    """Such as `http://10.0.0.2:5240/MAAS`, for `hosts: from-zones`."""
+    maas_api_key_file: Path | None = None
+    """A file with MAAS's API key."""
+    maas_ca_file: Path | None = None
+    """The CA of MAAS's certificate. None: the system's."""
     ssh_private_key_file: Path | None = None
     """The private key for all hosts. None: ssh-agent's keys, then the usual files in ~/.ssh."""
     known_hosts_file: Path | None = None
@@ -118,12 +126,39 @@ class Config(documents.Options):
     @pydantic.field_validator("hosts", mode="before")
     @classmethod
     def _parse_hosts(cls, value: object) -> object:
-        if not isinstance(value, str | list):
+        if value == FROM_ZONES or not isinstance(value, str | list):
             return value
         try:
             return hosts.parse_hosts(cast("str | list[object]", value))
         except errors.HostListError as error:
             raise ValueError(f"hosts: {error}") from None
+
+    def find_hosts(self) -> tuple[Host, ...]:
+        """Return the hosts, asking MAAS for them if they are to come from its zones.
+
+        Raises:
+            ConfigError: what MAAS is to be asked with is missing or cannot be read.
+            MAASError: MAAS does not answer.
+        """
+        if self.hosts != FROM_ZONES:
+            return self.hosts
+        if not self.maas_url or self.maas_api_key_file is None:
+            raise errors.ConfigError("hosts: from-zones needs maas-url and maas-api-key-file")
+        try:
+            from maas_virtualbox import maas  # noqa: PLC0415 - an extra
+        except ModuleNotFoundError as error:
+            raise errors.ConfigError(
+                f"hosts: from-zones needs {error.name}: pip install 'maas-virtualbox[maas]'"
+            ) from None
+        try:
+            key = pydantic.SecretStr(self.maas_api_key_file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise errors.ConfigError(
+                f"maas-api-key-file: {self.maas_api_key_file} cannot be read: {reason}"
+            ) from None
+        with maas.MAAS(self.maas_url, key, self.maas_ca_file) as client:
+            return maas.hosts_from_zones(client.zones())
 
     @property
     def known_hosts(self) -> Path:

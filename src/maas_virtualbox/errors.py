@@ -37,6 +37,14 @@ class IdentityError(Error):
     """A private key file cannot be used; the text says why. Permanent."""
 
 
+class MAASError(Error):
+    """MAAS's API does not answer as it should; the text says what. Permanent unless `retry`."""
+
+    def __init__(self, message: str, *, retry: bool = False) -> None:
+        super().__init__(message)
+        self.retry = retry
+
+
 # -- The host as a whole ------------------------------------------------------------------------
 
 

@@ -268,6 +268,7 @@ class VBoxManage:
         candidates: list[shells.Shell] = [shells.Posix(), shells.Windows()]
         if configured[1:2] == ":":
             candidates.reverse()
+        words = ""
         for shell in candidates:
             nonce = secrets.token_hex(8)
             result = self._transport.run(
@@ -277,8 +278,8 @@ class VBoxManage:
             parts = shells.sections(nonce, output)
             if parts is not None:
                 break
-        else:
             words = result.stderr.decode("utf-8", "replace").strip().partition("\n")[0][:300]
+        else:
             raise errors.BadOutput(
                 name,
                 "neither /bin/sh nor PowerShell answers there; is it a restricted account?"

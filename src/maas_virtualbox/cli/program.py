@@ -101,7 +101,9 @@ class Options:
 
     def listed(self) -> tuple[hosts.Host, ...]:
         """Return the hosts. Raises `HostListError` or `ConfigError`."""
-        listed = hosts.parse_hosts(self.hosts) if self.hosts is not None else self.loaded.hosts
+        listed = (
+            hosts.parse_hosts(self.hosts) if self.hosts is not None else self.loaded.find_hosts()
+        )
         if not listed:
             raise errors.HostListError(
                 "no hosts: say --hosts user@address, or put hosts: in a file and say --config FILE"

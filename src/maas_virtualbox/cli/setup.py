@@ -89,8 +89,6 @@ def install_template(
         config_file=options.config_file().resolve(),
         socket_file=options.loaded.socket_file or Path("/run/maas-virtualbox/power.sock"),
     )
-    if not options.loaded.hosts:
-        raise errors.ConfigError(f"{options.config}: hosts: expected at least one")
     _report(maas_template.install(root, wanted, force=force))
 
 

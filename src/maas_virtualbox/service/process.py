@@ -222,7 +222,8 @@ class _Server(uvicorn.Server):
 def _load(path: Path) -> tuple[Config, Secrets, Fleet]:
     """Read all files and prepare the fleet; connects to no host."""
     new = config.load(path)
-    if not new.hosts:
+    listed = new.find_hosts()
+    if not listed:
         raise errors.ConfigError(f"{path}: hosts: expected at least one, such as user@address")
     if new.secrets_file is None:
         raise errors.ConfigError(
@@ -230,7 +231,7 @@ def _load(path: Path) -> tuple[Config, Secrets, Fleet]:
         )
     secrets = tokens.load(new.secrets_file)
     fleet = Fleet(
-        new.hosts,
+        listed,
         identity=new.ssh_private_key_file,
         known_hosts=new.known_hosts,
         policy=new.policy,
