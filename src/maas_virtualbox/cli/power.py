@@ -7,11 +7,12 @@ from __future__ import annotations
 import dataclasses
 import time
 from concurrent import futures
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maas_virtualbox import doctor, errors
+from maas_virtualbox import doctor, errors, maas_template
 from maas_virtualbox.cli import show
 from maas_virtualbox.cli.program import (
     EXIT_FAILED,
@@ -123,6 +124,8 @@ def check(
         options.format,
         [dataclasses.asdict(finding) for finding in findings],
     )
+    if warning := maas_template.rewritten(Path("/")):
+        show.problem(warning)
     if doctor.worst(findings) is doctor.Level.ERROR:
         raise typer.Exit(EXIT_FAILED)
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from maas_virtualbox import errors, power_parameters, tokens
+from maas_virtualbox import errors, maas_template, power_parameters, tokens
 from maas_virtualbox.cli import show
 from maas_virtualbox.cli.program import (
     EXIT_FAILED,
@@ -41,6 +41,8 @@ def serve(ctx: typer.Context) -> None:
         raise errors.ConfigError(
             f"the power service needs {error.name}: pip install 'maas-virtualbox[service]'"
         ) from None
+    if warning := maas_template.rewritten(Path("/")):
+        show.problem(warning)
     code = 0
     try:
         process.run(options.config_file())
