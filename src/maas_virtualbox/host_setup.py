@@ -10,10 +10,10 @@ to it in `authorized_keys` can switch VMs and do nothing else.
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 from typing import TYPE_CHECKING
 
 from maas_virtualbox import errors, shells, templates
+from maas_virtualbox.version import VERSION
 
 if TYPE_CHECKING:
     import paramiko
@@ -39,8 +39,7 @@ class Written:
 
 def scripts(programs: tuple[str, ...]) -> dict[str, str]:
     """Return the scripts by name, for a host whose VBoxManage is at one of some paths."""
-    version = importlib.metadata.version("maas-virtualbox")
-    values = {"programs": programs, "version": version, **_gate_values(programs)}
+    values = {"programs": programs, "version": VERSION, **_gate_values(programs)}
     return {name: templates.render(f"{FOLDER}/{name}", **values) for name in SCRIPTS}
 
 

@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 from typing import Any
 
 from pydantic import json_schema
 
 from maas_virtualbox.doors.views import HostView, VMView
+from maas_virtualbox.version import VERSION
 
 _REASONS = {
     "400": "No such route, or a request that cannot be read",
@@ -40,7 +40,7 @@ def document() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "maas-virtualbox power service",
-            "version": importlib.metadata.version("maas-virtualbox"),
+            "version": VERSION,
             "description": "Power control of VirtualBox VMs for MAAS's webhook power type.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
