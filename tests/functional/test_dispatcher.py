@@ -150,7 +150,6 @@ def test_a_vm_that_moved_to_another_host_is_found_there(simulator: Simulator) ->
                 simulator.vboxmanage("unregistervm", uuid, "--delete")
                 second.virtualbox.add_vm("node01", uuid=uuid)
                 await asyncio.sleep(2.1)  # past the snapshot
-                await desk.query(uuid)
                 await desk.act(uuid, Change.ON, CALLER)
                 assert await desk.query(uuid) is Power.ON
             finally:

@@ -171,17 +171,20 @@ class Dispatcher:
             AmbiguousVM: several have.
         """
         try:
-            for _ in range(2):
-                owner, machine = await self._resolve(selector)
-                look = await owner.look()
-                if look.error is not None:
-                    return Power.UNKNOWN
-                if (vm := look.vms.get(machine.uuid)) is not None:
-                    return vm.power
-                # It has just left this host: another one may have it now.
+            _, machine, look = await self._locate(selector)
         except errors.HostDown:
-            pass
-        return Power.UNKNOWN
+            return Power.UNKNOWN
+        return look.vms[machine.uuid].power if look.error is None else Power.UNKNOWN
+
+    async def _locate(self, selector: str) -> tuple[HostWatch, Machine, Look]:
+        """Return what `_resolve` does, and a look at the host that shows the VM or an error."""
+        for _ in range(2):
+            owner, machine = await self._resolve(selector)
+            look = await owner.look()
+            if look.error is not None or machine.uuid in look.vms:
+                return owner, machine, look
+            # It has left this host since it was last asked: another one may have it now.
+        raise errors.UnknownVM(f"no VM answers to {selector!r}: it has just gone")
 
     async def _resolve(self, selector: str) -> tuple[HostWatch, Machine]:
         """Return the host and settings of the one VM a selector stands for.
@@ -190,7 +193,7 @@ class Dispatcher:
         not delay the VMs of another; names and MACs may change hands. Raises as `Fleet.find` does.
         """
         found = self._remembered(selector) if settings.normalise_uuid(selector) else []
-        if not found:
+        if len(found) != 1:
             looks = await self.looks()
             found = self._remembered(selector)
             down = [look.error for _, look in looks if isinstance(look.error, errors.HostDown)]
@@ -199,14 +202,22 @@ class Dispatcher:
                 raise errors.HostDown(down[0].host, f"{text} {down[0].reason}")
             if not found and self._fleet is not None:
                 # All hosts are up: what they have to be asked for beyond a look is quick.
-                find = functools.partial(self._fleet.find, selector)
-                await asyncio.get_running_loop().run_in_executor(self._find_threads, find)
+                await self._find(self._fleet, selector)
                 found = self._remembered(selector)
         if not found:
             raise errors.UnknownVM(f"no VM answers to {selector!r}")
         if len(found) > 1:
             raise fleet.ambiguous(selector, [(each.owner, machine) for each, machine in found])
         return found[0]
+
+    async def _find(self, hosts: Fleet, selector: str) -> None:
+        """Let the fleet read its inventories anew if need be. Raises as `Fleet.find` does."""
+        find = functools.partial(hosts.find, selector)
+        search = asyncio.get_running_loop().run_in_executor(self._find_threads, find)
+        await asyncio.wait({search}, timeout=_WARM_S)
+        if not search.done():
+            raise errors.CommandTimeout("all hosts", f"{selector!r} is not found in time")
+        search.result()
 
     def _remembered(self, selector: str) -> list[tuple[HostWatch, Machine]]:
         inventories = [(each, each.owner.observer.remembered()) for each in self.watches]
@@ -236,7 +247,7 @@ class Dispatcher:
         """
         until = time.monotonic() + ANSWER_S
         try:
-            owner, machine = await self._resolve(selector)
+            owner, machine, _ = await self._locate(selector)
         except errors.Error as error:
             _log_action(selector, change, caller, error, 0.0)
             raise
