@@ -1,0 +1,385 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The fence agent against a simulated host."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from maas_virtualbox import hosts
+from maas_virtualbox.doors import fence
+from maas_virtualbox.simulator import Action, Fault, Simulator
+from maas_virtualbox.states import VMState
+
+from tests.conftest import unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+RNG = Path("/usr/share/cluster/relaxng/metadata.rng")
+"""Of Debian's fence-agents."""
+
+
+class Run(Protocol):
+    """Runs the agent in this process: exit code, standard output, standard error."""
+
+    def __call__(self, *arguments: str, stdin: str = "") -> tuple[int, str, str]: ...
+
+
+@pytest.fixture
+def simulator() -> Generator[Simulator]:
+    """A host with two VMs."""
+    with Simulator(vms=2) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def options(simulator: Simulator, tmp_path: Path) -> list[str]:
+    """The options that reach the simulated host."""
+    user, _, address = simulator.host_entry.partition("@")
+    ip, _, port = address.partition(":")
+    pins = tmp_path / "known_hosts"
+    key = simulator.key_file
+    return ["-a", ip, "-u", port, "-l", user, "-k", str(key), f"--known-hosts={pins}"]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The agent, in this process."""
+
+    def run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [fence.NAME, *arguments])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as left:
+            fence.main()
+        out, err = capsys.readouterr()
+        assert err.count("\n") <= 1, err
+        code = left.value.code
+        return code if isinstance(code, int) else 0, out, err
+
+    return run
+
+
+def test_on_status_off_status(run: Run, options: list[str], simulator: Simulator) -> None:
+    vm = simulator.virtualbox.vm("node01")
+
+    assert run(*options, "-n", "node01", "-o", "status") == (fence.EXIT_OFF, "Status: OFF\n", "")
+    assert run(*options, "-n", vm.macs[0], "-o", "on") == (0, "Success: Powered ON\n", "")
+    assert run(*options, "-n", vm.uuid, "-o", "status") == (0, "Status: ON\n", "")
+    assert run(*options, "-n", "node01", "-o", "off") == (0, "Success: Powered OFF\n", "")
+    assert (vm.state, vm.starts, vm.pids) == (VMState.POWEROFF, 1, [])
+
+
+def test_standard_input_says_the_same_as_options(
+    run: Run, simulator: Simulator, tmp_path: Path
+) -> None:
+    user, _, address = simulator.host_entry.partition("@")
+    ip, _, port = address.partition(":")
+    lines = (
+        "# from the cluster\nnodename=node01\naction=on\n"
+        f"ip={ip}\nipport={port}\nusername={user}\n"
+        f"identity_file={simulator.key_file}\nplug=node01\nknown_hosts={tmp_path / 'pins'}\n"
+    )
+
+    code, _, _ = run(stdin=lines)
+
+    assert (code, simulator.virtualbox.vm("node01").state) == (0, VMState.RUNNING)
+
+
+def test_reboot_is_the_default_and_boots_anew(
+    run: Run, options: list[str], simulator: Simulator
+) -> None:
+    vm = simulator.virtualbox.vm("node01")
+    run(*options, "-n", "node01", "-o", "on")
+
+    code, out, _ = run(*options, "-n", "node01")
+
+    assert (code, out) == (0, "Success: Rebooted\n")
+    assert (vm.state, vm.starts) == (VMState.RUNNING, 2)
+
+
+def test_reboot_of_a_vm_that_does_not_start_again_is_0_and_says_so(
+    run: Run, options: list[str], simulator: Simulator
+) -> None:
+    vm = simulator.virtualbox.vm("node01")
+    run(*options, "-n", "node01", "-o", "on")
+    vm.start_error = "Out of everything (VERR_NO_MEMORY)"
+
+    code, _, err = run(*options, "-n", "node01", "-o", "reboot")
+
+    assert (code, vm.state) == (0, VMState.POWEROFF)
+    assert "off is proven, but it does not start" in err
+    assert "VERR_NO_MEMORY" in err
+    assert "VBox.log" not in err
+
+
+def test_reboot_whose_off_is_not_proven_is_1_and_starts_nothing(
+    run: Run, options: list[str], simulator: Simulator
+) -> None:
+    vm = simulator.virtualbox.vm("node01")
+    run(*options, "-n", "node01", "-o", "on")
+    simulator.inject(Fault(Action.HANG, on="poweroff", times=9))
+
+    code, _, err = run(*options, "-n", "node01", "-o", "reboot", "--power-timeout=1")
+
+    assert (code, vm.state, vm.starts) == (fence.EXIT_FAILED, VMState.RUNNING, 1)
+    assert "power off is not done in time" in err
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "shown"),
+    [
+        (VMState.PAUSED, 0, "ON"),
+        (VMState.GURU_MEDITATION, 0, "ON"),
+        (VMState.SAVED, fence.EXIT_OFF, "OFF"),
+    ],
+)
+def test_what_holds_its_disks_is_on(
+    run: Run, options: list[str], simulator: Simulator, state: VMState, code: int, shown: str
+) -> None:
+    vm = simulator.virtualbox.vm("node01")
+    run(*options, "-n", "node01", "-o", "on")
+    if state is VMState.SAVED:
+        simulator.vboxmanage("controlvm", vm.uuid, "savestate")
+    vm.state = state
+
+    assert run(*options, "-n", "node01", "-o", "status")[:2] == (code, f"Status: {shown}\n")
+
+
+@pytest.mark.parametrize("state", [VMState.PAUSED, VMState.GURU_MEDITATION])
+def test_off_ends_what_is_paused_or_crashed(
+    run: Run, options: list[str], simulator: Simulator, state: VMState
+) -> None:
+    vm = simulator.virtualbox.vm("node01")
+    run(*options, "-n", "node01", "-o", "on")
+    vm.state = state
+
+    code, _, _ = run(*options, "-n", "node01", "-o", "off")
+
+    assert (code, vm.pids) == (0, [])
+
+
+def test_a_saved_vm_forgets_even_if_the_configuration_resumes(
+    run: Run, simulator: Simulator, tmp_path: Path
+) -> None:
+    vm = simulator.virtualbox.vm("node01")
+    vm.state = VMState.SAVED
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        f"hosts: {simulator.host_entry}\nssh-private-key-file: {simulator.key_file}\n"
+        f"known-hosts-file: {tmp_path / 'pins'}\nsaved-state: resume\noff-mode: acpi\n"
+    )
+
+    code, _, _ = run("--config", str(file), "--plug", "node01", "--action", "reboot")
+
+    assert (code, vm.state, vm.last_start_resumed) == (0, VMState.RUNNING, False)
+
+
+def test_off_behind_virtualboxs_back_is_not_off(
+    run: Run, options: list[str], simulator: Simulator
+) -> None:
+    run(*options, "-n", "node01", "-o", "on")
+    simulator.virtualbox.remove_ipc_folder()
+
+    code, _, err = run(*options, "-n", "node01", "-o", "off", "--power-timeout=2")
+
+    assert code == fence.EXIT_FAILED
+    assert "node01" in err
+
+
+def test_list_and_list_status(run: Run, options: list[str], simulator: Simulator) -> None:
+    first, second = simulator.virtualbox.vms
+    broken = simulator.virtualbox.add_vm("a,b\nc")
+    second.accessible = False
+    run(*options, "-n", "node01", "-o", "on")
+
+    assert run(*options, "-o", "list")[1].splitlines() == [
+        f"{first.uuid},node01",
+        f"{second.uuid},<inaccessible>",
+        rf"{broken.uuid},a,b\nc",
+    ]
+    assert run(*options, "-o", "list-status")[1].splitlines() == [
+        f"{first.uuid},node01,ON",
+        f"{second.uuid},<inaccessible>,UNKNOWN",
+        rf"{broken.uuid},a,b\nc,OFF",
+    ]
+
+
+def test_status_that_cannot_be_told_is_1(
+    run: Run, options: list[str], simulator: Simulator
+) -> None:
+    vm = simulator.virtualbox.vm("node01")
+    vm.accessible = False
+
+    code, out, err = run(*options, "-n", vm.uuid, "-o", "status")
+
+    assert (code, out) == (fence.EXIT_FAILED, "")
+    assert "cannot tell whether it is on: it is inaccessible" in err
+
+
+def test_a_host_that_answers_is_monitored_without_a_word(run: Run, options: list[str]) -> None:
+    assert run(*options, "-o", "monitor") == (0, "", "")
+
+
+@pytest.mark.parametrize("action", ["monitor", "list", "status", "on", "off", "reboot"])
+def test_a_host_that_is_down_is_1(
+    run: Run, options: list[str], simulator: Simulator, action: str
+) -> None:
+    simulator.close_port()
+
+    code, _, err = run(*options, "-n", "node01", "-o", action)
+
+    assert code == fence.EXIT_FAILED
+    assert "Connection refused" in err
+
+
+def test_a_host_that_hangs_is_given_up_in_time(
+    run: Run, options: list[str], simulator: Simulator
+) -> None:
+    simulator.inject(Fault(Action.HANG, times=9))
+    began = time.monotonic()
+
+    limits = ("--login-timeout=1", "--shell-timeout=1")
+    code, _, _ = run(*options, *limits, "-n", "node01", "-o", "status")
+
+    assert code == fence.EXIT_FAILED
+    assert time.monotonic() - began < 5
+
+
+def test_a_slow_host_is_not_asked_again(
+    run: Run, options: list[str], simulator: Simulator
+) -> None:
+    simulator.inject(Fault(Action.DELAY, on="observe", times=9, seconds=2.5))
+
+    code, _, _ = run(*options, "-n", "node01", "-o", "status")
+
+    assert (code, simulator.count("observe")) == (fence.EXIT_OFF, 1)
+
+
+def test_a_vm_is_fenced_beside_a_dead_host(run: Run, simulator: Simulator, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        f"hosts: {simulator.host_entry}, x@127.0.0.1:1 name=dead\n"
+        f"ssh-private-key-file: {simulator.key_file}\nknown-hosts-file: {tmp_path / 'pins'}\n"
+    )
+
+    assert run("--config", str(file), "-n", "node01", "-o", "status")[0] == fence.EXIT_OFF
+    code, out, err = run("--config", str(file), "-o", "list")
+
+    assert (code, len(out.splitlines())) == (fence.EXIT_FAILED, 2)
+    assert "dead: cannot connect" in err
+    assert "dead" in run("--config", str(file), "-n", "elsewhere", "-o", "status")[2]
+
+
+@pytest.mark.parametrize("plug", ["nosuch", "twin"])
+def test_a_vm_that_is_unknown_or_not_alone_is_1(
+    run: Run, options: list[str], simulator: Simulator, plug: str
+) -> None:
+    one = simulator.virtualbox.add_vm("twin")
+    other = simulator.virtualbox.add_vm("other")
+    other.name = "twin"
+
+    code, out, err = run(*options, "-n", plug, "-o", "off")
+
+    assert (code, out) == (fence.EXIT_FAILED, "")
+    assert "no VM answers to 'nosuch'" in err or (one.uuid in err and other.uuid in err)
+
+
+def test_a_changed_host_key_is_refused(run: Run, options: list[str], simulator: Simulator) -> None:
+    run(*options, "-o", "monitor")
+    simulator.change_host_key()
+
+    code, _, err = run(*options, "-o", "monitor")
+
+    assert code == fence.EXIT_FAILED
+    assert err.count("SHA256:") == 2
+
+
+def test_a_host_key_given_as_option_is_the_only_good_one(
+    run: Run, options: list[str], simulator: Simulator
+) -> None:
+    right = hosts.key_fingerprint(simulator.host_key)
+
+    assert run(*options, "--host-key", right, "-o", "monitor")[0] == 0
+    simulator.change_host_key()
+    assert run(*options, "--host-key", right, "-o", "monitor")[0] == fence.EXIT_FAILED
+
+
+def test_delay_is_for_off_and_reboot_only(run: Run, options: list[str]) -> None:
+    began = time.monotonic()
+    run(*options, "-n", "node01", "-o", "status", "--delay=2")
+    without = time.monotonic() - began
+    began = time.monotonic()
+    run(*options, "-n", "node01", "-o", "off", "--delay=2")
+
+    assert without < 2
+    assert time.monotonic() - began > 2
+
+
+def test_metadata_needs_no_host(run: Run) -> None:
+    code, out, _ = run(stdin="action=metadata\n")
+
+    assert code == 0
+    assert '<resource-agent name="fence_maas_virtualbox"' in out
+
+
+def test_validate_all_asks_nobody(run: Run, options: list[str], simulator: Simulator) -> None:
+    assert run(*options, "-o", "validate-all")[0] == 0
+    options[options.index("-k") + 1] = "/nosuch"
+    code, _, err = run(*options, "-o", "validate-all")
+
+    assert (code, simulator.count()) == (fence.EXIT_FAILED, 0)
+    assert "the private key /nosuch cannot be used" in err
+
+
+@pytest.mark.parametrize(
+    "stdin", ["", "action=status\n", "password=hunter2\n", "ipport=hunter\nip=h\n"]
+)
+def test_wrong_usage_is_1_because_2_means_off(run: Run, stdin: str) -> None:
+    code, out, err = run(stdin=stdin)
+
+    assert (code, out) == (fence.EXIT_FAILED, "")
+    assert err.startswith("fence_maas_virtualbox: ")
+    assert "hunter2" not in err
+
+
+def test_what_nobody_foresaw_is_a_line_too(
+    run: Run, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(fence, "_find", fail)
+
+    assert run(*options, "-n", "node01") == (
+        fence.EXIT_FAILED,
+        "",
+        "fence_maas_virtualbox: division by zero\n",
+    )
+
+
+def test_the_metadata_fits_the_schema_of_fence_agents() -> None:
+    xmllint = shutil.which("xmllint")
+    if not RNG.exists():
+        unavailable(f"{RNG} is missing: apt-get install fence-agents")
+    if xmllint is None:
+        unavailable("xmllint is missing: apt-get install libxml2-utils")
+
+    done = subprocess.run(
+        [xmllint, "--noout", "--relaxng", RNG, "-"],
+        input=fence.metadata(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
