@@ -119,7 +119,9 @@ class Fleet:
         for threads in self._threads.values():
             threads.shutdown(wait=False, cancel_futures=True)
 
-    def find(self, selector: str, *, host: str = "", zone: str = "") -> VM:
+    def find(
+        self, selector: str, *, host: str = "", zone: str = "", timeout: float | None = None
+    ) -> VM:
         """Return the one VM a selector stands for, as it is now.
 
         A selector is a UUID, the MAC of a NIC in any notation, the last 12 hex digits of a UUID
@@ -130,14 +132,16 @@ class Fleet:
             selector: which VM.
             host: look on this host only (its name).
             zone: look on the hosts of this zone only.
+            timeout: seconds for everything; a host that has not answered by then is down.
 
         Raises:
             UnknownVM: no VM answers to it, and all hosts in question were asked.
             AmbiguousVM: several do; the error lists them.
             HostDown: none does, but a host is down that may have it; or its own host is down.
         """
-        owner, machine = self._resolve(selector, host=host, zone=zone)
-        return owner.vm(machine.uuid)
+        until = None if timeout is None else time.monotonic() + timeout
+        owner, machine = self._resolve(selector, host=host, zone=zone, until=until)
+        return owner.vm(machine.uuid, timeout=_left(until))
 
     def host_of(self, vm: VM) -> VirtualBoxHost:
         """Return the host a VM of this fleet is on."""
@@ -217,13 +221,13 @@ class Fleet:
         return owner, machine.uuid
 
     def _resolve(
-        self, selector: str, *, host: str = "", zone: str = ""
+        self, selector: str, *, host: str = "", zone: str = "", until: float | None = None
     ) -> tuple[VirtualBoxHost, Machine]:
         hosts = self.scope(host=host, zone=zone)
         down: dict[str, errors.Error] = {}
-        found = self._candidates(selector, hosts, down, refresh=False)
+        found = self._candidates(selector, hosts, down, until, refresh=False)
         if not found:
-            found = self._candidates(selector, hosts, down, refresh=True)
+            found = self._candidates(selector, hosts, down, until, refresh=True)
         if len(found) == 1:
             return found[0]
         if len(found) > 1:
@@ -247,15 +251,16 @@ class Fleet:
         selector: str,
         hosts: Sequence[VirtualBoxHost],
         down: dict[str, errors.Error],
+        until: float | None,
         *,
         refresh: bool,
     ) -> list[tuple[VirtualBoxHost, Machine]]:
         def ask(owner: VirtualBoxHost) -> tuple[list[Machine], errors.Error | None]:
             try:
                 if refresh and self._may_refresh(owner):
-                    machines = owner.observer.inventory(max_age=0.0)
+                    machines = owner.observer.inventory(max_age=0.0, timeout=_left(until))
                 else:
-                    machines = owner.observer.inventory()
+                    machines = owner.observer.inventory(timeout=_left(until))
             except errors.Error as error:
                 return matching(selector, owner.observer.remembered().values()), error
             return matching(selector, machines.values()), None
@@ -288,6 +293,11 @@ class Fleet:
         except RuntimeError:
             raise errors.Closed("all hosts", "this fleet was closed") from None
         return [job.result() for job in jobs]
+
+
+def _left(until: float | None) -> float | None:
+    """Seconds until a monotonic time; None where there is no such limit."""
+    return None if until is None else max(0.0, until - time.monotonic())
 
 
 def ambiguous(

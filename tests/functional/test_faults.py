@@ -367,3 +367,13 @@ def test_a_vm_both_of_two_accounts_have_needs_its_host(simulator: Simulator) -> 
 
         assert len(caught.value.candidates) == 2
         assert fleet.find("node01", host="two").host.name == "two"
+
+
+def test_finding_a_vm_ends_in_time_when_a_host_hangs(simulator: Simulator) -> None:
+    simulator.inject(Fault(Action.HANG, times=100))
+    hosts = mv.parse_hosts(f"{simulator.host_entry} name=demo")
+    with mv.Fleet(hosts, identity=simulator.key_file) as fleet:
+        began = time.monotonic()
+        with pytest.raises(mv.HostDown, match="demo"):
+            fleet.find("node01", timeout=1.0)
+        assert time.monotonic() - began < 3

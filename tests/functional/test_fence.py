@@ -357,7 +357,7 @@ def test_what_nobody_foresaw_is_a_line_too(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(fence, "_find", fail)
+    monkeypatch.setattr(fence, "_act", fail)
 
     assert run(*options, "-n", "node01") == (
         fence.EXIT_FAILED,

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from xml.etree import ElementTree
 
 from maas_virtualbox import config, errors, hosts
-from maas_virtualbox.fleet import Fleet, ambiguous, matching
+from maas_virtualbox.fleet import Fleet
 from maas_virtualbox.host import PowerPolicy
 from maas_virtualbox.printable import printable
 from maas_virtualbox.states import Power
@@ -222,10 +222,10 @@ def _run(options: _Options) -> int:
         if options.action in ("off", "reboot"):
             # In a cluster of two, the node without a delay wins the race to fence the other.
             time.sleep(options.delay)
-        reports = fleet.reports(timeout=options.login_timeout + options.shell_timeout)
+        timeout = options.login_timeout + options.shell_timeout
         if options.action in _ACTIONS_ON_HOSTS:
-            return _list(reports, options.action)
-        return _act(fleet, _find(fleet, reports, options.plug), options)
+            return _list(fleet.reports(timeout=timeout), options.action)
+        return _act(fleet, fleet.find(options.plug, timeout=timeout), options)
 
 
 def _fleet(options: _Options) -> Fleet:
@@ -243,26 +243,6 @@ def _fleet(options: _Options) -> Fleet:
         known_hosts=pins,
         policy=PowerPolicy(off_mode="hard", saved_state="discard", snapshot_age=_ONE_LOOK_S),
     )
-
-
-def _find(fleet: Fleet, reports: Sequence[HostReport], plug: str) -> VM:
-    """Return the VM a selector stands for, as `Fleet.find` does but within the time of one look.
-
-    Raises:
-        AmbiguousVM, UnknownVM: as the names say.
-        HostDown: no host in reach has it, and one that is not may.
-    """
-    vms = [vm for report in reports for vm in report.vms]
-    machines = matching(plug, [vm.machine for vm in vms])
-    found = [vm for vm in vms if vm.machine in machines]
-    if len(found) > 1:
-        raise ambiguous(plug, [(fleet.host_of(vm), vm.machine) for vm in found])
-    if found:
-        return found[0]
-    if problems := [report.error for report in reports if report.error]:
-        raise problems[0]
-    accounts = ", ".join(report.host.account for report in reports)
-    raise errors.UnknownVM(f"no VM answers to {plug!r}; asked: {accounts}")
 
 
 def _list(reports: Sequence[HostReport], action: str) -> int:

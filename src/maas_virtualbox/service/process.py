@@ -58,9 +58,10 @@ def run(path: Path) -> None:
         ConfigError, HostListError, IdentityError: it cannot be used; nothing was started.
     """
     service = Service(path)
-    for number in (signal.SIGHUP, signal.SIGTERM):
-        # SIGHUP waits for the loop to handle it; uvicorn raises SIGTERM again when it has stopped.
-        signal.signal(number, signal.SIG_IGN if number is signal.SIGHUP else _leave)
+    # Before the loop handles SIGHUP it has nothing to say: the files were read just now.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # uvicorn raises SIGTERM again when it has stopped.
+    signal.signal(signal.SIGTERM, _leave)
     try:
         service.server.run(sockets=[service.socket])
     finally:
