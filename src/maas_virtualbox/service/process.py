@@ -138,6 +138,8 @@ class Service:
             asyncio.create_task(self._keep_reloading()),
             asyncio.create_task(self._keep_alive()),
         ]
+        for chore in self._chores:
+            chore.add_done_callback(_report_bug)
         scheme = "https" if self._tls else "http"
         address, port = self.socket.getsockname()[:2]
         where = f"{scheme}://{config.Listen(address, port)}"
@@ -165,6 +167,9 @@ class Service:
             except errors.Error as error:
                 log.error("not reloaded, all stays as it was: %s", error)  # noqa: TRY400
                 status = f"not reloaded: {error}"
+            except Exception as error:
+                log.exception("not reloaded, all stays as it was")
+                status = f"not reloaded: {error!r}"
             systemd.ready(status.splitlines()[0])
 
     async def _reload(self) -> str:
@@ -191,6 +196,11 @@ class Service:
         while seconds is not None:
             systemd.still_alive()
             await asyncio.sleep(seconds / 3)
+
+
+def _report_bug(chore: asyncio.Task[None]) -> None:
+    if not chore.cancelled() and (error := chore.exception()) is not None:
+        log.error("the service goes on without one of its chores", exc_info=error)
 
 
 class _Server(uvicorn.Server):
