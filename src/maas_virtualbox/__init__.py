@@ -55,6 +55,7 @@ from maas_virtualbox.errors import (
     UnknownVM,
     VBoxManageError,
     VBoxManageMissing,
+    VMOutOfReach,
 )
 from maas_virtualbox.fleet import Fleet, HostReport
 from maas_virtualbox.host import VM, PowerPolicy, VirtualBoxHost
@@ -90,6 +91,7 @@ __all__ = [
     "UnknownVM",
     "VBoxManageError",
     "VBoxManageMissing",
+    "VMOutOfReach",
     "VMState",
     "VirtualBoxHost",
     "parse_hosts",

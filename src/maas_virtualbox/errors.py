@@ -65,6 +65,10 @@ class HostUnreachable(HostDown):
     """No connection: nothing listens, no route, no name, no answer in time. Retry later."""
 
 
+class VMOutOfReach(HostDown):
+    """No host in reach has the VM, and this one, which is down, may have it. Retry later."""
+
+
 class LoginRefused(HostDown):
     """The host does not accept the key for this user. Permanent until someone adds the key."""
 

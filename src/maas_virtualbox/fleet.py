@@ -235,7 +235,7 @@ class Fleet:
         if down:
             name, error = next(iter(down.items()))
             reason = error.reason if isinstance(error, errors.HostDown) else str(error)
-            retry = errors.HostDown(
+            retry = errors.VMOutOfReach(
                 name, f"{selector!r} is on no host in reach and may be on this one: {reason}"
             )
             retry.retry = any(problem.retry for problem in down.values())

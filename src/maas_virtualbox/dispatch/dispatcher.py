@@ -199,7 +199,7 @@ class Dispatcher:
             down = [look.error for _, look in looks if isinstance(look.error, errors.HostDown)]
             if not found and down:
                 text = f"{selector!r} is on no host in reach and may be on this one:"
-                raise errors.HostDown(down[0].host, f"{text} {down[0].reason}")
+                raise errors.VMOutOfReach(down[0].host, f"{text} {down[0].reason}")
             if not found and self._fleet is not None:
                 # All hosts are up: what they have to be asked for beyond a look is quick.
                 await self._find(self._fleet, selector)

@@ -29,6 +29,7 @@ _RESULTS: tuple[tuple[type[errors.Error], str], ...] = (
     (errors.AmbiguousVM, "ambiguous-vm"),
     (errors.SplitBrain, "split-brain"),
     (errors.PowerTimeout, "timeout"),
+    (errors.VMOutOfReach, "vm-out-of-reach"),
     (errors.HostDown, "host-down"),
 )
 

@@ -17,8 +17,8 @@ from maas_virtualbox.states import Power
 if TYPE_CHECKING:
     from maas_virtualbox.fleet import Fleet
 
-DONE, FAILED, NO_VM = 0, 1, 4
-"""Exit codes; the power template wakes a MAC that is no VM's over the network."""
+DONE, FAILED, NO_VM, OUT_OF_REACH = 0, 1, 4, 5
+"""Exit codes; the power template wakes over the network what no host in reach has."""
 
 VERBS = ("on", "off", "shutdown", "query")
 
@@ -48,6 +48,9 @@ def run(hosts: Fleet, verb: str, mac: str) -> int:
     except errors.UnknownVM as error:
         print(error, file=sys.stderr)
         return NO_VM
+    except errors.VMOutOfReach as error:
+        print(error, file=sys.stderr)
+        return OUT_OF_REACH
     except errors.Error as error:
         print(error, file=sys.stderr)
         return FAILED

@@ -92,11 +92,12 @@ def application(access: Access, dispatcher: Dispatcher) -> Starlette:
 
 def _denied(_request: Request, error: Any) -> Response:
     challenge = {"WWW-Authenticate": 'Bearer realm="maas-virtualbox"'}
-    return webhook.problem(401, str(error), challenge)
+    return webhook.problem(401, str(error), challenge, kind="login")
 
 
 def _failed(_request: Request, error: Any) -> Response:
-    return webhook.problem(webhook.code_of(error), str(error))
+    kind = metrics.result_of(error)
+    return webhook.problem(webhook.code_of(error), str(error), kind=kind)
 
 
 def _http_error(request: Request, error: Any) -> Response:

@@ -110,7 +110,10 @@ def document() -> dict[str, Any]:
         "components": {
             "schemas": {
                 **schemas["$defs"],
-                "Problem": _object(error={"type": "string", "description": "What is wrong"}),
+                "Problem": _object(
+                    error={"type": "string", "description": "What is wrong, for people"},
+                    kind={"type": "string", "description": "The same in one word: host-down, …"},
+                ),
             },
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},

@@ -82,9 +82,11 @@ def route(access: Access, dispatcher: Dispatcher) -> Route:
     return Route(power_parameters.ROUTES + "{target:path}", power, methods=())
 
 
-def problem(code: int, reason: str, headers: dict[str, str] | None = None) -> Response:
-    """Return an answer that says what is wrong, as JSON."""
-    return JSONResponse({"error": reason}, code, headers)
+def problem(
+    code: int, reason: str, headers: dict[str, str] | None = None, *, kind: str = "request"
+) -> Response:
+    """Return an answer that says what is wrong, as JSON: for people, and in one word."""
+    return JSONResponse({"error": reason, "kind": kind}, code, headers)
 
 
 def code_of(error: errors.Error) -> int:
