@@ -188,3 +188,21 @@ class SplitBrain(PowerError):
     It has lost sight of the VM, as it does when its IPC folder in /tmp is removed (measured), and
     would start a second copy on the same disks. Permanent until someone ends the process.
     """
+
+
+_KINDS: tuple[tuple[type[Error], str], ...] = (
+    (UnknownVM, "unknown-vm"),
+    (AmbiguousVM, "ambiguous-vm"),
+    (SplitBrain, "split-brain"),
+    (PowerTimeout, "timeout"),
+    (VMOutOfReach, "vm-out-of-reach"),
+    (LoginRefused, "login-refused"),
+    (HostKeyChanged, "host-key-changed"),
+    (VBoxManageMissing, "no-vboxmanage"),
+    (HostDown, "host-down"),
+)
+
+
+def kind_of(error: Error) -> str:
+    """Return an error's sort in one word, for metrics and programs; `failed` for most."""
+    return next((word for kind, word in _KINDS if isinstance(error, kind)), "failed")

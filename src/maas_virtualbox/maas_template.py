@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import shutil
 import stat
-import tempfile
 from pathlib import Path
 
-from maas_virtualbox import errors, templates
+from maas_virtualbox import errors, files, templates
 
 TEMPLATE = Path("etc/maas/templates/power/ether_wake.template")
 KEPT = Path("var/lib/maas-virtualbox/ether_wake.template.original")
@@ -71,19 +68,23 @@ def install(root: Path, wanted: Settings, *, force: bool = False) -> list[str]:
     for name in SCRIPTS:
         values = {field: str(value) for field, value in vars(wanted).items()}
         text = templates.render(f"{EXTENSIONS}/{name}", **values).encode()
-        if _write(home / EXTENSIONS / name, text, 0o755, owner, folder_owner=owner):
+        if files.write(home / EXTENSIONS / name, text, 0o755, owner, folder_owner=owner):
             done.append(f"{home / EXTENSIONS / name}: written")
     if not _is_ours(present):
         upgraded = kept.exists()
         before = template.stat()
-        if _write(kept, present, stat.S_IMODE(before.st_mode), (before.st_uid, before.st_gid)):
+        if files.write(
+            kept, present, stat.S_IMODE(before.st_mode), (before.st_uid, before.st_gid)
+        ):
             why = "rewritten, as by an upgrade of MAAS; " if upgraded else ""
             done.append(f"{template}: {why}kept at {kept}")
     rendered = templates.render(
         "ether_wake.template", kept=kept, path=wanted.path, extensions=str(home / EXTENSIONS)
     ).encode()
     before = template.stat()
-    if _write(template, rendered, stat.S_IMODE(before.st_mode), (before.st_uid, before.st_gid)):
+    if files.write(
+        template, rendered, stat.S_IMODE(before.st_mode), (before.st_uid, before.st_gid)
+    ):
         done.append(f"{template}: written")
     return done
 
@@ -98,7 +99,7 @@ def remove(root: Path, user: str = "maas") -> list[str]:
     if kept.exists():
         if template.exists() and _is_ours(template.read_bytes()):
             before = kept.stat()
-            _write(
+            files.write(
                 template,
                 kept.read_bytes(),
                 stat.S_IMODE(before.st_mode),
@@ -153,39 +154,3 @@ def _home(root: Path, user: str) -> tuple[Path, tuple[int, int]]:
             if len(fields) >= 6 and fields[0] == user:
                 return root / fields[5].lstrip("/"), (int(fields[2]), int(fields[3]))
     raise errors.ConfigError(f"{passwd}: there is no user {user!r}; is MAAS installed here?")
-
-
-def _write(
-    path: Path,
-    content: bytes,
-    mode: int,
-    owner: tuple[int, int],
-    *,
-    folder_owner: tuple[int, int] | None = None,
-) -> bool:
-    """Write a file whole or not at all; false if it was there as it is now."""
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            there = path.stat()
-            same = (stat.S_IMODE(there.st_mode), (there.st_uid, there.st_gid)) == (mode, owner)
-            if same and path.read_bytes() == content:
-                return False
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True)
-            if folder_owner is not None:
-                shutil.chown(path.parent, *folder_owner)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        written = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chown(written, *owner)
-            written.chmod(mode)
-            written.replace(path)
-        finally:
-            written.unlink(missing_ok=True)
-    except OSError as error:
-        raise errors.ConfigError(f"{path}: cannot be written: {error.strerror}") from None
-    return True

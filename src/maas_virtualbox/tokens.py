@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The tokens that open the power service: one for each VM, one for everything else.
+"""The tokens that open the power service: one for each VM, one for metrics, one for everything.
 
 MAAS passes a machine's token on command lines, so a VM's token opens that VM alone. All tokens
 are derived from one master secret (HMAC-SHA256), so nothing is stored for a VM, and whoever has
@@ -24,14 +24,16 @@ import hmac
 import os
 import secrets
 import stat
-import tempfile
 from pathlib import Path
 from typing import Literal
 
 import pydantic
 import yaml
 
-from maas_virtualbox import documents, errors
+from maas_virtualbox import documents, errors, files
+
+METRICS: Literal["metrics"] = "metrics"
+"""The door of `Secrets.opens` that is no VM."""
 
 _SECRET_BYTES = 32
 _SHORTEST_SECRET = 32
@@ -63,6 +65,19 @@ class Secrets(documents.Options):
             previous_valid_until=until.replace(microsecond=0),
         )
 
+    def content(self) -> dict[str, str]:
+        """Return it as plain text by option, as a secrets file or a Juju secret has it."""
+        content = {"master": self.master.get_secret_value()}
+        if self.previous is not None:
+            content["previous"] = self.previous.get_secret_value()
+        if self.previous_valid_until is not None:
+            content["previous-valid-until"] = self.previous_valid_until.isoformat()
+        return content
+
+    def dump(self) -> str:
+        """Return the text of a secrets file."""
+        return yaml.safe_dump(self.content(), sort_keys=False)
+
     def admin_token(self) -> str:
         """Return the token that opens everything."""
         return _derive(self.master, "admin")
@@ -71,16 +86,26 @@ class Secrets(documents.Options):
         """Return the token that opens one VM's power, given its UUID in lower case."""
         return _derive(self.master, f"vm {uuid}")
 
-    def opens(self, token: str, uuid: str) -> Literal["vm", "admin", ""]:
-        """Tell what a token is good for: the VM `uuid`, everything, or nothing.
+    def metrics_token(self) -> str:
+        """Return the token that reads the metrics, for who scrapes them."""
+        return _derive(self.master, METRICS)
 
-        Takes as long for a wrong token as for a right one. An empty `uuid` is no VM.
+    def opens(self, token: str, door: str) -> Literal["vm", "metrics", "admin", ""]:
+        """Tell what a token is good for: one door, everything, or nothing.
+
+        Takes as long for a wrong token as for a right one.
+
+        Args:
+            token: what was presented.
+            door: what is to be opened: the UUID of a VM, `METRICS`, or an empty text for what
+                only the admin token opens.
         """
         given = token.encode("utf-8", "surrogateescape")
-        found: Literal["vm", "admin", ""] = ""
+        purpose = METRICS if door == METRICS else f"vm {door}"
+        found: Literal["vm", "metrics", "admin", ""] = ""
         for secret in self._good_secrets():
-            if hmac.compare_digest(given, _derive(secret, f"vm {uuid}").encode()) and uuid:
-                found = "vm"
+            if hmac.compare_digest(given, _derive(secret, purpose).encode()) and door:
+                found = "metrics" if door == METRICS else "vm"
             if hmac.compare_digest(given, _derive(secret, "admin").encode()):
                 found = "admin"
         return found
@@ -130,29 +155,13 @@ def save(path: Path, new: Secrets) -> None:
     Raises:
         ConfigError: it cannot be written.
     """
-    content: dict[str, object] = {"master": new.master.get_secret_value()}
-    if new.previous is not None:
-        content["previous"] = new.previous.get_secret_value()
-    if new.previous_valid_until is not None:
-        content["previous-valid-until"] = new.previous_valid_until
+    mode, owner = 0o600, None
+    with contextlib.suppress(OSError):
+        before = path.stat()
+        mode = stat.S_IMODE(before.st_mode) & 0o660
+        if os.name == "posix":
+            owner = before.st_uid, before.st_gid
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        written = Path(name)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                yaml.safe_dump(content, file, sort_keys=False)
-                file.flush()
-                os.fsync(file.fileno())
-            with contextlib.suppress(FileNotFoundError):
-                before = path.stat()
-                if hasattr(os, "chown"):
-                    os.chown(written, before.st_uid, before.st_gid)
-                    written.chmod(stat.S_IMODE(before.st_mode) & 0o660)
-            written.replace(path)
-        finally:
-            written.unlink(missing_ok=True)
-    except OSError as error:
-        raise errors.ConfigError(
-            f"secrets-file {path}: cannot be written: {error.strerror}"
-        ) from None
+        files.write(path, new.dump().encode(), mode, owner, folder_mode=0o700)
+    except errors.ConfigError as error:
+        raise errors.ConfigError(f"secrets-file {error}") from None

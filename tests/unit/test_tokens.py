@@ -43,6 +43,11 @@ def test_each_token_opens_its_own(secrets: tokens.Secrets) -> None:
     assert secrets.opens(secrets.vm_token(UUID), OTHER) == ""
     assert secrets.opens(secrets.admin_token(), UUID) == "admin"
     assert secrets.opens(secrets.admin_token(), "") == "admin"
+    assert secrets.opens(secrets.admin_token(), tokens.METRICS) == "admin"
+    assert secrets.opens(secrets.metrics_token(), tokens.METRICS) == "metrics"
+    assert secrets.opens(secrets.metrics_token(), UUID) == ""
+    assert secrets.opens(secrets.metrics_token(), "") == ""
+    assert secrets.opens(secrets.vm_token(UUID), tokens.METRICS) == ""
     assert secrets.opens(secrets.vm_token(""), "") == ""
     assert secrets.opens(tokens.Secrets.new().admin_token(), UUID) == ""
 
@@ -115,5 +120,5 @@ def test_secrets_show_nothing_of_themselves(secrets: tokens.Secrets) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(secrets: tokens.Secrets, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(errors.ConfigError, match="cannot be written: File exists"):
+    with pytest.raises(errors.ConfigError, match="cannot be written: Not a directory"):
         tokens.save(tmp_path / "file" / "secrets.yaml", secrets)

@@ -340,7 +340,7 @@ def _log_action(
     action: _Action | None = None,
 ) -> None:
     """Write the one line of a power action: who asked, which VM, what, the result, how long."""
-    result = metrics.result_of(error)
+    result = errors.kind_of(error) if error else "done"
     fields: dict[str, object] = {
         "change": change.value,
         "vm": vm,

@@ -24,22 +24,6 @@ CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 _ACTION_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 25.0, 60.0)
 _QUERY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0)
 
-_RESULTS: tuple[tuple[type[errors.Error], str], ...] = (
-    (errors.UnknownVM, "unknown-vm"),
-    (errors.AmbiguousVM, "ambiguous-vm"),
-    (errors.SplitBrain, "split-brain"),
-    (errors.PowerTimeout, "timeout"),
-    (errors.VMOutOfReach, "vm-out-of-reach"),
-    (errors.HostDown, "host-down"),
-)
-
-
-def result_of(error: errors.Error | None) -> str:
-    """Return the one word for how an action ended: done, host-down, timeout and so on."""
-    if error is None:
-        return "done"
-    return next((word for kind, word in _RESULTS if isinstance(error, kind)), "failed")
-
 
 class Metrics:
     """The service's counters and what it last saw of the hosts."""
@@ -82,7 +66,7 @@ class Metrics:
         self, host: str, change: str, error: errors.Error | None, seconds: float
     ) -> None:
         """Count a power action that ended."""
-        self._actions.labels(host, str(change), result_of(error)).inc()
+        self._actions.labels(host, str(change), errors.kind_of(error) if error else "done").inc()
         self._action_seconds.labels(str(change)).observe(seconds)
 
     def count_query(self, result: str, seconds: float) -> None:

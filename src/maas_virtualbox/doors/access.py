@@ -1,6 +1,7 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Who may do what over HTTP: a VM's token opens that VM's power, the admin token everything."""
+"""Who may do what over HTTP: a VM's token opens that VM's power, the metrics token the metrics,
+the admin token everything."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from maas_virtualbox.dispatch.dispatcher import Caller
+from maas_virtualbox.tokens import METRICS
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -59,8 +61,8 @@ class Access:
         self._failures: dict[str, _Failures] = {}
         self._delayed = 0
 
-    async def check(self, request: Request, uuid: str = "") -> Caller:
-        """Return who asks, if the request's token opens the VM `uuid` or everything.
+    async def check(self, request: Request, door: str = "") -> Caller:
+        """Return who asks, if the request's token opens a door, as `Secrets.opens` has them.
 
         Raises:
             Denied: it does not; raised late, the later the more often it happens.
@@ -69,10 +71,11 @@ class Access:
             return Caller("", "socket")
         address = request.client.host if request.client else ""
         token = _token(request.headers.get("authorization", ""))
-        if token and (opened := self.secrets.opens(token, uuid)):
+        if token and (opened := self.secrets.opens(token, door)):
             system_id = request.headers.get("system_id", "")[:_LONGEST_SYSTEM_ID]
             return Caller(address, opened, system_id)
-        what = "this VM's token" if uuid else "the admin token"
+        doors = {"": "the admin token", METRICS: "the metrics token"}
+        what = doors.get(door, "this VM's token")
         trouble = f"wrong token: expected {what}" if token else f"no token: expected {what}"
         await self._slow_down(address, request.url.path, trouble)
         raise Denied(f"{trouble} as Bearer, or as the password of Basic")

@@ -16,6 +16,7 @@ from maas_virtualbox.dispatch import metrics
 from maas_virtualbox.doors import openapi, webhook
 from maas_virtualbox.doors.access import Denied
 from maas_virtualbox.doors.views import HostView, VMView
+from maas_virtualbox.tokens import METRICS
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -36,7 +37,7 @@ def application(access: Access, dispatcher: Dispatcher) -> Starlette:
         return webhook.problem(503, "not ready: starting, or stopping")
 
     async def show_metrics(request: Request) -> Response:
-        await access.check(request)
+        await access.check(request, METRICS)
         await dispatcher.looks()
         return Response(dispatcher.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
@@ -96,7 +97,7 @@ def _denied(_request: Request, error: Any) -> Response:
 
 
 def _failed(_request: Request, error: Any) -> Response:
-    kind = metrics.result_of(error)
+    kind = errors.kind_of(error)
     return webhook.problem(webhook.code_of(error), str(error), kind=kind)
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
+from maas_virtualbox import errors
 from maas_virtualbox.states import Power, VMState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from maas_virtualbox import errors
     from maas_virtualbox.host import VM
     from maas_virtualbox.hosts import Host
 
@@ -56,6 +56,8 @@ class HostView(pydantic.BaseModel):
     """How many of them are on."""
     error: str | None
     """Why it cannot be asked, and what to do about it."""
+    kind: str | None
+    """The same in one word: host-down, login-refused, host-key-changed, …"""
 
     @classmethod
     def of(cls, host: Host, vms: Iterable[VM], error: errors.Error | None) -> HostView:
@@ -69,4 +71,5 @@ class HostView(pydantic.BaseModel):
             vms=len(vms),
             running=sum(vm.power is Power.ON for vm in vms),
             error=None if error is None else str(error),
+            kind=None if error is None else errors.kind_of(error),
         )
