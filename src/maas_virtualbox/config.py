@@ -72,13 +72,36 @@ class Listen:
         )
 
 
-class Config(documents.Options):
-    """What a configuration file says. Immutable; unknown options are errors."""
+class SharedOptions(documents.Options):
+    """What people decide about hosts and power, alike in a configuration file and in Juju."""
 
     hosts: tuple[Host, ...] | Literal["from-zones"] = ()
     """The host list, in short form or as YAML; or from the descriptions of MAAS's zones."""
     maas_url: str = ""
     """Such as `http://10.0.0.2:5240/MAAS`, for `hosts: from-zones`."""
+    off_mode: Literal["hard", "acpi"] = "hard"
+    """See `PowerPolicy.off_mode`."""
+    off_timeout: float = pydantic.Field(default=10.0, ge=1.0, le=20.0)
+    """Seconds a guest has to react to the power button."""
+    saved_state: Literal["discard", "resume"] = "discard"
+    """See `PowerPolicy.saved_state`."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important lines the power service logs."""
+
+    @pydantic.field_validator("hosts", mode="before")
+    @classmethod
+    def _parse_hosts(cls, value: object) -> object:
+        if value == FROM_ZONES or not isinstance(value, str | list):
+            return value
+        try:
+            return hosts.parse_hosts(cast("str | list[object]", value))
+        except errors.HostListError as error:
+            raise ValueError(f"hosts: {error}") from None
+
+
+class Config(SharedOptions):
+    """What a configuration file says. Immutable; unknown options are errors."""
+
     maas_api_key_file: Path | None = None
     """A file with MAAS's API key."""
     maas_ca_file: Path | None = None
@@ -87,12 +110,6 @@ class Config(documents.Options):
     """The private key for all hosts. None: ssh-agent's keys, then the usual files in ~/.ssh."""
     known_hosts_file: Path | None = None
     """Where host keys are pinned."""
-    off_mode: Literal["hard", "acpi"] = "hard"
-    """See `PowerPolicy.off_mode`."""
-    off_timeout: float = pydantic.Field(default=10.0, ge=1.0, le=20.0)
-    """Seconds a guest has to react to the power button."""
-    saved_state: Literal["discard", "resume"] = "discard"
-    """See `PowerPolicy.saved_state`."""
     snapshot_age: float = pydantic.Field(default=2.0, ge=0.0, le=60.0)
     """Seconds for which one observation of a host answers every query."""
 
@@ -107,10 +124,8 @@ class Config(documents.Options):
     """PEM file of the certificate and its chain. None: the power service speaks plain HTTP."""
     tls_key_file: Path | None = None
     """PEM file of the certificate's private key."""
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least important lines the power service logs."""
     log_format: Literal["text", "json"] = "text"
-    """How the power service writes them."""
+    """How the power service writes its log."""
 
     @pydantic.field_validator("listen", mode="before")
     @classmethod
@@ -122,16 +137,6 @@ class Config(documents.Options):
         if (self.tls_certificate_file is None) != (self.tls_key_file is None):
             raise ValueError("tls-certificate-file and tls-key-file go together: give both")
         return self
-
-    @pydantic.field_validator("hosts", mode="before")
-    @classmethod
-    def _parse_hosts(cls, value: object) -> object:
-        if value == FROM_ZONES or not isinstance(value, str | list):
-            return value
-        try:
-            return hosts.parse_hosts(cast("str | list[object]", value))
-        except errors.HostListError as error:
-            raise ValueError(f"hosts: {error}") from None
 
     def find_hosts(self) -> tuple[Host, ...]:
         """Return the hosts, asking MAAS for them if they are to come from its zones.

@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from maas_virtualbox import errors, settings
 from maas_virtualbox.host import VM, PowerPolicy, VirtualBoxHost
-from maas_virtualbox.transport import host_keys, local, ssh
 
 if TYPE_CHECKING:
     import types
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import paramiko
     from typing_extensions import Self
@@ -85,10 +84,9 @@ class Fleet:
             IdentityError: the key file cannot be used.
         """
         self.policy = policy or PowerPolicy()
-        key = ssh.load_identity(identity) if isinstance(identity, str | Path) else identity
-        pins = host_keys.KnownHosts(known_hosts)
         self.hosts: tuple[VirtualBoxHost, ...] = tuple(
-            VirtualBoxHost(host, _transport(host, pins, key), self.policy) for host in hosts
+            VirtualBoxHost(host, transport, self.policy)
+            for host, transport in _transports(hosts, identity, known_hosts)
         )
         self._lock = threading.Lock()
         self._refreshed: dict[str, float] = {}
@@ -345,9 +343,18 @@ def parse_mac(text: str) -> str:
     return settings.format_mac(re.sub(r"[^0-9a-f]", "", text))
 
 
-def _transport(
-    host: Host, pins: host_keys.KnownHosts, identity: paramiko.PKey | None
-) -> Transport:
-    if host.is_local:
-        return local.LocalTransport(host.name)
-    return ssh.SSHTransport(host, pins, identity)
+def _transports(
+    hosts: Iterable[Host],
+    identity: Path | str | paramiko.PKey | None,
+    known_hosts: Path | str | None,
+) -> Iterator[tuple[Host, Transport]]:
+    # paramiko takes a tenth of a second to load, and who reads host lists needs none of it.
+    from maas_virtualbox.transport import host_keys, local, ssh  # noqa: PLC0415
+
+    key = ssh.load_identity(identity) if isinstance(identity, str | Path) else identity
+    pins = host_keys.KnownHosts(known_hosts)
+    for host in hosts:
+        if host.is_local:
+            yield host, local.LocalTransport(host.name)
+        else:
+            yield host, ssh.SSHTransport(host, pins, key)
