@@ -214,6 +214,39 @@ def test_a_changed_host_key_is_refused_with_both_fingerprints(
     assert err.count("SHA256:") == 2
 
 
+def test_a_changed_host_key_is_trusted_by_its_fingerprint_only(
+    run: Run, options: list[str], simulator: Simulator
+) -> None:
+    run(*options, "list")
+    simulator.change_host_key()
+
+    _, out, _ = run(*options, "trust", "demo", "--format", "json")
+    shown = json.loads(out)
+    wrong, _, err = run(*options, "trust", "demo", "--fingerprint", shown["pinned"][0])
+    still_refused, _, _ = run(*options, "list")
+    trusted, _, _ = run(*options, "trust", "demo", "--fingerprint", shown["presented"])
+
+    assert shown["trusted"] is False
+    assert (wrong, still_refused, trusted) == (cli.EXIT_HOST_DOWN, cli.EXIT_HOST_DOWN, 0)
+    assert "nothing was changed" in err
+    assert run(*options, "list")[0] == 0
+
+
+def test_trust_of_a_host_that_is_not_listed_or_pinned_in_the_list_is_a_sentence(
+    run: Run, options: list[str], simulator: Simulator
+) -> None:
+    pinned = ["--hosts", f"{simulator.host_entry} name=demo host-key=SHA256:{'A' * 43}"]
+
+    unknown, _, err = run(*options, "trust", "attic")
+    _, out, _ = run(*pinned, "trust", "demo", "--format", "json")
+    presented = json.loads(out)["presented"]
+    in_the_list, _, other = run(*pinned, "trust", "demo", "--fingerprint", presented)
+
+    assert (unknown, in_the_list) == (cli.EXIT_USAGE, cli.EXIT_USAGE)
+    assert "it has demo" in err
+    assert f"change its host-key= to {presented}" in other
+
+
 def test_hostile_names_are_shown_on_one_line_and_reach_no_terminal(
     run: Run, options: list[str], simulator: Simulator
 ) -> None:

@@ -274,3 +274,18 @@ def test_a_pin_changes_the_order_only() -> None:
     known.check(HOST, ECDSA)
 
     assert sorted(known.algorithms(HOST)) == sorted(KnownHosts().algorithms(HOST))
+
+
+def test_replace_changes_the_lines_of_one_host_only(tmp_path: Path) -> None:
+    file = tmp_path / "known_hosts"
+    others = [line("10.0.0.5", KEY), "# a note", line("attic", OTHER)]
+    file.write_text("\n".join([line("[10.0.0.5]:2222", KEY), *others]))
+
+    known = KnownHosts(file)
+    known.replace(HOST, OTHER)
+
+    known.check(HOST, OTHER)
+    assert file.read_text().splitlines() == [*others, line("[10.0.0.5]:2222", OTHER)]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    with pytest.raises(mv.HostKeyChanged):
+        known.check(HOST, KEY)

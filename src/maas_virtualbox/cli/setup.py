@@ -12,11 +12,13 @@ from typing import Annotated
 
 import typer
 
-from maas_virtualbox import errors, host_setup, maas_template
+from maas_virtualbox import errors, host_setup, hosts, maas_template
 from maas_virtualbox.cli import show
 from maas_virtualbox.cli.program import Options, app
 from maas_virtualbox.doors import extensions
-from maas_virtualbox.transport import ssh
+from maas_virtualbox.transport import host_keys, ssh
+
+_TRUST_TIMEOUT_S = 10.0
 
 RootOption = Annotated[
     Path, typer.Option(metavar="FOLDER", help="What stands for / in a scratch installation.")
@@ -67,6 +69,55 @@ def set_host_up(
             print(f"\nIn ~/.ssh/authorized_keys of {owner.host.account}:\n{line}")
         if remove:
             print("\nIf a line of its authorized_keys names the gate, take it out too.")
+
+
+@app.command()
+def trust(
+    ctx: typer.Context,
+    host: HostArgument,
+    fingerprint: Annotated[
+        str,
+        typer.Option(metavar="SHA256:…", help="The key to accept, as read on the host itself."),
+    ] = "",
+) -> None:
+    """Show the key a host presents and the pinned one; with --fingerprint, pin it.
+
+    Compare it on the host: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub
+    """
+    options: Options = ctx.obj
+    listed = {each.name: each for each in options.listed()}
+    if host not in listed:
+        known = ", ".join(listed)
+        raise errors.ConfigError(f"there is no host {host!r} in the list; it has {known}")
+    wanted = listed[host]
+    pins = host_keys.KnownHosts(options.known_hosts or options.loaded.known_hosts)
+    key = ssh.presented_key(wanted, pins, timeout=_TRUST_TIMEOUT_S)
+    presented = hosts.fingerprint(key.asbytes())
+    before = wanted.host_key or tuple(
+        hosts.fingerprint(each.asbytes()) for each in pins.pinned(wanted)
+    )
+    if fingerprint and fingerprint != presented:
+        raise errors.HostKeyChanged(
+            host,
+            f"presents {presented}, not {fingerprint}; nothing was changed",
+            pinned=before,
+            presented=presented,
+        )
+    if fingerprint and wanted.host_key and presented not in wanted.host_key:
+        raise errors.ConfigError(
+            f"{host}: the host list itself pins {', '.join(wanted.host_key)}: change its host-key="
+            f" to {presented}"
+        )
+    trusted = presented in before
+    if fingerprint and not trusted:
+        pins.replace(wanted, key)
+        trusted = True
+    show.rows(
+        ("HOST", "PINNED", "PRESENTED", "TRUSTED"),
+        [(host, before, presented, "yes" if trusted else "no")],
+        options.format,
+        {"host": host, "pinned": before, "presented": presented, "trusted": trusted},
+    )
 
 
 @app.command("install-template")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import paramiko
 from paramiko import hostkeys
 
-from maas_virtualbox import errors, hosts
+from maas_virtualbox import errors, files, hosts
 
 if TYPE_CHECKING:
     import io
@@ -40,7 +40,7 @@ class KnownHosts:
     """A file in OpenSSH's known_hosts format, or only memory when no path is given.
 
     One object serves all hosts of a fleet and may be shared between threads; processes may share
-    the file, which is written with mode 0600 and only ever appended to, a whole line at a time.
+    the file, which has mode 0600. First contacts append a whole line; `replace` writes it anew.
     """
 
     def __init__(self, path: Path | str | None = None) -> None:
@@ -53,7 +53,7 @@ class KnownHosts:
 
         Without this a host that has several keys might present one that is not the pinned one.
         """
-        pinned = [key.get_name() for key in self._pinned(host)]
+        pinned = [key.get_name() for key in self.pinned(host)]
         ordered = sorted(_ALGORITHMS, key=lambda name: name not in pinned)
         return tuple(algorithm for name in ordered for algorithm in _ALGORITHMS[name])
 
@@ -69,7 +69,7 @@ class KnownHosts:
                 raise self._changed(host, host.host_key, presented, "its host-key= option")
             return
         with self._lock:
-            pinned = self._pinned(host)
+            pinned = self.pinned(host)
             if not pinned:
                 self._pin(host, key)
                 log.warning(
@@ -85,21 +85,12 @@ class KnownHosts:
             place = str(self._path) if self._path else "this program's memory"
             raise self._changed(host, fingerprints, presented, place)
 
-    @staticmethod
-    def _changed(
-        host: hosts.Host, pinned: list[str] | tuple[str, ...], presented: str, place: str
-    ) -> errors.HostKeyChanged:
-        return errors.HostKeyChanged(
-            str(host),
-            f"host key changed: {place} pins {', '.join(pinned)} but {host.account} presented"
-            f" {presented}; if the host was reinstalled, put the new fingerprint there (see"
-            " `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on the host), else someone is"
-            " in between",
-            pinned=pinned,
-            presented=presented,
-        )
+    def pinned(self, host: hosts.Host) -> list[paramiko.PKey]:
+        """Return the keys the file pins for a host; what its `host-key=` says is not among them.
 
-    def _pinned(self, host: hosts.Host) -> list[paramiko.PKey]:
+        Raises:
+            HostUnreachable: the file cannot be used.
+        """
         name = _name(host)
         keys = [key for known, key in self._memory if known == name]
         if self._path is not None:
@@ -109,16 +100,53 @@ class KnownHosts:
                     keys += _keys(line, number, name)
         return keys
 
+    def replace(self, host: hosts.Host, key: paramiko.PKey) -> None:
+        """Pin another key for a host, because a person compared its fingerprint.
+
+        Raises:
+            HostUnreachable: the file cannot be used; it stays as it was.
+        """
+        name = _name(host)
+        with self._lock:
+            self._memory = [(known, pin) for known, pin in self._memory if known != name]
+            if self._path is None or not self._path.exists():
+                self._pin(host, key)
+                return
+            with _usable(host, self._path, "replace a key in"):
+                lines = self._path.read_text(encoding="utf-8").splitlines()
+                kept = [
+                    line
+                    for number, line in enumerate(lines, 1)
+                    if not any(_keys(line, number, name))
+                ]
+                there = self._path.stat()
+                owner = (there.st_uid, there.st_gid) if os.name == "posix" else None
+                text = "\n".join([*kept, _line(host, key)]) + "\n"
+                files.write(self._path, text.encode(), 0o600, owner)
+
+    @staticmethod
+    def _changed(
+        host: hosts.Host, pinned: list[str] | tuple[str, ...], presented: str, place: str
+    ) -> errors.HostKeyChanged:
+        return errors.HostKeyChanged(
+            str(host),
+            f"host key changed: {place} pins {', '.join(pinned)} but {host.account} presented"
+            f" {presented}; if the host was reinstalled, put the new fingerprint there (see"
+            " `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on the host), as with"
+            " `maas-virtualbox trust`, else someone is in between",
+            pinned=pinned,
+            presented=presented,
+        )
+
     def _pin(self, host: hosts.Host, key: paramiko.PKey) -> None:
         if self._path is None:
             self._memory.append((_name(host), key))
             return
-        line = f"{_name(host)} {key.get_name()} {key.get_base64()}\n".encode()
         with _usable(host, self._path, "write"):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with open(self._path, "a+b", buffering=0, opener=_private) as file:
                 file.write(b"" if _ends_a_line(file) else b"\n")
-                file.write(line)
+                file.write(f"{_line(host, key)}\n".encode())
 
 
 def _ends_a_line(file: io.FileIO) -> bool:
@@ -130,6 +158,10 @@ def _ends_a_line(file: io.FileIO) -> bool:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+def _line(host: hosts.Host, key: paramiko.PKey) -> str:
+    return f"{_name(host)} {key.get_name()} {key.get_base64()}"
 
 
 def _name(host: hosts.Host) -> str:
@@ -159,7 +191,13 @@ def _usable(host: hosts.Host, path: Path, verb: str) -> Generator[None]:
         yield
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, hostkeys.InvalidHostKey, paramiko.SSHException) as error:
+    except (
+        OSError,
+        ValueError,
+        errors.ConfigError,
+        hostkeys.InvalidHostKey,
+        paramiko.SSHException,
+    ) as error:
         raise errors.HostUnreachable(
             str(host), f"cannot {verb} the known hosts file {path}: {error}; not connecting"
         ) from error

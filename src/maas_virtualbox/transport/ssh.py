@@ -69,6 +69,22 @@ def load_identity(path: Path | str) -> paramiko.PKey:
     raise errors.IdentityError(f"the private key {path} cannot be used: {reason}")
 
 
+def presented_key(
+    host: hosts.Host, known_hosts: host_keys.KnownHosts, *, timeout: float
+) -> paramiko.PKey:
+    """Return the key a host presents now, of a pinned sort if it has one; trusts it with nothing.
+
+    Raises:
+        HostUnreachable: it does not answer within `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    session = _open_session(host, deadline)
+    try:
+        return _negotiate(session, host, known_hosts.algorithms(host), deadline)
+    finally:
+        session.close()
+
+
 class SSHTransport:
     """Runs commands on one host over one kept connection.
 
@@ -357,6 +373,18 @@ def _log_in(
     deadline: float,
 ) -> paramiko.Transport:
     """Connect, check the host key, authenticate. Whatever fails, no socket is left behind."""
+    session = _open_session(host, deadline)
+    try:
+        key = _negotiate(session, host, known_hosts.algorithms(host), deadline)
+        known_hosts.check(host, key)
+        _authenticate(session, host, identity, deadline)
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+def _open_session(host: hosts.Host, deadline: float) -> paramiko.Transport:
     name = str(host)
     seconds = max(0.1, deadline - time.monotonic())
     try:
@@ -378,12 +406,6 @@ def _log_in(
     _tune(sock)
     session = paramiko.Transport(sock)
     session.daemon = True
-    try:
-        _negotiate(session, host, known_hosts, deadline)
-        _authenticate(session, host, identity, deadline)
-    except BaseException:
-        session.close()
-        raise
     return session
 
 
@@ -400,11 +422,12 @@ def _tune(sock: socket.socket) -> None:
 def _negotiate(
     session: paramiko.Transport,
     host: hosts.Host,
-    known_hosts: host_keys.KnownHosts,
+    algorithms: tuple[str, ...],
     deadline: float,
-) -> None:
+) -> paramiko.PKey:
+    """Agree on encryption; returns the key the host presented."""
     name = str(host)
-    session.get_security_options().key_types = known_hosts.algorithms(host)
+    session.get_security_options().key_types = algorithms
     done = threading.Event()
     session.start_client(event=done)
     if not done.wait(max(0.1, deadline - time.monotonic())):
@@ -422,7 +445,7 @@ def _negotiate(
             f"{host.account} closed the connection before the login: {_words(error)}; after"
             " refused logins sshd does this to an address for a minute (PerSourcePenalties)",
         )
-    known_hosts.check(host, session.get_remote_server_key())
+    return session.get_remote_server_key()
 
 
 def _authenticate(
