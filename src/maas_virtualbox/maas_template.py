@@ -92,21 +92,23 @@ def install(root: Path, wanted: Settings, *, force: bool = False) -> list[str]:
 def remove(root: Path, user: str = "maas") -> list[str]:
     """Take the scripts away and put the original template back; returns what changed.
 
-    A template that MAAS's package has rewritten since stays as it is.
+    A template that MAAS's package has rewritten since stays as it is. Where `install` never was,
+    nothing is touched: the scripts there may be those of 2015.
     """
     template, kept = root / TEMPLATE, root / KEPT
+    if not kept.exists():
+        return []
     done: list[str] = []
-    if kept.exists():
-        if template.exists() and _is_ours(template.read_bytes()):
-            before = kept.stat()
-            files.write(
-                template,
-                kept.read_bytes(),
-                stat.S_IMODE(before.st_mode),
-                (before.st_uid, before.st_gid),
-            )
-            done.append(f"{template}: the original is back")
-        kept.unlink()
+    if template.exists() and _is_ours(template.read_bytes()):
+        before = kept.stat()
+        files.write(
+            template,
+            kept.read_bytes(),
+            stat.S_IMODE(before.st_mode),
+            (before.st_uid, before.st_gid),
+        )
+        done.append(f"{template}: the original is back")
+    kept.unlink()
     with contextlib.suppress(OSError):
         kept.parent.rmdir()
     with contextlib.suppress(errors.ConfigError):

@@ -1,0 +1,161 @@
+#!/usr/bin/env python3
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The charm: Juju's events in, one wanted state of the machine out.
+
+`options` checks what people configured, `credentials` and `certificates` fetch what is secret,
+`network` picks the address, `workload` brings the machine into the wanted state, `actions` are for
+people, `statuses` and `observability` report.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import ops
+
+import actions
+import certificates
+import credentials
+import network
+import observability
+import options
+import statuses
+import workload
+from maas_virtualbox.config import Listen
+from maas_virtualbox.version import VERSION
+
+log = logging.getLogger(__name__)
+
+
+class MAASVirtualBoxCharm(ops.CharmBase):
+    """Runs the power service of one unit."""
+
+    root = Path("/")
+    """What stands for the machine's file system."""
+
+    def __init__(self, framework: ops.Framework) -> None:
+        super().__init__(framework)
+        self._unready: statuses.Unready | None = None
+        self.tracing = ops.tracing.Tracing(self, "charm-tracing")
+        self.certificates = certificates.Certificates(self, self.address)
+        self.actions = actions.Actions(self)
+        on = self.on
+        framework.observe(on.install, self._on_install)
+        framework.observe(on.upgrade_charm, self._on_install)
+        for event in (
+            on.leader_elected,
+            on.config_changed,
+            on.start,
+            on.update_status,
+            on.secret_changed,
+            on[credentials.PEERS].relation_changed,
+            on[certificates.RELATION].relation_created,
+            on[certificates.RELATION].relation_changed,
+            on[certificates.RELATION].relation_broken,
+            on[observability.RELATION].relation_created,
+            on[observability.RELATION].relation_changed,
+        ):
+            framework.observe(event, self.reconcile)
+        framework.observe(on.secret_remove, self._on_secret_remove)
+        framework.observe(on.stop, self._on_stop)
+        framework.observe(on.remove, self._on_remove)
+        framework.observe(on.collect_unit_status, self._on_collect_status)
+
+    def address(self) -> str:
+        """Return the literal IP address that MAAS reaches this unit by. Raises `Unready`."""
+        return network.address(self.model, self._options().listen_subnet)
+
+    def port(self) -> int:
+        """Return the power service's TCP port. Raises `Unready`."""
+        return self._options().listen_port
+
+    def ssh_private_key(self) -> str:
+        """Return the key in use: the one people gave, or the charm's own. Raises `Unready`."""
+        given = credentials.given_ssh_key(self, self._options().ssh_private_key)
+        return given or credentials.load(self).ssh_private_key
+
+    def reconcile(self, _event: ops.EventBase | None = None) -> None:
+        """Bring the machine into the state that options, secrets and relations ask for.
+
+        Nothing is changed while one of them is wrong or missing; a service that runs goes on.
+        """
+        self._unready = None
+        try:
+            if not workload.is_installed(self.root):
+                self._install()
+            if not self._options().hosts:
+                workload.stop(self.root)
+            wanted = self._wanted()
+            self.unit.set_ports(self.port())
+            workload.configure(self.root, wanted)
+            observability.publish(
+                self,
+                port=self.port(),
+                tls=bool(wanted.tls_certificate),
+                token=wanted.tokens.metrics_token(),
+            )
+        except statuses.Unready as reason:
+            self._unready = reason
+        except workload.WorkloadError as error:
+            self._unready = statuses.blocked(str(error))
+
+    def _options(self) -> options.CharmOptions:
+        try:
+            return options.parse(self.config)
+        except ValueError as error:
+            raise statuses.blocked(str(error)) from None
+
+    def _wanted(self) -> workload.Wanted:
+        chosen = self._options()
+        if not chosen.hosts:
+            raise statuses.blocked(f"no hosts: juju config {self.app.name} hosts='user@address'")
+        shared = credentials.load(self)
+        certificate, certificate_key = self.certificates.assigned()
+        return workload.Wanted(
+            options=chosen.service_options(),
+            listen=str(Listen(network.any_address(self.address()), chosen.listen_port)),
+            ssh_private_key=credentials.given_ssh_key(self, chosen.ssh_private_key)
+            or shared.ssh_private_key,
+            tokens=shared.tokens,
+            maas_api_key=credentials.given(self, "maas-api-key", chosen.maas_api_key, "api-key"),
+            tls_certificate=certificate,
+            tls_key=certificate_key,
+            power_template=chosen.power_template,
+        )
+
+    def _install(self) -> None:
+        self.unit.status = ops.MaintenanceStatus("installing the power service")
+        workload.install(self.root, self.charm_dir)
+        self.unit.set_workload_version(VERSION)
+
+    def _on_install(self, event: ops.EventBase) -> None:
+        self._install()
+        self.reconcile(event)
+
+    def _on_secret_remove(self, event: ops.SecretRemoveEvent) -> None:
+        event.remove_revision()
+
+    def _on_stop(self, _event: ops.StopEvent) -> None:
+        workload.stop(self.root)
+        self._unready = statuses.Unready(ops.MaintenanceStatus("stopped"))
+
+    def _on_remove(self, _event: ops.RemoveEvent) -> None:
+        workload.remove(self.root)
+        self._unready = statuses.Unready(ops.MaintenanceStatus("removed"))
+
+    def _on_collect_status(self, event: ops.CollectStatusEvent) -> None:
+        try:
+            if self._unready is not None:
+                raise self._unready
+            self._wanted()
+            event.add_status(statuses.of_hosts(workload.hosts(self.root)))
+        except statuses.Unready as reason:
+            event.add_status(reason.status)
+        except workload.WorkloadError as error:
+            event.add_status(ops.BlockedStatus(str(error)))
+
+
+if __name__ == "__main__":
+    ops.main(MAASVirtualBoxCharm)

@@ -1,0 +1,141 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""What opens hosts, service and MAAS: the application's own secret, and those people give it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import ops
+
+import statuses
+from maas_virtualbox import errors
+from maas_virtualbox.tokens import Secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PEERS = "peers"
+_URI = "credentials"
+"""The key of the application's peer data that holds the secret's URI."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Credentials:
+    """What all units share, kept as one Juju secret that the application owns."""
+
+    tokens: Secrets
+    """The master secret of the power service's tokens."""
+    ssh_private_key: str = dataclasses.field(repr=False)
+    """The charm's own; not used where people give one."""
+    next_ssh_private_key: str = dataclasses.field(default="", repr=False)
+    """The one that replaces it when all hosts accept it; empty outside a rotation."""
+
+    @classmethod
+    def new(cls) -> Credentials:
+        """Make random ones."""
+        return cls(Secrets.new(), new_ssh_key())
+
+    @classmethod
+    def of(cls, content: Mapping[str, str]) -> Credentials:
+        """Read them from a secret's content."""
+        others = dict(content)
+        key = others.pop("private-key")
+        next_key = others.pop("next-private-key", "")
+        return cls(Secrets.model_validate(others), key, next_key)
+
+    def content(self) -> dict[str, str]:
+        """Return them as a secret's content."""
+        next_key = self.next_ssh_private_key
+        return {
+            "private-key": self.ssh_private_key,
+            **({"next-private-key": next_key} if next_key else {}),
+            **self.tokens.content(),
+        }
+
+
+def load(charm: ops.CharmBase) -> Credentials:
+    """Return what all units share; the leader makes it.
+
+    Raises:
+        Unready: the leader has not made it yet.
+    """
+    peers = charm.model.get_relation(PEERS)
+    uri = peers and peers.data[charm.app].get(_URI)
+    if uri:
+        return Credentials.of(charm.model.get_secret(id=uri).get_content(refresh=True))
+    if peers is None or not charm.unit.is_leader():
+        raise statuses.waiting("the leader has not made the credentials yet")
+    made = Credentials.new()
+    secret = charm.app.add_secret(
+        made.content(), description="SSH key and tokens of the power service"
+    )
+    assert secret.id is not None
+    peers.data[charm.app][_URI] = secret.id
+    return made
+
+
+def save(charm: ops.CharmBase, changed: Credentials) -> None:
+    """Change what all units share, as the leader; the others are told by Juju."""
+    peers = charm.model.get_relation(PEERS)
+    assert peers is not None
+    charm.model.get_secret(id=peers.data[charm.app][_URI]).set_content(changed.content())
+
+
+def given(charm: ops.CharmBase, option: str, uri: str, field: str) -> str:
+    """Return what a secret that people made has for us; empty if the option is.
+
+    Args:
+        charm: ours.
+        option: the name of the option that holds its URI.
+        uri: what it holds.
+        field: the key of the secret's content.
+
+    Raises:
+        Unready: the secret cannot be read, or has no such key. Granting it fires no event.
+    """
+    if not uri:
+        return ""
+    try:
+        content = charm.model.get_secret(id=uri).get_content(refresh=True)
+    except (ops.SecretNotFoundError, ops.ModelError):
+        raise statuses.blocked(
+            f"{option}: the secret cannot be read: juju grant-secret {uri} {charm.app.name}"
+            " (noticed at the next update-status)"
+        ) from None
+    if not content.get(field):
+        raise statuses.blocked(
+            f"{option}: the secret has no {field}: juju update-secret {uri} {field}=…"
+        )
+    return content[field]
+
+
+def given_ssh_key(charm: ops.CharmBase, uri: str) -> str:
+    """Return the SSH key that people made for us; empty if they made none.
+
+    Raises:
+        Unready: it cannot be read or is no private key.
+    """
+    key = given(charm, "ssh-private-key", uri, "private-key")
+    if key:
+        try:
+            public_key(key)
+        except errors.IdentityError as error:
+            raise statuses.blocked(f"ssh-private-key: {error}") from None
+        key = key.rstrip() + "\n"
+    return key
+
+
+def new_ssh_key() -> str:
+    """Make a private key."""
+    from maas_virtualbox import ssh_keys  # noqa: PLC0415 - slow to load, seldom used
+
+    return ssh_keys.new_private_key()
+
+
+def public_key(private_key: str) -> str:
+    """Return the public half. Raises `IdentityError`."""
+    from maas_virtualbox import ssh_keys  # noqa: PLC0415 - slow to load, seldom used
+
+    return ssh_keys.public_key(private_key)

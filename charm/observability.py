@@ -1,0 +1,65 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the `cos-agent` relation is given: metrics, alert rules and a dashboard.
+
+The interface's library is none of PyPI's, so its databag is written here: one JSON document under
+`config` in this unit's data.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import ops
+
+RELATION = "cos-agent"
+
+_HERE = Path(__file__).parent
+_RULES = _HERE / "prometheus_alert_rules"
+_DASHBOARDS = _HERE / "grafana_dashboards"
+
+
+def publish(charm: ops.CharmBase, *, port: int, tls: bool, token: str) -> None:
+    """Tell the agent on this machine where the metrics are, and what to watch.
+
+    Args:
+        charm: ours.
+        port: the power service's TCP port.
+        tls: whether it speaks HTTPS.
+        token: opens the metrics and nothing else.
+    """
+    relation = charm.model.get_relation(RELATION)
+    if relation is not None and relation.active:
+        document = _document(charm, port=port, tls=tls, token=token)
+        relation.data[charm.unit]["config"] = json.dumps(document, sort_keys=True)
+
+
+def _document(charm: ops.CharmBase, *, port: int, tls: bool, token: str) -> dict[str, Any]:
+    import cosl  # noqa: PLC0415 - slow to load, and most units have no such relation
+
+    rules = cosl.AlertRules(query_type="promql", topology=cosl.JujuTopology.from_charm(charm))
+    rules.add_path(_RULES)
+    return {
+        "metrics_alert_rules": rules.as_dict(),
+        "log_alert_rules": {},
+        "dashboards": [
+            cosl.LZMABase64.compress(path.read_text(encoding="utf-8"))
+            for path in sorted(_DASHBOARDS.glob("*.json"))
+        ],
+        "metrics_scrape_jobs": [
+            {
+                "job_name": charm.app.name,
+                "metrics_path": "/metrics",
+                "scheme": "https" if tls else "http",
+                "static_configs": [{"targets": [f"localhost:{port}"]}],
+                "authorization": {"type": "Bearer", "credentials": token},
+                # The certificate is for the address MAAS uses.
+                **({"tls_config": {"insecure_skip_verify": True}} if tls else {}),
+            }
+        ],
+        "log_slots": [],
+        "subordinate": False,
+    }

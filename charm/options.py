@@ -1,0 +1,83 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The options of charmcraft.yaml, checked whole."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, Literal
+
+import pydantic
+
+from maas_virtualbox import config, documents
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class CharmOptions(config.SharedOptions):
+    """What `juju config` says. Immutable. Secrets are URIs here, never content."""
+
+    ssh_private_key: str = ""
+    """The URI of a secret with `private-key`. Empty: the charm has a key pair of its own."""
+    listen_port: int = pydantic.Field(default=config.DEFAULT_PORT, ge=1, le=65535)
+    """TCP port of the power service."""
+    listen_subnet: Subnet | None = None
+    """The subnet of the address MAAS reaches us by. None: the binding's."""
+    maas_api_key: str = ""
+    """The URI of a secret with `api-key`."""
+    power_template: Literal["auto", "on", "off"] = "auto"
+    """Whether the power template of MAAS 1.4 to 1.9 is installed."""
+
+    @pydantic.field_validator("listen_subnet", mode="before")
+    @classmethod
+    def _parse_subnet(cls, value: object) -> object:
+        if not value:
+            return None
+        try:
+            return ipaddress.ip_network(str(value))
+        except ValueError:
+            raise ValueError(
+                f"listen-subnet: expected a subnet such as 10.0.0.0/24, not {value!r}"
+            ) from None
+
+    @pydantic.model_validator(mode="after")
+    def _check_hosts(self) -> CharmOptions:
+        if self.hosts == config.FROM_ZONES:
+            if not (self.maas_url and self.maas_api_key):
+                raise ValueError("hosts: from-zones needs maas-url and maas-api-key")
+        elif any(host.is_local for host in self.hosts):
+            raise ValueError(
+                "hosts: expected user@address, also for VMs on this machine: user@127.0.0.1"
+            )
+        return self
+
+    def service_options(self) -> dict[str, object]:
+        """Return what the configuration file of the power service has of them."""
+        shared = config.SharedOptions.model_fields.keys() - {"hosts"}
+        listed = (
+            self.hosts
+            if self.hosts == config.FROM_ZONES
+            else [
+                host.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+                for host in self.hosts
+            ]
+        )
+        return {
+            "hosts": listed,
+            **self.model_dump(mode="json", by_alias=True, include=set(shared)),
+        }
+
+
+def parse(values: Mapping[str, object]) -> CharmOptions:
+    """Check the options as Juju has them.
+
+    Raises:
+        ValueError: one is wrong; the text is one sentence that names it.
+    """
+    try:
+        return CharmOptions.model_validate(dict(values))
+    except pydantic.ValidationError as error:
+        raise ValueError(" ".join(documents.explain(error).split())) from None

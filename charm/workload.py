@@ -1,0 +1,378 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The power service on this machine: installed, configured, asked, removed. Knows nothing of Juju.
+
+/opt/maas-virtualbox/RELEASE   a copy of the charm's environment: the charm's own folder is
+                               swapped when it is refreshed, and deleted when it is removed
+/opt/maas-virtualbox/current   the release in use
+/etc/maas-virtualbox           configuration and secrets, for the service's user only
+/var/lib/maas-virtualbox       pinned host keys
+/etc/systemd/system/maas-virtualbox.service
+
+Functions take the folder that stands for `/`, and may be called again at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import http.client
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+from charmlibs import passwd, systemd
+
+from maas_virtualbox import errors, files, maas_template, templates
+from maas_virtualbox.doors.views import HostView
+from maas_virtualbox.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from maas_virtualbox.tokens import Secrets
+
+NAME = "maas-virtualbox"
+"""Of the service, its user and its folders."""
+
+RELEASES = Path("opt", NAME)
+CURRENT = RELEASES / "current"
+CONFIG = Path("etc", NAME)
+CONFIG_FILE = CONFIG / "config.yaml"
+STATE = Path("var/lib", NAME)
+UNIT = Path("etc/systemd/system", f"{NAME}.service")
+SOCKET = Path("run", NAME, "power.sock")
+
+_APPLIED = CONFIG / "applied"
+"""Digests of what the running service was started and last reloaded with. Written last, so that
+what an interrupted hook left undone is done by the next."""
+
+_MAAS_USER = "maas"
+_ASK_TIMEOUT_S = 15.0
+_COMPILE_TIMEOUT_S = 120.0
+_PROGRAM_TIMEOUT_S = 120.0
+_ENVIRONMENT = {"LANG": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+"""Of every program started here; Juju's own, with the charm's PYTHONPATH, stays outside."""
+
+
+class WorkloadError(Exception):
+    """The machine is not as wanted; the text says why, for `juju status`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What the power service is to be like."""
+
+    options: Mapping[str, object]
+    """Of its configuration file, without those that name files."""
+    listen: str
+    """`address:port`."""
+    ssh_private_key: str = dataclasses.field(repr=False)
+    tokens: Secrets = dataclasses.field(repr=False)
+    maas_api_key: str = dataclasses.field(default="", repr=False)
+    tls_certificate: str = ""
+    """PEM, with its chain. Empty: plain HTTP."""
+    tls_key: str = dataclasses.field(default="", repr=False)
+    power_template: str = "auto"
+    """Whether MAAS's power template is patched: auto, on or off."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What the program `maas-virtualbox` said."""
+
+    output: str
+    problem: str
+    """What went wrong, for people; empty if nothing did. There may be output all the same."""
+
+
+def install(root: Path, charm: Path) -> None:
+    """Copy the charm's environment to its own place, unless it is there already."""
+    if passwd.user_exists(NAME) is None:
+        passwd.add_user(NAME, shell="/usr/sbin/nologin", system_user=True)  # noqa: S604
+    release = _release(charm)
+    target = root / RELEASES / release
+    if not target.exists():
+        partial = target.with_name(f".{release}")
+        shutil.rmtree(partial, ignore_errors=True)
+        for folder in ("venv", "src", "templates"):
+            shutil.copytree(charm / folder, partial / folder, symlinks=True)
+        _make_program(partial, target)
+        partial.replace(target)
+    link = root / RELEASES / ".current"
+    link.unlink(missing_ok=True)
+    link.symlink_to(release)
+    link.replace(root / CURRENT)
+
+
+def is_installed(root: Path) -> bool:
+    """Tell whether there is a release to run."""
+    return (root / CURRENT).exists()
+
+
+def configure(root: Path, wanted: Wanted) -> None:
+    """Bring files, service and power template into the wanted state.
+
+    The service is restarted or reloaded only where that makes a difference.
+
+    Raises:
+        WorkloadError: something cannot be done; the rest is.
+    """
+    patched = _wants_template(root, wanted.power_template)
+    release = (root / CURRENT).readlink().name
+    unit = templates.render(
+        UNIT.name,
+        program=root / RELEASES / release / "bin" / NAME,
+        config_file=root / CONFIG_FILE,
+        user=NAME,
+        group=_MAAS_USER if patched else NAME,
+    )
+    contents = _contents(root, wanted)
+    try:
+        new_unit = _write_files(root, contents, unit)
+    except errors.ConfigError as error:
+        raise WorkloadError(str(error)) from None
+    fixed = _digest(unit, wanted.listen, *sorted(contents))
+    try:
+        if new_unit:
+            systemd.daemon_reload()
+        _apply(root, fixed, _digest(*contents.values()))
+    except systemd.SystemdError:
+        raise WorkloadError(
+            f"the power service does not start: see `journalctl -u {NAME}` on the machine"
+        ) from None
+    for old in (root / RELEASES).iterdir():
+        if old.name not in (CURRENT.name, release):
+            shutil.rmtree(old)
+    _place_template(root, patched=patched)
+
+
+def stop(root: Path) -> None:
+    """Stop the service, for the next boot too; its files stay."""
+    (root / _APPLIED).unlink(missing_ok=True)
+    if (root / UNIT).exists():
+        with contextlib.suppress(systemd.SystemdError):
+            systemd.service_disable("--now", UNIT.name)
+
+
+def remove(root: Path) -> None:
+    """Take away all that `install` and `configure` made, and put MAAS's own template back."""
+    stop(root)
+    maas_template.remove(root)
+    (root / UNIT).unlink(missing_ok=True)
+    with contextlib.suppress(systemd.SystemdError):
+        systemd.daemon_reload()
+    for folder in (RELEASES, CONFIG, STATE):
+        shutil.rmtree(root / folder, ignore_errors=True)
+    if passwd.user_exists(NAME) is not None:
+        passwd.remove_user(NAME)
+    if passwd.group_exists(NAME) is not None:
+        passwd.remove_group(NAME)
+
+
+def is_running() -> bool:
+    """Tell whether systemd has the service running."""
+    return systemd.service_running(UNIT.name)
+
+
+def reload_service() -> None:
+    """Let the service read its files and connect to its hosts anew."""
+    with contextlib.suppress(systemd.SystemdError):
+        systemd.service_reload(UNIT.name)
+
+
+def hosts(root: Path) -> list[HostView]:
+    """Ask the service for its hosts: it looks at each once, unless it did just now.
+
+    Raises:
+        WorkloadError: it does not answer.
+    """
+    try:
+        with contextlib.closing(_LocalConnection(root / SOCKET)) as connection:
+            connection.request("GET", "/api/v1/hosts")
+            answer = json.loads(connection.getresponse().read())
+        return [HostView.model_validate(host) for host in answer["hosts"]]
+    except (OSError, http.client.HTTPException, ValueError, KeyError):
+        raise WorkloadError(
+            f"the power service does not answer: see `journalctl -u {NAME}` on the machine"
+        ) from None
+
+
+def run(root: Path, *arguments: str, key: str = "") -> Answer:
+    """Run the program `maas-virtualbox`, as the service's user and with its configuration.
+
+    Args:
+        root: what stands for `/`.
+        arguments: its command and options.
+        key: the text of another SSH private key.
+    """
+    argv = [str(root / CURRENT / "bin" / NAME), "--config", str(root / CONFIG_FILE)]
+    other_key = root / CONFIG / "other-ssh-key"
+    try:
+        if key:
+            files.write(other_key, key.encode(), 0o600, _service_user())
+            argv += ["--key", str(other_key)]
+        done = subprocess.run(
+            [*argv, *arguments],
+            capture_output=True,
+            check=False,
+            cwd="/",
+            env=_ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            timeout=_PROGRAM_TIMEOUT_S,
+            user=NAME,
+            group=NAME,
+            extra_groups=[],
+        )
+    except subprocess.TimeoutExpired:
+        return Answer("", f"not done within {_PROGRAM_TIMEOUT_S:.0f} s: see check-hosts")
+    finally:
+        other_key.unlink(missing_ok=True)
+    problem = done.stderr.replace(f"{NAME}: ", "").strip() if done.returncode else ""
+    return Answer(done.stdout, problem or ("it failed" if done.returncode else ""))
+
+
+def _release(charm: Path) -> str:
+    """Name what the charm brings: differently where the code or a package differs."""
+    digest = hashlib.sha256()
+    for folder in ("src", "templates"):
+        for path in sorted((charm / folder).rglob("*")):
+            if path.is_file() and path.parent.name != "__pycache__":
+                digest.update(f"{path.relative_to(charm)}\0".encode() + path.read_bytes())
+    for package in sorted(charm.glob("venv/lib/python3*/site-packages/*.dist-info")):
+        digest.update(package.name.encode())
+    return f"{VERSION}-{digest.hexdigest()[:12]}"
+
+
+def _make_program(partial: Path, target: Path) -> None:
+    """Give a copied environment its interpreter and the program, to be run from `target`."""
+    python = partial / "venv/bin/python"
+    python.unlink(missing_ok=True)
+    python.parent.mkdir(exist_ok=True)
+    python.symlink_to(Path(sys.executable).resolve())
+    packages = next(partial.glob("venv/lib/python3*/site-packages"))
+    (packages / "maas_virtualbox.pth").write_text("../../../../src\n", encoding="utf-8")
+    script = f"#!{target}/venv/bin/python\nfrom maas_virtualbox.cli import main\n\nmain()\n"
+    files.write(partial / "bin" / NAME, script.encode(), 0o755)
+    # The service cannot write here: what it loads is compiled now, or it would be at every start.
+    modules = "maas_virtualbox.cli, maas_virtualbox.maas, maas_virtualbox.service.process"
+    subprocess.run(
+        [python, "-c", f"import {modules}"],
+        check=True,
+        cwd="/",
+        env=_ENVIRONMENT,
+        timeout=_COMPILE_TIMEOUT_S,
+    )
+
+
+def _contents(root: Path, wanted: Wanted) -> dict[Path, str]:
+    """Return the content of every file of the configuration."""
+    named = {
+        "ssh-private-key-file": ("ssh-private-key", wanted.ssh_private_key),
+        "secrets-file": ("secrets.yaml", wanted.tokens.dump()),
+        "maas-api-key-file": ("maas-api-key", wanted.maas_api_key),
+        "tls-certificate-file": ("tls-certificate.pem", wanted.tls_certificate),
+        "tls-key-file": ("tls-key.pem", wanted.tls_key),
+    }
+    secret = {option: file for option, file in named.items() if file[1]}
+    options = {
+        **wanted.options,
+        "listen": wanted.listen,
+        "known-hosts-file": str(root / STATE / "known_hosts"),
+        "socket-file": str(root / SOCKET),
+        **{option: str(root / CONFIG / name) for option, (name, _) in secret.items()},
+    }
+    return {
+        CONFIG_FILE: yaml.safe_dump(options, allow_unicode=True, sort_keys=False),
+        **{CONFIG / name: text for name, text in secret.values()},
+    }
+
+
+def _write_files(root: Path, contents: Mapping[Path, str], unit: str) -> bool:
+    """Write configuration and unit file; tells whether the unit file is a new one."""
+    user = _service_user()
+    for folder in (CONFIG, STATE):
+        if not (root / folder).exists():
+            (root / folder).mkdir(mode=0o700, parents=True)
+            shutil.chown(root / folder, *user)
+    for path, text in contents.items():
+        files.write(root / path, text.encode(), 0o600, user)
+    for path in (root / CONFIG).iterdir():
+        if path.relative_to(root) not in (*contents, _APPLIED):
+            path.unlink()
+    return files.write(root / UNIT, unit.encode(), 0o644)
+
+
+def _apply(root: Path, fixed: str, changeable: str) -> None:
+    """Start, restart or reload the service by what it last was started and reloaded with.
+
+    Args:
+        root: what stands for `/`.
+        fixed: the digest of what takes a restart.
+        changeable: the digest of what takes a reload.
+    """
+    applied = root / _APPLIED
+    before = applied.read_text(encoding="ascii").split() if applied.exists() else []
+    if before[:1] != [fixed] or not is_running():
+        systemd.service_enable(UNIT.name)
+        systemd.service_restart(UNIT.name)
+    elif before != [fixed, changeable]:
+        systemd.service_reload(UNIT.name)
+    files.write(applied, f"{fixed}\n{changeable}\n".encode(), 0o600)
+
+
+def _wants_template(root: Path, choice: str) -> bool:
+    present = (root / maas_template.TEMPLATE).exists()
+    if choice == "on" and not present:
+        raise WorkloadError(
+            f"power-template: expected auto or off: there is no /{maas_template.TEMPLATE} here,"
+            " which MAAS 1.4 to 1.9 has"
+        )
+    return present and choice != "off"
+
+
+def _place_template(root: Path, *, patched: bool) -> None:
+    if not patched:
+        maas_template.remove(root)
+        return
+    wanted = maas_template.Settings(
+        program=root / CURRENT / "bin" / NAME,
+        python=root / CURRENT / "venv/bin/python",
+        config_file=root / CONFIG_FILE,
+        socket_file=root / SOCKET,
+        user=_MAAS_USER,
+    )
+    try:
+        maas_template.install(root, wanted)
+    except errors.ConfigError as error:
+        raise WorkloadError(f"power-template: {error}; or set it to off") from None
+
+
+def _service_user() -> files.Owner:
+    user = passwd.user_exists(NAME)
+    assert user is not None, "install makes it"
+    return user.pw_uid, user.pw_gid
+
+
+def _digest(*texts: object) -> str:
+    return hashlib.sha256("\0".join(map(str, texts)).encode()).hexdigest()
+
+
+class _LocalConnection(http.client.HTTPConnection):
+    """HTTP over the service's UNIX socket, which needs no token."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=_ASK_TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))

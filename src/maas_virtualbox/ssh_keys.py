@@ -1,0 +1,54 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""SSH key pairs as text, for programs that keep them elsewhere than in files."""
+
+from __future__ import annotations
+
+from cryptography import exceptions
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from maas_virtualbox import errors
+
+
+def new_private_key() -> str:
+    """Make an ed25519 key pair; returns the private key in OpenSSH's format."""
+    return (
+        ed25519.Ed25519PrivateKey.generate()
+        .private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.OpenSSH,
+            serialization.NoEncryption(),
+        )
+        .decode("ascii")
+    )
+
+
+def public_key(private_key: str) -> str:
+    """Return the public half of a private key, `type base64`, for authorized_keys.
+
+    Args:
+        private_key: OpenSSH or PEM format, ed25519, ecdsa or rsa, without a passphrase.
+
+    Raises:
+        IdentityError: it is something else; the text does not show it.
+    """
+    data = private_key.encode()
+    try:
+        if b"OPENSSH PRIVATE KEY" in data:
+            key = serialization.load_ssh_private_key(data, None)
+        else:
+            key = serialization.load_pem_private_key(data, None)
+    except TypeError:
+        raise errors.IdentityError("it is protected by a passphrase; use one without") from None
+    except (ValueError, exceptions.UnsupportedAlgorithm):
+        key = None
+    if not isinstance(
+        key, ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+    ):
+        raise errors.IdentityError("it is not a private key (ed25519, ecdsa or rsa)")
+    return (
+        key.public_key()
+        .public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        .decode("ascii")
+    )
