@@ -1,0 +1,9 @@
+#!/usr/bin/env python3
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""An ops charm that observes nothing: what any charm's hook costs at least."""
+
+import ops
+
+if __name__ == "__main__":
+    ops.main(ops.CharmBase)
