@@ -181,8 +181,8 @@ def _set_results(event: ops.ActionEvent, output: str) -> None:
     if not output:
         return
     printed: Any = json.loads(output)
-    found = printed if isinstance(printed, list) else [printed]
-    for values in cast("list[dict[str, Any]]", found):
+    found: list[Any] = cast("list[Any]", printed) if isinstance(printed, list) else [printed]
+    for values in found:
         # Juju takes no underscores in keys.
         event.set_results(
             {

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from options import Subnet
 
-BINDING = "power"
+BINDING = "peers"
 
 
 def address(model: ops.Model, subnet: Subnet | None) -> str:

@@ -1,0 +1,160 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""A charm on a scratch machine: real files below a folder, a systemd that only remembers.
+
+Users and systemd are stood in for here. `test_packed.py` runs the same charm with real ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pwd
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ops import testing
+
+import workload
+from charm import MAASVirtualBoxCharm
+from maas_virtualbox.doors.views import HostView
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).parents[2]
+
+SYSTEMCTL = r"""#!/bin/sh
+# Remembers what a systemd would do; fails on any call it was not told about.
+cd "$(dirname "$0")"
+echo "$*" >> calls
+case "$*" in
+  daemon-reload) ;;
+  "enable maas-virtualbox.service") ;;
+  "restart maas-virtualbox.service") [ ! -e broken ] && : > active ;;
+  "reload maas-virtualbox.service") [ -e active ] ;;
+  "disable --now maas-virtualbox.service") rm -f active ;;
+  "--quiet is-active maas-virtualbox.service") [ -e active ] ;;
+  *) echo "unknown call of systemctl: $*" >&2; exit 99 ;;
+esac
+"""
+
+
+@dataclasses.dataclass
+class ScratchMachine:
+    """What a charm does to a machine, and what the machine answers."""
+
+    root: Path
+    systemd: Path
+    installed: list[Path]
+    """The charm folders that were installed from."""
+    hosts: list[HostView]
+    """What the power service sees."""
+
+    def systemctl_calls(self) -> list[str]:
+        """Return the calls since the last time, without those that only look."""
+        calls = self.systemd / "calls"
+        lines = calls.read_text().splitlines() if calls.exists() else []
+        calls.unlink(missing_ok=True)
+        return [line for line in lines if "is-active" not in line]
+
+    def break_service(self) -> None:
+        """Let the service not start from now on."""
+        (self.systemd / "broken").touch()
+
+    def text(self, path: str | Path) -> str:
+        """Return the content of a file."""
+        return (self.root / path).read_text()
+
+    def modes(self) -> dict[str, int]:
+        """Return the permissions of every configuration file."""
+        folder = self.root / workload.CONFIG
+        return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+
+
+def host(name: str, *, vms: int = 0, running: int = 0, kind: str | None = None) -> HostView:
+    """Return a host as the service shows it; down where `kind` says why."""
+    return HostView(
+        name=name,
+        account=f"ivan@{name}",
+        zone="",
+        up=kind is None,
+        vms=vms,
+        running=running,
+        error=kind and f"{name}: {kind}",
+        kind=kind,
+    )
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScratchMachine:
+    """A machine on which the charm may do what it likes."""
+    made = ScratchMachine(
+        tmp_path / "root", tmp_path / "systemd", [], [host("alpha", vms=3, running=1)]
+    )
+    for folder in ("etc/systemd/system", "opt", "var/lib"):
+        (made.root / folder).mkdir(parents=True)
+    made.systemd.mkdir()
+    systemctl = made.systemd / "systemctl"
+    systemctl.write_text(SYSTEMCTL)
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{made.systemd}:{os.environ['PATH']}")
+
+    def user_exists(_name: str) -> pwd.struct_passwd:
+        return pwd.getpwuid(os.getuid())
+
+    def install(root: Path, charm: Path) -> None:
+        made.installed.append(charm)
+        current = root / workload.CURRENT
+        current.parent.mkdir(exist_ok=True)
+        (current.parent / "1").mkdir(exist_ok=True)
+        current.unlink(missing_ok=True)
+        current.symlink_to("1")
+
+    def ask_hosts(_root: Path) -> list[HostView]:
+        if not (made.systemd / "active").exists():
+            raise workload.WorkloadError("the power service does not answer")
+        return made.hosts
+
+    monkeypatch.setattr(workload.passwd, "user_exists", user_exists)
+    monkeypatch.setattr(workload, "install", install)
+    monkeypatch.setattr(workload, "hosts", ask_hosts)
+    monkeypatch.setattr(MAASVirtualBoxCharm, "root", made.root)
+    return made
+
+
+@pytest.fixture
+def context(machine: ScratchMachine) -> testing.Context[MAASVirtualBoxCharm]:
+    """Runs the charm's events on the scratch machine."""
+    del machine
+    return testing.Context(MAASVirtualBoxCharm, app_name="power")
+
+
+def network(*addresses: str) -> testing.Network:
+    """Return the `peers` binding with some addresses."""
+    bound = [testing.BindAddress([testing.Address(address) for address in addresses])]
+    return testing.Network("peers", bound, ingress_addresses=list(addresses), egress_subnets=[])
+
+
+def state(
+    *,
+    leader: bool = True,
+    addresses: Sequence[str] = ("10.0.0.2",),
+    relations: Sequence[testing.RelationBase] = (),
+    secrets: Sequence[testing.Secret] = (),
+    **config: Any,
+) -> testing.State:
+    """Return a unit with a peer relation and one host, options written with underscores."""
+    options = {name.replace("_", "-"): value for name, value in config.items()}
+    if not any(isinstance(relation, testing.PeerRelation) for relation in relations):
+        relations = [testing.PeerRelation("peers"), *relations]
+    return testing.State(
+        leader=leader,
+        config={"hosts": "ivan@10.0.0.5 name=alpha", **options},
+        networks={network(*addresses)},
+        relations=relations,
+        secrets=secrets,
+        model=testing.Model("lab"),
+    )
