@@ -1,0 +1,92 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+
+terraform {
+  required_version = ">= 1.6"
+
+  required_providers {
+    juju = {
+      source  = "juju/juju"
+      version = ">= 1.0, < 3.0"
+    }
+  }
+}
+
+locals {
+  # What MAAS 3.7's charm runs on.
+  base = "ubuntu@24.04"
+
+  # The options of maas-virtualbox.
+  options = { for option, value in { hosts = var.hosts, maas-url = var.maas_url } : option => value if value != null }
+}
+
+# Takes the controller the juju client is logged in to.
+provider "juju" {}
+
+resource "juju_model" "demo" {
+  name = var.model_name
+}
+
+resource "juju_machine" "postgresql" {
+  model_uuid  = juju_model.demo.uuid
+  base        = local.base
+  constraints = var.constraints
+}
+
+resource "juju_machine" "maas" {
+  model_uuid  = juju_model.demo.uuid
+  base        = local.base
+  constraints = var.constraints
+}
+
+resource "juju_application" "postgresql" {
+  name       = "postgresql"
+  model_uuid = juju_model.demo.uuid
+  machines   = [juju_machine.postgresql.machine_id]
+
+  charm {
+    name    = "postgresql"
+    channel = "16/stable"
+    base    = local.base
+  }
+}
+
+resource "juju_application" "maas_region" {
+  name       = "maas-region"
+  model_uuid = juju_model.demo.uuid
+  machines   = [juju_machine.maas.machine_id]
+
+  charm {
+    name    = "maas-region"
+    channel = var.maas_region_channel
+    base    = local.base
+  }
+
+  # One machine does all: without a rack controller, nothing would ask for power.
+  config = { enable_rack_mode = true }
+}
+
+resource "juju_integration" "maas_database" {
+  model_uuid = juju_model.demo.uuid
+
+  application {
+    name     = juju_application.maas_region.name
+    endpoint = "maas-db"
+  }
+
+  application {
+    name     = juju_application.postgresql.name
+    endpoint = "database"
+  }
+}
+
+module "maas_virtualbox" {
+  source = "../.."
+
+  model_uuid   = juju_model.demo.uuid
+  base         = local.base
+  channel      = var.maas_virtualbox_channel
+  machines     = [juju_machine.maas.machine_id]
+  maas_api_key = var.maas_api_key
+  config       = local.options
+}

@@ -1,0 +1,44 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+
+variable "constraints" {
+  description = "Constraints of both machines. On LXD add virt-type=virtual-machine: MAAS wants a machine of its own."
+  type        = string
+  default     = "cores=2 mem=4G"
+}
+
+variable "hosts" {
+  description = "The VirtualBox hosts, such as \"ivan@10.0.0.5 zone=izMBP13, ivan@10.0.0.6 zone=izMBP15\"."
+  type        = string
+}
+
+variable "maas_api_key" {
+  description = "From `juju run maas-region/leader get-api-key username=admin`, for the second apply."
+  type        = string
+  sensitive   = true
+  default     = null
+}
+
+variable "maas_region_channel" {
+  description = "Charmhub channel of maas-region."
+  type        = string
+  default     = "3.7/edge"
+}
+
+variable "maas_url" {
+  description = "From `juju run maas-region/leader get-api-endpoint`, for the second apply."
+  type        = string
+  default     = null
+}
+
+variable "maas_virtualbox_channel" {
+  description = "Charmhub channel of maas-virtualbox. Null is the charm's default."
+  type        = string
+  default     = null
+}
+
+variable "model_name" {
+  description = "Name of the Juju model to make."
+  type        = string
+  default     = "maas-demo"
+}

@@ -1,0 +1,32 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+
+locals {
+  provides = {
+    cos_agent = "cos-agent"
+  }
+  requires = {
+    certificates  = "certificates"
+    charm_tracing = "charm-tracing"
+  }
+}
+
+output "app_name" {
+  description = "Name of the application, for juju_integration."
+  value       = juju_application.this.name
+}
+
+output "endpoints" {
+  description = "All endpoints other applications can be integrated with."
+  value       = merge(local.provides, local.requires)
+}
+
+output "provides" {
+  description = "Endpoints the charm provides."
+  value       = local.provides
+}
+
+output "requires" {
+  description = "Endpoints the charm requires; all are optional."
+  value       = local.requires
+}
