@@ -1,0 +1,126 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The bundles are what `juju deploy` takes: Juju's own library verifies them with the charms."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from maas_virtualbox import hosts
+
+from tests.charm import charmcraft, go
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.timeout(600)  # builds a program, on a new machine with all it needs
+
+BUNDLES = charmcraft.ROOT / "bundles"
+OVERLAY = "two-laptops.yaml"
+HERE = Path(__file__).parent
+IN_METADATA = ("name", "summary", "description", "provides", "requires", "peers")
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Juju's verification of bundles."""
+    program = tmp_path_factory.mktemp("go") / "bundle_verify"
+    go.build(HERE / "bundle_verify", program)
+    return program
+
+
+@pytest.fixture
+def verify(program: Path, tmp_path: Path) -> Callable[..., str]:
+    """Verifies copies of bundles beside a packed charm, as it lies there; returns the problems."""
+    shutil.copytree(BUNDLES, tmp_path / "bundles")
+    (tmp_path / "maas-virtualbox.charm").touch()
+    charms = tmp_path / "charms"
+    for name in ("maas-region", "postgresql"):
+        shutil.copytree(HERE / "samples" / name, charms / name)
+    ours = charms / "maas-virtualbox"
+    ours.mkdir()
+    charm = charmcraft.read()
+    metadata = {name: charm[name] for name in IN_METADATA if name in charm}
+    (ours / "metadata.yaml").write_text(yaml.safe_dump(metadata))
+    (ours / "config.yaml").write_text(yaml.safe_dump(charm["config"]))
+
+    def verify(*names: str) -> str:
+        paths = [tmp_path / "bundles" / name for name in names]
+        done = subprocess.run(
+            [program, "-charms", charms, *paths],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert (done.returncode == 0) == (not done.stderr)
+        return done.stderr
+
+    return verify
+
+
+@pytest.mark.parametrize("overlays", [(), (OVERLAY,)], ids=["alone", OVERLAY])
+@pytest.mark.parametrize(
+    "bundle", sorted(path.name for path in BUNDLES.glob("*.yaml") if path.name != OVERLAY)
+)
+def test_juju_verifies_the_bundle_with_its_charms(
+    verify: Callable[..., str], bundle: str, overlays: tuple[str, ...]
+) -> None:
+    assert not verify(bundle, *overlays)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "words"),
+    [
+        ("enable_rack_mode:", "rack_mode:", '"rack_mode"'),
+        ("enable_rack_mode: true", "enable_rack_mode: often", "expected boolean"),
+        ("[maas-region:maas-db,", "[maas-region:cos-agent,", "cos-agent"),
+        ("postgresql:database]", "postgres:database]", '"postgres"'),
+        ('to: ["1"]', 'to: ["0"]', 'machine "1" is not referred to'),
+        ("to: [maas-region/0]", "to: [maas-region/1]", "greater than"),
+        ("../maas-virtualbox.charm", "../other.charm", "does not exist"),
+        ("num_units: 1", "units: 1", "units"),
+        ("ubuntu@24.04/stable", "noble", "noble"),
+    ],
+)
+def test_a_mistake_in_a_bundle_is_found(
+    verify: Callable[..., str], tmp_path: Path, right: str, wrong: str, words: str
+) -> None:
+    path = tmp_path / "bundles" / "demo.yaml"
+    content = path.read_text()
+    assert right in content
+    path.write_text(content.replace(right, wrong))
+    assert words in verify("demo.yaml")
+
+
+def test_an_option_the_charm_does_not_have_is_found(
+    verify: Callable[..., str], tmp_path: Path
+) -> None:
+    path = tmp_path / "bundles" / OVERLAY
+    path.write_text(path.read_text().replace("hosts:", "host:"))
+    assert '"host"' in verify("demo.yaml", OVERLAY)
+
+
+def test_maas_virtualbox_is_on_the_machine_of_maas() -> None:
+    bundle: dict[str, Any] = yaml.safe_load((BUNDLES / "demo.yaml").read_text())
+    assert bundle["applications"]["maas-virtualbox"]["to"] == ["maas-region/0"]
+
+
+@pytest.mark.parametrize("path", sorted(BUNDLES.glob("*.yaml")), ids=lambda path: path.name)
+def test_what_a_bundle_tells_to_type_exists(path: Path) -> None:
+    charmcraft.assert_commands_exist(path.read_text().replace("\n#", " "))
+
+
+def test_the_hosts_of_the_overlay_are_what_the_program_reads() -> None:
+    overlay: dict[str, Any] = yaml.safe_load((BUNDLES / OVERLAY).read_text())
+    listed = hosts.parse_hosts(overlay["applications"]["maas-virtualbox"]["options"]["hosts"])
+    assert [(str(host), host.zone) for host in listed] == [
+        ("izMBP13", "izMBP13"),
+        ("izMBP15", "izMBP15"),
+    ]
