@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the small Go programs beside these tests, which ask what only Go libraries know of Juju."""
+"""Builds the small Go programs beside these tests: they ask what only Go libraries know."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Terraform module: Terraform itself validates and tries it, against the provider's schemas.
 
-The provider is not to be had everywhere: a stand-in serves its recorded schemas, and Terraform's own
-mocks answer for it. The module's tests, terraform/tests, run as well with the real one.
+The provider is not to be had everywhere: a stand-in serves its recorded schemas, and Terraform's
+own mocks answer for it. The module's tests, terraform/tests, run as well with the real one.
 """
 
 from __future__ import annotations
