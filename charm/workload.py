@@ -212,11 +212,14 @@ def run(root: Path, *arguments: str, key: str = "") -> Answer:
         arguments: its command and options.
         key: the text of another SSH private key.
     """
+    if not (root / CONFIG_FILE).exists():
+        return Answer("", "the power service is not configured yet: see juju status")
     argv = [str(root / CURRENT / "bin" / NAME), "--config", str(root / CONFIG_FILE)]
+    user, group = _service_user()
     other_key = root / CONFIG / "other-ssh-key"
     try:
         if key:
-            files.write(other_key, key.encode(), 0o600, _service_user())
+            files.write(other_key, key.encode(), 0o600, (user, group))
             argv += ["--key", str(other_key)]
         done = subprocess.run(
             [*argv, *arguments],
@@ -227,8 +230,8 @@ def run(root: Path, *arguments: str, key: str = "") -> Answer:
             stdin=subprocess.DEVNULL,
             text=True,
             timeout=_PROGRAM_TIMEOUT_S,
-            user=NAME,
-            group=NAME,
+            user=user,
+            group=group,
             extra_groups=[],
         )
     except subprocess.TimeoutExpired:
@@ -236,7 +239,9 @@ def run(root: Path, *arguments: str, key: str = "") -> Answer:
     finally:
         other_key.unlink(missing_ok=True)
     problem = done.stderr.replace(f"{NAME}: ", "").strip() if done.returncode else ""
-    return Answer(done.stdout, problem or ("it failed" if done.returncode else ""))
+    return Answer(
+        done.stdout, problem or ("not all is well: see the results" if done.returncode else "")
+    )
 
 
 def _release(charm: Path) -> str:

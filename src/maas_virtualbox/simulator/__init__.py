@@ -137,6 +137,10 @@ class Simulator:
         """The public host key, `ssh-ed25519 AAAA…`."""
         return f"{self._ssh.host_key.get_name()} {self._ssh.host_key.get_base64()}"
 
+    def authorise(self, public_key: str) -> None:
+        """Accept another key too, given as a line of authorized_keys without options."""
+        self._ssh.authorised.add(public_key.split()[1])
+
     def change_host_key(self) -> None:
         """Present another host key from the next connection on."""
         self._ssh.host_key = server.new_key()[0]

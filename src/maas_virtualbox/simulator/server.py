@@ -15,9 +15,9 @@ import threading
 from typing import TYPE_CHECKING
 
 import paramiko
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519
 from paramiko import common
+
+from maas_virtualbox import ssh_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,12 +31,8 @@ _PIECE = 64 * 1024
 
 def new_key() -> tuple[paramiko.PKey, str]:
     """Make an ed25519 key pair; return it and its private half in OpenSSH's format."""
-    private = ed25519.Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.OpenSSH,
-        serialization.NoEncryption(),
-    )
-    return paramiko.Ed25519Key.from_private_key(io.StringIO(private.decode())), private.decode()
+    private = ssh_keys.new_private_key()
+    return paramiko.Ed25519Key.from_private_key(io.StringIO(private)), private
 
 
 class DroppedError(Exception):
@@ -57,7 +53,7 @@ class SSHServer:
 
         Args:
             user: the only account.
-            client_key: the only key it accepts.
+            client_key: the key it accepts.
             execute: carries a command out; gets it and a function that tells whether the client
                 has gone, returns stdout, stderr and exit code.
             port: TCP port; 0 for any.
@@ -66,7 +62,8 @@ class SSHServer:
         self.logins_refused = False
         """While true, no key is accepted."""
         self._user = user
-        self._client_key = client_key
+        self.authorised = {client_key.get_base64()}
+        """The public keys it accepts, in base64."""
         self._execute = execute
         self._sessions: set[paramiko.Transport] = set()
         self._lock = threading.Lock()
@@ -129,7 +126,7 @@ class SSHServer:
 
     def accepts(self, user: str, key: paramiko.PKey) -> bool:
         """Whether a login is good."""
-        right = key.asbytes() == self._client_key.asbytes()
+        right = key.get_base64() in self.authorised
         return user == self._user and right and not self.logins_refused
 
     def serve(self, session: paramiko.Transport, channel: paramiko.Channel, command: str) -> None:

@@ -1,0 +1,252 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The charm's actions: the real program on a simulated host, run as a charm runs it (as root)."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from ops import testing
+
+import workload
+from maas_virtualbox import ssh_keys
+from maas_virtualbox.simulator import Simulator
+from maas_virtualbox.states import VMState
+
+from tests.charm.conftest import ROOT, state
+from tests.charm.test_events import RELOADED, state_after
+from tests.charm.test_secrets import TOKENS_FILE, shared_secret
+from tests.conftest import unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from charm import MAASVirtualBoxCharm
+
+    from tests.charm.conftest import ScratchMachine
+
+    Context = testing.Context[MAASVirtualBoxCharm]
+
+PROGRAM = Path(sys.executable).with_name("maas-virtualbox")
+
+
+@pytest.fixture
+def simulator() -> Generator[Simulator]:
+    """A host with three VMs."""
+    if os.geteuid() != 0:
+        unavailable("a charm is root")
+    with Simulator(vms=3) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def unit(context: Context, machine: ScratchMachine, simulator: Simulator) -> testing.State:
+    """A leader whose service has this host, and a program to run."""
+    key = testing.Secret({"private-key": simulator.key_file.read_text()})
+    before = state(
+        secrets=[key],
+        hosts=f"{simulator.host_entry} name=demo zone=lab",
+        ssh_private_key=key.id,
+    )
+    out = context.run(context.on.config_changed(), before)
+    program = machine.root / workload.CURRENT / "bin/maas-virtualbox"
+    program.parent.mkdir()
+    program.symlink_to(PROGRAM)
+    machine.systemctl_calls()
+    return out
+
+
+def act(context: Context, unit: testing.State, name: str, **params: Any) -> dict[str, Any]:
+    """Run an action with its defaults, as Juju does; returns its results."""
+    described = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())["actions"][name]
+    defaults = {
+        param: schema["default"]
+        for param, schema in described.get("params", {}).items()
+        if "default" in schema
+    }
+    context.run(context.on.action(name, params={**defaults, **params}), unit)
+    assert context.action_results is not None
+    return context.action_results
+
+
+def test_list_vms_as_a_table_and_as_json(context: Context, unit: testing.State) -> None:
+    table = act(context, unit, "list-vms")["vms"]
+    listed = json.loads(act(context, unit, "list-vms", zone="lab", format="json")["vms"])
+
+    assert table.splitlines()[0].split()[:4] == ["HOST", "ZONE", "NAME", "POWER"]
+    assert [vm["name"] for vm in listed] == ["node01", "node02", "node03"]
+
+
+def test_power_switches_and_tells(
+    context: Context, unit: testing.State, simulator: Simulator
+) -> None:
+    vm = simulator.virtualbox.vms[0]
+
+    for change, after in (("on", VMState.RUNNING), ("reset", VMState.RUNNING)):
+        results = act(context, unit, "power", vm=vm.name, change=change)
+        assert (results["result"], results["uuid"], vm.state) == (change, vm.uuid, after)
+    assert act(context, unit, "power", vm=vm.name, change="status")["power"] == "on"
+    act(context, unit, "power", vm=vm.name, change="off", host="demo")
+    assert vm.state is VMState.POWEROFF
+
+
+@pytest.mark.parametrize("name", ["attic", "--help", "; touch /tmp/pwned", "$(id)"])
+def test_power_of_an_unknown_vm_fails_with_its_name(
+    context: Context, unit: testing.State, name: str
+) -> None:
+    with pytest.raises(testing.ActionFailed) as failed:
+        act(context, unit, "power", vm=name, change="on")
+
+    assert name in failed.value.message
+
+
+def test_check_hosts_shows_findings_and_fails_where_maas_would(
+    context: Context, unit: testing.State, simulator: Simulator
+) -> None:
+    checked = json.loads(act(context, unit, "check-hosts", host="demo", format="json")["findings"])
+    assert "error" not in {finding["level"] for finding in checked}
+
+    simulator.change_host_key()
+    with pytest.raises(testing.ActionFailed) as failed:
+        act(context, unit, "check-hosts")
+    assert context.action_results is not None
+    assert "host key" in context.action_results["findings"]
+    assert failed.value.message
+
+
+def test_trust_host_shows_and_accepts_by_fingerprint(
+    context: Context, unit: testing.State, simulator: Simulator, machine: ScratchMachine
+) -> None:
+    act(context, unit, "list-vms")
+    simulator.change_host_key()
+
+    shown = act(context, unit, "trust-host", host="demo")
+    assert shown["trusted"] == "False"
+    assert machine.systemctl_calls() == []
+
+    accepted = act(context, unit, "trust-host", host="demo", fingerprint=shown["presented"])
+    assert accepted["trusted"] == "True"
+    assert machine.systemctl_calls() == RELOADED
+    assert act(context, unit, "list-vms")["vms"]
+
+
+def test_get_public_key_is_the_key_in_use(
+    context: Context, unit: testing.State, simulator: Simulator
+) -> None:
+    given = ssh_keys.public_key(simulator.key_file.read_text())
+    own = shared_secret(unit).latest_content
+    assert own is not None
+
+    assert act(context, unit, "get-public-key")["public-key"] == f"{given} power@lab"
+    without = state_after(unit, ssh_private_key=None)
+    assert act(context, without, "get-public-key")["public-key"] == (
+        f"{ssh_keys.public_key(own['private-key'])} power@lab"
+    )
+
+
+def test_show_power_parameters_are_those_of_the_vm_at_our_address(
+    context: Context, unit: testing.State, simulator: Simulator
+) -> None:
+    vm = simulator.virtualbox.vms[0]
+
+    results = act(context, unit, "show-power-parameters", vm=vm.name)
+
+    assert results["power-type"] == "webhook"
+    assert results["power-on-uri"] == f"http://10.0.0.2:5307/vm/{vm.uuid}/on"
+    assert results["power-token"]
+
+
+def test_rotate_tokens_keeps_the_old_ones_good_for_a_while(
+    context: Context, unit: testing.State, machine: ScratchMachine, simulator: Simulator
+) -> None:
+    before = shared_secret(unit).latest_content
+    uuid = simulator.virtualbox.vms[0].uuid
+
+    out = context.run(context.on.action("rotate-tokens", params={"grace": 2}), unit)
+
+    after = shared_secret(out).latest_content
+    assert before is not None
+    assert after is not None
+    assert after["previous"] == before["master"] != after["master"]
+    assert after["master"] in machine.text(TOKENS_FILE)
+    assert machine.systemctl_calls() == RELOADED
+    assert context.action_results is not None
+    assert context.action_results["old-tokens-good-until"]
+    context.run(context.on.secret_remove(shared_secret(out), revision=1), out)
+    assert context.removed_secret_revisions == [1]
+    assert act(context, out, "show-power-parameters", vm=uuid)["power-token"]
+
+
+@pytest.mark.parametrize("name", ["rotate-tokens", "rotate-ssh-key"])
+def test_rotations_are_the_leaders(context: Context, name: str) -> None:
+    with pytest.raises(testing.ActionFailed, match="only the leader can: juju run power/leader"):
+        context.run(context.on.action(name), state(leader=False))
+
+
+def test_a_given_key_is_not_ours_to_rotate(context: Context, unit: testing.State) -> None:
+    with pytest.raises(testing.ActionFailed, match="the key is yours"):
+        act(context, unit, "rotate-ssh-key")
+
+
+def test_the_ssh_key_is_replaced_when_every_host_takes_the_new_one(
+    context: Context, unit: testing.State, simulator: Simulator, machine: ScratchMachine
+) -> None:
+    own = state_after(unit, ssh_private_key=None)
+
+    first = context.run(context.on.action("rotate-ssh-key", params={"force": False}), own)
+    assert context.action_results is not None
+    announced = context.action_results["next-public-key"]
+    content = shared_secret(first).latest_content
+    assert content is not None
+    assert announced.startswith(ssh_keys.public_key(content["next-private-key"]))
+    assert machine.systemctl_calls() == []
+
+    with pytest.raises(testing.ActionFailed, match="the old key stays in use"):
+        act(context, first, "rotate-ssh-key")
+    assert machine.systemctl_calls() == []
+
+    simulator.authorise(announced)
+    second = context.run(context.on.action("rotate-ssh-key", params={"force": False}), first)
+    after = shared_secret(second).latest_content
+    assert after is not None
+    assert after["private-key"] == content["next-private-key"]
+    assert "next-private-key" not in after
+    assert machine.text("etc/maas-virtualbox/ssh-private-key") == after["private-key"]
+    assert machine.systemctl_calls() == RELOADED
+    assert "other-ssh-key" not in machine.modes()
+
+
+def test_rotate_ssh_key_can_be_forced(context: Context, unit: testing.State) -> None:
+    first = context.run(
+        context.on.action("rotate-ssh-key"), state_after(unit, ssh_private_key=None)
+    )
+
+    second = context.run(context.on.action("rotate-ssh-key", params={"force": True}), first)
+
+    before, after = (shared_secret(each).latest_content for each in (first, second))
+    assert before is not None
+    assert after is not None
+    assert after["private-key"] == before["next-private-key"]
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("list-vms", {}),
+        ("check-hosts", {}),
+        ("power", {"vm": "x", "change": "on"}),
+        ("trust-host", {"host": "x"}),
+        ("install-host-extensions", {"host": "x"}),
+    ],
+)
+def test_before_there_is_a_service_actions_say_so(
+    context: Context, name: str, params: dict[str, Any]
+) -> None:
+    with pytest.raises(testing.ActionFailed, match="not configured yet: see juju status"):
+        act(context, state(hosts=""), name, **params)
