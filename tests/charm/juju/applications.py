@@ -1,0 +1,425 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a person at Juju's command line has in hand: a model, its applications and their units."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonschema_rs
+
+from tests.charm.juju import resolver
+from tests.charm.juju.agent import Agent, Run
+from tests.charm.juju.hook_tools import Action
+from tests.charm.juju.model import (
+    Charm,
+    JujuError,
+    Relation,
+    Secret,
+    State,
+    application_of,
+    check_secret_content,
+    secret_id,
+)
+from tests.charm.juju.places import Here
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from typing_extensions import Self
+
+    from tests.charm.juju.places import Place
+
+_AGENTS = "/var/lib/juju/agents"
+_TOOLS = "/var/lib/juju/tools"
+_HOOKS_LIMIT = 500
+"""More hooks than any test needs: a model that does not come to rest is a fault of the charm."""
+
+
+class HookFailed(JujuError):
+    """A hook has exited with an error. What it wrote is lost; `settle` runs it again."""
+
+
+class ActionFailed(JujuError):
+    """An action has failed, or was refused for its parameters.
+
+    Attributes:
+        results: what it had set by then.
+    """
+
+    def __init__(self, message: str, results: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.results = results
+
+
+class Juju:
+    """A model and its controller. A context manager.
+
+    Args:
+        folder: for the units that get no machine of their own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._numbers = itertools.count(0)
+        self.state = State()
+        self.applications: dict[str, Application] = {}
+        self.log: list[str] = []
+        """Every call of a hook tool with its arguments, all that hooks log and write."""
+        self.agent = Agent(self)
+
+    def __enter__(self) -> Self:
+        self.agent.__enter__()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.agent.__exit__()
+        if kind is None:
+            self.check()
+
+    @property
+    def units(self) -> list[Unit]:
+        """The units of all applications."""
+        return [unit for application in self.applications.values() for unit in application.units]
+
+    def check(self) -> None:
+        """Raise JujuError if a hook has called what the stand-in does not know."""
+        if self.agent.faults:
+            raise JujuError("calls the stand-in does not know:\n" + "\n".join(self.agent.faults))
+
+    def deploy(
+        self,
+        charm: Path,
+        name: str,
+        *,
+        units: int = 1,
+        on: Sequence[Place] = (),
+        config: Mapping[str, object] | None = None,
+    ) -> Application:
+        """Deploy an unpacked charm; its hooks run with `settle`.
+
+        Args:
+            charm: its folder.
+            name: the application.
+            units: how many.
+            on: a place for each unit; by default folders of this machine.
+            config: as for `Application.config`.
+        """
+        if name in self.applications:
+            raise JujuError(f'cannot add application "{name}": application already exists')
+        application = Application(self, Charm.load(charm), name)
+        application.config(config or {})
+        self.applications[name] = application
+        for endpoint, offered in application.charm.endpoints.items():
+            if offered.role == "peers":
+                self._add_relation({name: endpoint})
+        for place in on or [Here(self._folder) for _ in range(units)]:
+            application.add_unit(place)
+        return application
+
+    def settle(self) -> None:
+        """Run hooks until none is due.
+
+        Raises:
+            HookFailed: a hook has failed.
+            JujuError: there is no end to it, or a hook made a call that is not known.
+        """
+        for _ in range(_HOOKS_LIMIT):
+            ran = [unit.run_next_hook() for unit in self.units]
+            if not any(ran):
+                return
+        raise JujuError(f"no end after {_HOOKS_LIMIT} rounds of hooks: {self.log[-20:]}")
+
+    # --- Relations
+
+    def relate(self, one: str, other: str) -> Relation:
+        """Relate two endpoints, each written "application:endpoint"."""
+        ends = dict(end.split(":", 1) for end in (one, other))
+        offers = [self.applications[name].charm.endpoints.get(ends[name]) for name in ends]
+        first, second = offers
+        if (
+            first is None
+            or second is None
+            or first.interface != second.interface
+            or {first.role, second.role} != {"provides", "requires"}
+        ):
+            raise JujuError(f"no relations found: {one} {other}")
+        return self._add_relation(ends)
+
+    def remove_relation(self, one: str, other: str) -> None:
+        """Take a relation away again; units are told with `settle`."""
+        ends = dict(end.split(":", 1) for end in (one, other))
+        for relation in self.state.relations.values():
+            if relation.endpoints == ends:
+                relation.dying = True
+                return
+        raise JujuError(f'relation "{one} {other}" not found')
+
+    def databag(self, endpoint: str, owner: str = "") -> dict[str, str]:
+        """What an application or unit says in the one relation of "application:endpoint".
+
+        Args:
+            endpoint: where.
+            owner: an application or unit of either side; by default that application.
+        """
+        application, _, name = endpoint.partition(":")
+        (relation,) = (
+            it for it in self.state.relations.values() if it.endpoints.get(application) == name
+        )
+        return dict(relation.bags.get(owner or application, {}))
+
+    def _add_relation(self, endpoints: dict[str, str]) -> Relation:
+        if any(it.endpoints == endpoints for it in self.state.relations.values()):
+            raise JujuError(f"relation {endpoints} already exists")
+        relation = Relation(next(self._numbers), endpoints)
+        self.state.relations[relation.id] = relation
+        return relation
+
+    # --- Secrets of the person
+
+    def add_secret(self, content: dict[str, str]) -> str:
+        """Add a secret; returns its URI, for config."""
+        secret = Secret("", {1: check_secret_content(content)})
+        self.state.secrets[secret.id] = secret
+        return secret.uri
+
+    def update_secret(self, uri: str, content: dict[str, str]) -> None:
+        """Give a secret another revision."""
+        secret = self.state.secrets[secret_id(uri)]
+        secret.revisions[secret.latest + 1] = check_secret_content(content)
+
+    def grant_secret(self, uri: str, application: str) -> None:
+        """Let an application read a secret. As in Juju, no hook tells it."""
+        self.state.secrets[secret_id(uri)].grants[application] = None
+
+    def revoke_secret(self, uri: str, application: str) -> None:
+        """Take a grant back."""
+        del self.state.secrets[secret_id(uri)].grants[application]
+
+    def remove_secret(self, uri: str) -> None:
+        """Remove a secret with all its revisions."""
+        del self.state.secrets[secret_id(uri)]
+
+
+class Application:
+    """An application; made by `Juju.deploy`."""
+
+    def __init__(self, juju: Juju, charm: Charm, name: str) -> None:
+        self.juju = juju
+        self.charm = charm
+        self.name = name
+        self.units: list[Unit] = []
+        self.leader: Unit | None = None
+        self.status: tuple[str, str] = ("unknown", "")
+        self.config_version = 0
+        self.dying = False
+        self._set: dict[str, object] = {}
+        self._numbers = itertools.count(0)
+
+    @property
+    def config_values(self) -> dict[str, object]:
+        """What config-get answers: the options that are set or have a default."""
+        return {**self.charm.defaults(), **self._set}
+
+    def add_unit(self, place: Place) -> Unit:
+        """Add a unit on a machine."""
+        unit = Unit(self, next(self._numbers), place)
+        self.units.append(unit)
+        self.leader = self.leader or unit
+        return unit
+
+    def config(self, options: Mapping[str, object]) -> None:
+        """Set options; None sets one back to its default."""
+        new = dict(self._set)
+        for name, value in options.items():
+            if value is None and name in self.charm.options:
+                new.pop(name, None)
+            else:
+                new[name] = self.charm.config_value(name, value)
+        if new != self._set:
+            self._set = new
+            self.config_version += 1
+
+    def refresh(self, charm: Path) -> None:
+        """Give all units another revision of the charm, each on its own `Unit.refresh`."""
+        for unit in self.units:
+            unit.refresh(charm)
+
+    def remove(self) -> None:
+        """Remove the application with its relations and units; `settle` runs their last hooks."""
+        self.dying = True
+        for relation in self.juju.state.relations.values():
+            if self.name in relation.endpoints:
+                relation.dying = True
+        for unit in self.units:
+            unit.dying = True
+
+
+class Unit:
+    """A unit of an application; made by `Application.add_unit`."""
+
+    def __init__(self, application: Application, number: int, place: Place) -> None:
+        self.application = application
+        self.juju = application.juju
+        self.name = f"{application.name}/{number}"
+        self.place = place
+        tag = f"unit-{application.name}-{number}"
+        self.charm = f"{_AGENTS}/{tag}/charm"
+        """The charm's folder, on its machine."""
+        self.tools = f"{_TOOLS}/{tag}"
+        """The folder of its hook tools, on its machine."""
+        self.status: tuple[str, str] = ("waiting", "waiting for machine")
+        """Status and message."""
+        self.workload_version = ""
+        self.runs: list[Run] = []
+        """Every hook and action that ran, the failed ones too."""
+        self.told = resolver.Told()
+        self.upgrades = 0
+        self.dying = False
+        self._deployed: list[Path] = []
+        self._put(application.charm.folder)
+        self.juju.agent.install_tools(self)
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether it leads its application."""
+        return self.application.leader is self
+
+    @property
+    def ports(self) -> set[str]:
+        """The ports it has opened, as "80/tcp"."""
+        return self.juju.state.ports.get(self.name, set())
+
+    @property
+    def hook_seconds(self) -> list[tuple[str, float]]:
+        """How long each hook and action took, in the order they ran."""
+        return [(run.name, run.seconds) for run in self.runs]
+
+    def fire(self, hook: str) -> None:
+        """Run a hook that time brings, such as update-status."""
+        self._run(resolver.Hook(hook))
+
+    def run_next_hook(self) -> bool:
+        """Run the hook that is due; whether there was one. HookFailed if it has failed."""
+        hook = resolver.next_hook(self)
+        if hook is not None:
+            self._run(hook)
+        return hook is not None
+
+    def run_action(
+        self, name: str, parameters: Mapping[str, object] | None = None
+    ) -> dict[str, Any]:
+        """Run an action.
+
+        Returns:
+            Its results, nested as its keys have dots; all values are strings.
+
+        Raises:
+            ActionFailed: it failed, or its schema does not allow the parameters.
+        """
+        if name not in self.application.charm.actions:
+            raise ActionFailed(f'action "{name}" not defined on unit "{self.name}"', {})
+        action = Action(name, _validated(self.application.charm.actions[name], parameters or {}))
+        run = self.juju.agent.run(self, resolver.Hook("", action=action))
+        self.runs.append(run)
+        self.juju.log += [f"{self.name} action {name}: {line}" for line in action.messages]
+        self.juju.check()
+        if run.code or action.failure:
+            message = f"exit status {run.code}: {run.output}" if run.code else action.failure
+            self.juju.log.append(f"{self.name} action {name} failed: {message}")
+            raise ActionFailed(message, action.results)
+        return action.results
+
+    def refresh(self, charm: Path) -> None:
+        """Swap the charm's folder for another revision's; `settle` then runs upgrade-charm."""
+        self.application.charm = Charm.load(charm)
+        self._put(charm)
+        self.upgrades += 1
+
+    def remove(self) -> None:
+        """Remove the unit; `settle` runs its last hooks."""
+        self.dying = True
+
+    # --- For the agent and the resolver
+
+    def commit(self, state: State, before: State) -> None:
+        """Take over what a hook of this unit has written."""
+        for relation, name in state.count_changes_since(before):
+            # A leader is not told what it says itself to its peers.
+            if relation.is_peer and name == self.application.name:
+                self.told.relations[relation.id].application = relation.versions[name]
+        self.juju.state = state
+
+    def left(self, relation: int) -> None:
+        """Leave a relation; the last one to leave a dying one ends it."""
+        state = self.juju.state
+        self.told.relations.pop(relation, None)
+        state.relations[relation].members.discard(self.name)
+        if state.relations[relation].dying and not state.relations[relation].members:
+            del state.relations[relation]
+            for secret in state.secrets.values():
+                secret.grants = {
+                    name: grant for name, grant in secret.grants.items() if grant != relation
+                }
+
+    def gone(self) -> None:
+        """Delete what Juju has put on the machine, and elect another leader."""
+        for folder in (self.place.path(self.charm).parent, self.place.path(self.tools)):
+            shutil.rmtree(folder)
+            with contextlib.suppress(OSError):
+                # Folders that others use too are not empty.
+                folder.parent.rmdir()
+                folder.parent.parent.rmdir()
+        self.juju.state.ports.pop(self.name, None)
+        self.application.units.remove(self)
+        if self.is_leader:
+            units = self.application.units
+            self.application.leader = units[0] if units else None
+        if self.application.dying and not self.application.units:
+            del self.juju.applications[self.application.name]
+            self.juju.state.secrets = {
+                identifier: secret
+                for identifier, secret in self.juju.state.secrets.items()
+                if application_of(secret.owner) != self.application.name
+            }
+
+    def _run(self, hook: resolver.Hook) -> None:
+        run = self.juju.agent.run(self, hook)
+        self.runs.append(run)
+        self.juju.check()
+        if run.code:
+            self.status = ("error", f'hook failed: "{run.name}"')
+            log = "\n".join(line for line in self.juju.log[-100:] if line.startswith(self.name))
+            raise HookFailed(f"{self.name}: {run.name} failed with {run.code}:\n{log}")
+
+    def _put(self, source: Path) -> None:
+        """Copy a charm to its place. What hooks have written there stays, as with Juju."""
+        folder = self.place.path(self.charm)
+        for old in self._deployed:
+            (folder / old).unlink(missing_ok=True)
+        shutil.copytree(source, folder, symlinks=True, dirs_exist_ok=True)
+        self._deployed = [
+            path.relative_to(source)
+            for path in source.rglob("*")
+            if path.is_symlink() or not path.is_dir()
+        ]
+
+
+def _validated(action: dict[str, Any], parameters: Mapping[str, object]) -> dict[str, object]:
+    """Return parameters with the schema's defaults; ActionFailed if it does not allow them."""
+    properties: dict[str, dict[str, Any]] = action.get("params", {})
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "required": action.get("required", []),
+        "additionalProperties": action.get("additionalProperties", True),
+    }
+    errors = jsonschema_rs.validator_for(schema).iter_errors(dict(parameters))
+    if messages := [error.message for error in errors]:
+        raise ActionFailed(f"validation failed: {'; '.join(messages)}", {})
+    defaults = {name: it["default"] for name, it in properties.items() if "default" in it}
+    return {**defaults, **parameters}

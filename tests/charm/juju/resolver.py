@@ -1,0 +1,218 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which hook a unit runs next: what the unit was told, against how things are.
+
+The order is that of Juju's uniter (internal/worker/uniter/resolver.go, relation/resolver.go): no
+queue of events, so that what changes twice before a unit looks is told once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.charm.juju.applications import Unit
+    from tests.charm.juju.hook_tools import Action
+    from tests.charm.juju.model import Relation
+
+
+@dataclasses.dataclass(frozen=True)
+class Hook:
+    """One dispatch of a charm."""
+
+    name: str
+    """As in JUJU_HOOK_NAME; an action's is empty."""
+    relation: int | None = None
+    remote_application: str = ""
+    remote_unit: str = ""
+    departing_unit: str = ""
+    environment: tuple[tuple[str, str], ...] = ()
+    """What else the charm is told."""
+    action: Action | None = None
+    succeeded: Callable[[], object] = lambda: None
+    """Notes what the unit knows now."""
+
+
+@dataclasses.dataclass
+class Seen:
+    """What a unit was told of one relation."""
+
+    created: bool = False
+    members: dict[str, int] = dataclasses.field(default_factory=dict[str, int])
+    """The remote units that have joined, and the version of their databags."""
+    application: int = 0
+    """The version of the remote application's databag."""
+    joined: str = ""
+    """A unit that has joined and whose changed hook is due, before any other."""
+
+
+@dataclasses.dataclass
+class Told:
+    """What a unit was told until now."""
+
+    installed: bool = False
+    started: bool = False
+    stopped: bool = False
+    leader: bool = False
+    config: int = -1
+    upgrades: int = 0
+    relations: dict[int, Seen] = dataclasses.field(default_factory=dict[int, Seen])
+    secrets: dict[str, int] = dataclasses.field(default_factory=dict[str, int])
+    """The newest revision of each secret."""
+
+
+def next_hook(unit: Unit) -> Hook | None:
+    """The hook that a unit runs next, or None when it knows all there is to know."""
+    return next(_due(unit), None)
+
+
+def _due(unit: Unit) -> Iterator[Hook]:
+    told = unit.told
+    if not told.installed:
+        yield Hook("install", succeeded=_set(told, installed=True))
+    yield from _end(unit)
+    if told.upgrades != unit.upgrades:
+        # Juju runs config-changed after it in any case.
+        yield Hook("upgrade-charm", succeeded=_set(told, upgrades=unit.upgrades, config=-1))
+    for relation in _relations(unit):
+        yield from _enter(unit, relation)
+    if unit.is_leader and not told.leader:
+        yield Hook("leader-elected", succeeded=_set(told, leader=True))
+    if told.config != unit.application.config_version:
+        version = unit.application.config_version
+        yield Hook("config-changed", succeeded=_set(told, config=version))
+    if not told.started:
+        yield Hook("start", succeeded=_set(told, started=True))
+    for relation in _relations(unit):
+        yield from _follow(unit, relation)
+    yield from _secrets(unit)
+
+
+def _end(unit: Unit) -> Iterator[Hook]:
+    for relation in _relations(unit):
+        if unit.dying or relation.dying:
+            yield from _leave(unit, relation)
+    if unit.dying:
+        if not unit.told.stopped:
+            yield Hook("stop", succeeded=_set(unit.told, stopped=True))
+        yield Hook("remove", succeeded=unit.gone)
+
+
+def _relations(unit: Unit) -> list[Relation]:
+    found = unit.juju.state.relations.values()
+    return [relation for relation in found if unit.application.name in relation.endpoints]
+
+
+def _set(record: Told | Seen, **values: object) -> Callable[[], None]:
+    def apply() -> None:
+        for name, value in values.items():
+            setattr(record, name, value)
+
+    return apply
+
+
+def _relation_hook(unit: Unit, relation: Relation, event: str, remote_unit: str = "") -> Hook:
+    return Hook(
+        f"{relation.endpoints[unit.application.name]}-relation-{event}",
+        relation.id,
+        relation.remote_application(unit.application.name),
+        remote_unit,
+    )
+
+
+def _enter(unit: Unit, relation: Relation) -> Iterator[Hook]:
+    if relation.dying:
+        return
+    if unit.name not in relation.members:
+        relation.members.add(unit.name)
+        address = unit.place.address
+        relation.bags[unit.name] = {
+            "egress-subnets": f"{address}/32",
+            "ingress-address": address,
+            "private-address": address,
+        }
+    seen = unit.told.relations.setdefault(relation.id, Seen())
+    if not seen.created:
+        hook = _relation_hook(unit, relation, "created")
+        yield dataclasses.replace(hook, succeeded=_set(seen, created=True))
+
+
+def _leave(unit: Unit, relation: Relation) -> Iterator[Hook]:
+    seen = unit.told.relations.get(relation.id)
+    if seen is not None:
+        for member in sorted(seen.members):
+            yield _departed(unit, relation, seen, member)
+        if seen.created and not relation.is_peer:
+            broken = _relation_hook(unit, relation, "broken")
+            left = functools.partial(unit.left, relation.id)
+            yield dataclasses.replace(broken, succeeded=left)
+    unit.left(relation.id)
+
+
+def _departed(unit: Unit, relation: Relation, seen: Seen, member: str) -> Hook:
+    return dataclasses.replace(
+        _relation_hook(unit, relation, "departed", member),
+        departing_unit=unit.name if unit.dying or unit.application.dying else member,
+        succeeded=functools.partial(seen.members.pop, member),
+    )
+
+
+def _follow(unit: Unit, relation: Relation) -> Iterator[Hook]:
+    """Yield the hooks of a relation that is alive, as nextHookForRelation orders them."""
+    seen = unit.told.relations.get(relation.id)
+    if seen is None:
+        # It is dying, and this unit has left it already.
+        return
+    remote = relation.remote_application(unit.application.name)
+    members = relation.remote_units(unit.name)
+    if seen.joined:
+        yield _changed(unit, relation, seen, seen.joined)
+    for member in sorted(set(seen.members) - set(members)):
+        yield _departed(unit, relation, seen, member)
+    if seen.application != (version := relation.versions.get(remote, 0)):
+        hook = _relation_hook(unit, relation, "changed")
+        yield dataclasses.replace(hook, succeeded=_set(seen, application=version))
+    for member in members:
+        if member not in seen.members:
+            hook = _relation_hook(unit, relation, "joined", member)
+            known = {**seen.members, member: -1}
+            yield dataclasses.replace(hook, succeeded=_set(seen, members=known, joined=member))
+    for member in members:
+        if seen.members[member] != relation.versions.get(member, 0):
+            yield _changed(unit, relation, seen, member)
+
+
+def _changed(unit: Unit, relation: Relation, seen: Seen, member: str) -> Hook:
+    known = {**seen.members, member: relation.versions.get(member, 0)}
+    hook = _relation_hook(unit, relation, "changed", member)
+    return dataclasses.replace(hook, succeeded=_set(seen, members=known, joined=""))
+
+
+def _secrets(unit: Unit) -> Iterator[Hook]:
+    for secret in sorted(unit.juju.state.secrets.values(), key=lambda secret: secret.id):
+        owner = secret.owner == unit.name or (
+            secret.owner == unit.application.name and unit.is_leader
+        )
+        own_label = secret.label if owner or secret.owner == unit.application.name else ""
+        label = secret.labels.get(unit.name) or own_label
+        named = (("JUJU_SECRET_ID", secret.uri), ("JUJU_SECRET_LABEL", label))
+        latest = secret.latest
+        known = max(secret.tracked.get(unit.name, latest), unit.told.secrets.get(secret.id, 0))
+        if known < latest and not owner and secret.is_readable_by(unit.name):
+            note = functools.partial(unit.told.secrets.__setitem__, secret.id, latest)
+            yield Hook("secret-changed", environment=named, succeeded=note)
+        for revision in secret.unneeded() if owner else ():
+            if revision not in secret.removals_told:
+                numbered = (*named, ("JUJU_SECRET_REVISION", str(revision)))
+                note = functools.partial(_note_removal, unit, secret.id, revision)
+                yield Hook("secret-remove", environment=numbered, succeeded=note)
+
+
+def _note_removal(unit: Unit, identifier: str, revision: int) -> None:
+    # The charm may have removed it meanwhile.
+    if (secret := unit.juju.state.secrets.get(identifier)) is not None:
+        secret.removals_told.add(revision)

@@ -1,0 +1,368 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The stand-in for Juju behaves as Juju does, as far as a charm on ops can tell."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.charm.juju import ActionFailed, Application, HookFailed, Juju, JujuError, Unit
+from tests.charm.juju.calls import UnknownCall
+from tests.charm.juju.hook_tools import Action, HookTools
+from tests.charm.juju.resolver import Hook
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+PROBE = Path(__file__).with_name("probe")
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unpacked charm."""
+    folder = tmp_path_factory.mktemp("charm") / "probe"
+    shutil.copytree(PROBE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    dispatch = folder / "dispatch"
+    dispatch.write_text(f'#!/bin/sh\nexec {sys.executable} "$JUJU_CHARM_DIR/charm.py"\n')
+    dispatch.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def probe(unpacked: Path, tmp_path: Path) -> Path:
+    """The unpacked charm, for a test that changes its files or deploys it twice."""
+    return Path(shutil.copytree(unpacked, tmp_path / "probe"))
+
+
+@pytest.fixture(scope="module")
+def resting(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[Unit]:
+    """A settled unit, for tests that leave it as it is."""
+    with Juju(tmp_path_factory.mktemp("machine")) as juju:
+        app = juju.deploy(unpacked, "one")
+        juju.settle()
+        yield app.units[0]
+
+
+@pytest.fixture
+def juju(tmp_path: Path) -> Generator[Juju]:
+    with Juju(tmp_path / "machine") as model:
+        yield model
+
+
+@pytest.fixture
+def app(juju: Juju, probe: Path) -> Application:
+    """A deployed unit."""
+    app = juju.deploy(probe, "one")
+    juju.settle()
+    return app
+
+
+def hooks(unit: Unit) -> list[str]:
+    """What a unit has run."""
+    return [run.name for run in unit.runs]
+
+
+def events(unit: Unit) -> list[str]:
+    """What a unit's charm has observed."""
+    mark = ": event "
+    lines = (line for line in unit.juju.log if line.startswith(unit.name) and mark in line)
+    return [line.rpartition(mark)[2] for line in lines]
+
+
+def call(unit: Unit, *argv: str) -> Any:
+    """Let a unit call a hook tool; returns what it prints, parsed if it is JSON."""
+    out = unit.run_action("call", {"argv": list(argv)})["tool"].get("out", "")
+    return json.loads(out) if "--format=json" in argv else out
+
+
+def refusal(unit: Unit, *argv: str) -> str:
+    """Let a unit call a hook tool that refuses; returns what it says."""
+    return unit.run_action("call", {"argv": list(argv)})["tool"]["err"]
+
+
+def tools(unit: Unit) -> HookTools:
+    """The tools that an action of a unit would have."""
+    state = unit.juju.state
+    return HookTools(unit, Hook("", action=Action("call", {})), copy.deepcopy(state), state)
+
+
+# --- Life
+
+
+def test_a_unit_runs_the_hooks_of_its_life_in_order(juju: Juju, app: Application) -> None:
+    (unit,) = app.units
+    app.remove()
+    juju.settle()
+    begin = ["install", "peers-relation-created", "leader-elected", "config-changed", "start"]
+    assert hooks(unit) == [*begin, "stop", "remove"]
+    assert events(unit) == [name.replace("-", "_") for name in hooks(unit)]
+    assert not unit.place.path("/var/lib/juju").exists()
+    assert all(seconds > 0 for _, seconds in unit.hook_seconds)
+
+
+def test_a_refresh_swaps_the_files_of_the_charm_and_keeps_its_own(
+    juju: Juju, probe: Path, tmp_path: Path
+) -> None:
+    (probe / "removed").touch()
+    app = juju.deploy(probe, "one")
+    juju.settle()
+    (unit,) = app.units
+    folder = unit.place.path(unit.charm)
+    (folder / "notes").write_text("kept")
+    new = Path(shutil.copytree(probe, tmp_path / "new"))
+    (new / "added").touch()
+    (new / "removed").unlink()
+    app.refresh(new)
+    juju.settle()
+    assert hooks(unit)[-2:] == ["upgrade-charm", "config-changed"]
+    assert (folder / "added").exists()
+    assert (folder / "notes").read_text() == "kept"
+    assert not (folder / "removed").exists()
+
+
+def test_the_next_unit_leads_when_the_leader_is_gone(juju: Juju, probe: Path) -> None:
+    app = juju.deploy(probe, "one", units=2)
+    juju.settle()
+    first, second = app.units
+    assert [call(unit, "is-leader", "--format=json") for unit in app.units] == [True, False]
+    first.remove()
+    juju.settle()
+    assert call(second, "is-leader", "--format=json") is True
+    assert hooks(second).count("leader-elected") == 1
+    assert "peers-relation-departed" in hooks(second)
+
+
+def test_a_failed_hook_has_written_nothing_and_runs_again(juju: Juju, app: Application) -> None:
+    (unit,) = app.units
+    before = juju.databag("one:peers", unit.name)
+    app.config({"fail-on": "config-changed"})
+    with pytest.raises(HookFailed, match="one/0: config-changed failed with 7"):
+        juju.settle()
+    assert unit.status == ("error", 'hook failed: "config-changed"')
+    assert unit.ports == set()
+    assert juju.databag("one:peers", unit.name) == before
+    assert [secret.label for secret in juju.state.secrets.values()] == ["shared"]
+    app.config({"fail-on": None})
+    juju.settle()
+    assert unit.status == ("active", "hello")
+
+
+# --- Calls
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("config-get", "--everything"),
+        ("relation-ids", "peers", "one", "too", "many"),
+        ("goal-state",),
+        ("no-such-tool",),
+        ("status-set", "--application=perhaps", "active"),
+        ("juju-log", "--log-level"),
+    ],
+    ids=" ".join,
+)
+def test_only_known_calls_are_answered(resting: Unit, argv: tuple[str, ...]) -> None:
+    with pytest.raises(UnknownCall):
+        tools(resting).call(argv[0], argv[1:], {})
+
+
+def test_an_unknown_call_of_a_hook_fails_the_test(tmp_path: Path, probe: Path) -> None:
+    def run() -> None:
+        with Juju(tmp_path / "machine") as juju:
+            app = juju.deploy(probe, "one")
+            app.units[0].run_action("call", {"argv": ["config-get", "--everything"]})
+
+    with pytest.raises(JujuError, match="one/0: config-get --everything: flag provided but not"):
+        run()
+
+
+def test_arguments_are_logged_and_files_are_not(resting: Unit) -> None:
+    juju = resting.juju
+    assert any("secret-add --label shared" in line for line in juju.log)
+    assert not any("password=first" in line for line in juju.log)
+    assert next(iter(juju.state.secrets.values())).revisions == {1: {"password": "first"}}
+    assert resting.workload_version == "1.2"
+
+
+# --- Config
+
+
+def test_config_has_types_and_defaults(juju: Juju, app: Application) -> None:
+    (unit,) = app.units
+    assert call(unit, "config-get", "--format=json") == {"greeting": "hello"}
+    assert call(unit, "config-get", "--format=json", "port") is None
+    app.config({"greeting": "hi", "port": "8080"})
+    juju.settle()
+    assert call(unit, "config-get", "--format=json") == {"greeting": "hi", "port": 8080}
+    assert unit.status == ("active", "hi")
+    assert call(unit, "opened-ports", "--format=json") == ["8080/tcp"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"color": "red"}, 'unknown option "color"'),
+        ({"port": "high"}, 'option "port" expected int'),
+        ({"key": "hunter2"}, 'option "key" expected secret'),
+    ],
+)
+def test_config_that_does_not_fit_is_refused(
+    resting: Unit, options: dict[str, object], message: str
+) -> None:
+    before = resting.application.config_values
+    with pytest.raises(JujuError, match=message):
+        resting.application.config({"greeting": "hi", **options})
+    assert resting.application.config_values == before
+
+
+# --- Secrets
+
+
+def test_a_secret_by_config_must_be_granted_and_is_followed(juju: Juju, app: Application) -> None:
+    (unit,) = app.units
+    uri = juju.add_secret({"value": "abc"})
+    app.config({"key": uri})
+    juju.settle()
+    assert unit.status == ("blocked", "ERROR permission denied")
+    juju.grant_secret(uri, "one")
+    ran = len(unit.runs)
+    juju.settle()
+    assert len(unit.runs) == ran, "a grant fires no hook"
+    unit.fire("config-changed")
+    assert unit.status == ("active", "3 characters")
+    juju.update_secret(uri, {"value": "abcdef"})
+    juju.settle()
+    assert hooks(unit)[-1] == "secret-changed"
+    assert unit.status == ("active", "6 characters")
+    juju.revoke_secret(uri, "one")
+    unit.fire("config-changed")
+    assert unit.status[0] == "blocked"
+    juju.remove_secret(uri)
+    unit.fire("config-changed")
+    assert unit.status == ("blocked", "no such secret")
+
+
+def test_peers_read_the_secret_of_their_application_and_only_the_leader_writes_it(
+    juju: Juju, probe: Path
+) -> None:
+    app = juju.deploy(probe, "one", units=2)
+    juju.settle()
+    leader, other = app.units
+    uri = juju.databag("one:peers")["secret"]
+    get = ("secret-get", "--format=json")
+    assert call(other, *get, "--label", "shared") == {"password": "first"}
+    assert "not the leader" in refusal(other, "secret-set", uri, "password=other")
+    assert "not the leader" in refusal(other, "secret-add", "password=other")
+    assert call(other, "secret-ids", "--format=json") == []
+    call(leader, "secret-set", uri, "password=second")
+    assert call(other, *get, uri) == {"password": "first"}
+    assert call(other, *get, uri, "--peek") == {"password": "second"}
+    juju.settle()
+    assert hooks(other)[-1] == "secret-changed"
+    assert "secret-remove" not in hooks(leader), "the other one keeps to the first revision"
+    assert call(other, *get, uri, "--refresh") == {"password": "second"}
+    juju.settle()
+    assert hooks(leader)[-1] == "secret-remove"
+    (info,) = call(leader, "secret-info-get", uri, "--format=json").values()
+    assert info == {"revision": 2, "label": "shared", "owner": "application"}
+    assert list(juju.state.secrets[uri.removeprefix("secret:")].revisions) == [2]
+
+
+# --- Relations
+
+
+def test_two_applications_see_each_other_in_the_order_of_juju(juju: Juju, probe: Path) -> None:
+    for name in ("one", "two"):
+        juju.deploy(probe, name)
+    juju.settle()
+    one, two = juju.units
+    juju.relate("one:above", "two:below")
+    juju.settle()
+    prefix = "below-relation-"
+    seen = [name.removeprefix(prefix) for name in hooks(two) if name.startswith(prefix)]
+    # The application's databag is told of first.
+    assert seen == ["created", "changed", "joined", "changed"]
+    assert juju.databag("two:below", "one/0")["from"] == "one/0"
+    assert juju.databag("one:above") == {"for": "two"}
+    assert hooks(one)[-3:] == [f"above-relation-{it}" for it in ("created", "joined", "changed")]
+    (number,) = call(two, "relation-ids", "below", "--format=json")
+    remote = ("relation-get", "--format=json", "-r", number)
+    assert call(two, *remote, "--app", "-", "one") == {"for": "two"}
+    assert call(two, *remote, "from", "one/0") == "one/0"
+    assert call(two, "relation-list", "--format=json", "-r", number) == ["one/0"]
+    uri = juju.databag("one:peers")["secret"]
+    assert call(two, "secret-get", "--format=json", uri) == {"password": "first"}
+
+    juju.remove_relation("one:above", "two:below")
+    juju.settle()
+    assert hooks(two)[-2:] == ["below-relation-departed", "below-relation-broken"]
+    assert "relation not found" in refusal(two, *remote, "-", "one/0")
+    assert "permission denied" in refusal(two, "secret-get", uri)
+
+
+def test_only_the_leader_writes_for_its_application(juju: Juju, probe: Path) -> None:
+    app = juju.deploy(probe, "one", units=2)
+    juju.deploy(probe, "two")
+    juju.relate("one:above", "two:below")
+    juju.settle()
+    leader, other = app.units
+    (number,) = call(other, "relation-ids", "above", "--format=json")
+    app_bag = ("relation-set", "--app", "-r", number, "colour=red")
+    assert "cannot write relation settings" in refusal(other, *app_bag)
+    read = ("relation-get", "--format=json", "--app", "-r", number, "-", "one")
+    assert "permission denied" in refusal(other, *read)
+    call(leader, *app_bag)
+    assert juju.databag("one:above") == {"for": "two", "colour": "red"}
+    call(leader, "relation-set", "--app", "-r", number, "colour=")
+    assert call(leader, *read) == {"for": "two"}
+    peers = call(other, "relation-ids", "peers", "--format=json")[0]
+    ours = call(other, "relation-get", "--format=json", "--app", "-r", peers, "-", "one")
+    assert ours["leader"] == "one/0"
+
+
+def test_endpoints_that_do_not_fit_are_not_related(juju: Juju, probe: Path) -> None:
+    for name in ("one", "two"):
+        juju.deploy(probe, name)
+    for other in ("two:above", "two:peers", "two:nothing"):
+        with pytest.raises(JujuError, match="no relations found"):
+            juju.relate("one:above", other)
+
+
+# --- Actions
+
+
+def test_action_results_are_nested_strings(resting: Unit) -> None:
+    results = resting.run_action("call", {"argv": ["config-get", "greeting"]})
+    assert results == {"tool": {"out": "hello\n", "err": ""}}
+
+
+@pytest.mark.parametrize("key", ["Host", "vm_name", "-a", "a-", "a--b", "a..b", "a.stdout"])
+def test_action_keys_follow_the_rule_of_juju(resting: Unit, key: str) -> None:
+    with pytest.raises(JujuError, match="key"):
+        tools(resting).call("action-set", ["--", f"{key}=1"], {})
+
+
+def test_parameters_that_the_schema_does_not_allow_never_reach_the_charm(resting: Unit) -> None:
+    unit = resting
+    ran = len(unit.runs)
+    wrong: list[dict[str, object]] = [{}, {"argv": "is-leader"}, {"argv": [], "more": 1}]
+    for parameters in wrong:
+        with pytest.raises(ActionFailed, match="validation failed"):
+            unit.run_action("call", parameters)
+    with pytest.raises(ActionFailed, match="not defined"):
+        unit.run_action("dance")
+    assert len(unit.runs) == ran
+
+
+def test_an_action_that_fails_says_why_and_keeps_its_results(resting: Unit) -> None:
+    with pytest.raises(ActionFailed, match="no such VM") as caught:
+        resting.run_action("call", {"argv": ["is-leader"], "then-fail": "no such VM"})
+    assert caught.value.results["tool"]["out"] == "True\n"
