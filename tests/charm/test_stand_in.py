@@ -76,15 +76,20 @@ def events(unit: Unit) -> list[str]:
     return [line.rpartition(mark)[2] for line in lines]
 
 
-def call(unit: Unit, *argv: str) -> Any:
-    """Let a unit call a hook tool; returns what it prints, parsed if it is JSON."""
-    out = unit.run_action("call", {"argv": list(argv)})["tool"].get("out", "")
-    return json.loads(out) if "--format=json" in argv else out
+def call(unit: Unit, tool: str, *arguments: str) -> Any:
+    """Call a hook tool as an action of a unit would; what it prints, parsed if it is JSON."""
+    before = unit.juju.state
+    called = tools(unit)
+    out = called.call(tool, arguments, {})
+    unit.commit(called.state, before)
+    return json.loads(out) if "--format=json" in arguments else out
 
 
-def refusal(unit: Unit, *argv: str) -> str:
-    """Let a unit call a hook tool that refuses; returns what it says."""
-    return unit.run_action("call", {"argv": list(argv)})["tool"]["err"]
+def refusal(unit: Unit, tool: str, *arguments: str) -> str:
+    """Call a hook tool that refuses; what it says."""
+    with pytest.raises(JujuError) as caught:
+        call(unit, tool, *arguments)
+    return str(caught.value)
 
 
 def tools(unit: Unit) -> HookTools:
