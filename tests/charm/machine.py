@@ -1,0 +1,283 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""A throw-away machine with a real systemd: this machine's files, below a layer that is lost.
+
+    with Machine(tmp_path) as machine:
+        machine.run(["systemctl", "start", "maas-virtualbox.service"])
+        machine.path("/etc/maas-virtualbox").exists()
+        machine.changes()  # what is not as it was after the boot
+
+It needs root and systemd-nspawn. Its own are: all mounts (an overlay over this machine's root file
+system, nothing of /run or /tmp), processes, users, host name. The network is this machine's: a
+server on 127.0.0.1 is the same from within and without. All its processes live in a PID namespace
+that ends with the test, even if that is killed, and its mounts end with its processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.charm.juju.places import Completed, run_group
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from typing_extensions import Self
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+NOT_COMPARED = (
+    "/run/credentials/",  # systemd's, for each start of a unit
+    "/run/log/journal/",
+    "/run/systemd/",  # what systemd knows of its units
+    "/var/log/journal/",
+    # Copies that useradd and userdel keep of what was before them.
+    *(f"/etc/{name}-" for name in ("group", "gshadow", "passwd", "shadow", "subgid", "subuid")),
+)
+"""What `Machine.changes` leaves out: it changes whatever a charm does."""
+
+_BOOT_TIMEOUT_S = 30.0
+_POLL_S = 0.02
+_NOT_STARTED = ("ssh.socket", "systemd-journal-flush.service", "timers.target")
+"""Units that this machine may have enabled and a test has no use for."""
+_CGROUPS = tuple(Path("/sys/fs/cgroup", name) for name in ("systemd", "unified", ""))
+_CGROUP = "maas-virtualbox-"
+_numbers = itertools.count()
+
+# It stays systemd-nspawn's parent and the first process of the namespace. systemd-nspawn writes
+# below /run and into its own cgroup: both are made for it.
+_BOOT = """
+set -eu
+for cgroup in $CGROUPS; do mkdir "$cgroup" && echo 0 > "$cgroup/cgroup.procs"; done
+mount -t tmpfs tmpfs "$FOLDER"
+cd "$FOLDER"
+mkdir upper work root
+mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work root
+mount -t tmpfs tmpfs /run
+for unit in $NOT_STARTED; do ln -sf /dev/null "root/etc/systemd/system/$unit"; done
+exec systemd-nspawn --quiet --boot --register=no --keep-unit --directory root --machine machine \\
+  --link-journal no --resolv-conf off --timezone off --console pipe systemd.unit=basic.target
+"""
+
+
+class MachineError(Exception):
+    """The machine does not start; the message says why."""
+
+
+def unsupported() -> str | None:
+    """Say why this machine cannot have another in it, or None if it can."""
+    if os.geteuid() != 0:
+        return "a machine with its own systemd needs root"
+    for program, package in (("systemd-nspawn", "systemd-container"), ("dbus-daemon", "dbus")):
+        if shutil.which(program) is None:
+            return f"no {program}: apt-get install {package}"
+    return None
+
+
+class Machine:
+    """A machine; a context manager, which boots and ends it.
+
+    Args:
+        folder: an empty place for it: a folder "machine" is made there, and stays empty.
+        address: its IP address, for whom it may concern.
+    """
+
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
+        self.address = address
+        self._folder = folder / f"machine-{next(_numbers)}"
+        self._cgroups = [
+            root / f"{_CGROUP}{os.getpid()}-{self._folder.name}"
+            for root in _CGROUPS
+            if (root / "cgroup.procs").exists()
+        ]
+        self._layer = self._root = Path()
+        self._at_boot: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        _remove_cgroups_of_the_dead()
+        self._folder.mkdir(parents=True)
+        self._console = (self._folder.with_suffix(".log")).open("w+b")
+        self._process = subprocess.Popen(
+            # It ends when this process does, and all of the namespace with it.
+            (
+                *("setpriv", "--pdeathsig", "KILL"),
+                *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
+                *("sh", "-c", _BOOT),
+            ),
+            env={
+                "PATH": PATH,
+                "FOLDER": str(self._folder),
+                "CGROUPS": " ".join(map(str, self._cgroups)),
+                "NOT_STARTED": " ".join(_NOT_STARTED),
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=self._console,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            self._wait_for_boot()
+        except BaseException:
+            self.__exit__()
+            raise
+        self._at_boot = self._describe_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # The kernel ends the whole namespace with its first process, and that last of all.
+        for pid in _children(self._process.pid) or [self._process.pid]:
+            os.kill(pid, signal.SIGKILL)
+        self._process.wait(timeout=_BOOT_TIMEOUT_S)
+        self._console.close()
+        for cgroup in self._cgroups:
+            _remove_cgroup(cgroup)
+
+    def _wait_for_boot(self) -> None:
+        deadline = time.monotonic() + _BOOT_TIMEOUT_S
+        state = ""
+        while state != "running":
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self._console.seek(0)
+                console = self._console.read().decode(errors="replace")
+                raise MachineError(f"the machine does not boot ({state}): {console}")
+            time.sleep(_POLL_S)
+            for pid in _children(self._process.pid):
+                for first in _children(pid):
+                    self._layer = Path(f"/proc/{pid}/root{self._folder}/upper")
+                    self._root = Path(f"/proc/{first}/root")
+                    self._enter = ("/usr/bin/nsenter", "--target", str(first), "--all")
+                    state = self.run(["systemctl", "is-system-running"]).stdout.strip()
+        self.run(["systemctl", "start", "systemd-user-sessions.service"])
+
+    # --- As a place where units run
+
+    def inner(self, path: str) -> str:
+        """A file's name within the machine: the same."""
+        return path
+
+    def path(self, path: str) -> Path:
+        """Where an absolute path in the machine is found from outside.
+
+        A link in it that holds an absolute path leads out of the machine.
+        """
+        return self._root / path.lstrip("/")
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        input: str | None = None,  # noqa: A002
+        timeout: float = 60.0,
+    ) -> Completed:
+        """Run a program in it as root.
+
+        Args:
+            argv: the program and its arguments.
+            env: all of its environment; by default a PATH.
+            cwd: where it runs; by default "/".
+            input: what it reads; by default nothing.
+            timeout: seconds, after which it is killed with all it has started.
+        """
+        at = ("/usr/bin/env", "--chdir", cwd) if cwd else ()
+        command = (*self._enter, *at, *argv)
+        return run_group(command, env=env or {"PATH": PATH}, input=input, timeout=timeout)
+
+    # --- What has changed
+
+    def changes(self) -> dict[str, str]:
+        """Compare its files with those after the boot.
+
+        Contents, types, modes and owners count, times do not, nor does `NOT_COMPARED`.
+
+        Returns:
+            A description of each file that differs, by path; empty if it has gone.
+        """
+        now = self._describe_all()
+        changed: dict[str, str] = {}
+        for path in sorted(now.keys() | self._at_boot.keys()):
+            if path in NOT_COMPARED or f"{path}/".startswith(NOT_COMPARED):
+                continue
+            before, after = (
+                # What the layer does not have is as this machine, below, has it.
+                known[path] if path in known else _describe(Path(path))
+                for known in (self._at_boot, now)
+            )
+            if before != after:
+                changed[path] = after
+        return changed
+
+    def _describe_all(self) -> dict[str, str]:
+        """Describe what may differ from this machine: the layer and the file systems in memory."""
+        paths: set[str] = set()
+        for path, folder in _walk(self._layer, ""):
+            paths.add(path)
+            if _hides_below(folder):
+                paths.update(below for below, _ in _walk(Path(path), path))
+        for top in ("/dev/shm", "/run", "/tmp"):
+            paths.update(path for path, _ in _walk(self.path(top), top))
+        return {path: _describe(self.path(path)) for path in paths}
+
+
+def _walk(top: Path, name: str) -> Iterator[tuple[str, Path]]:
+    """Yield all below a folder that is called so: its path under that name, and where it is."""
+    for folder, folders, files in os.walk(top):
+        for entry in (*folders, *files):
+            path = Path(folder, entry)
+            yield f"{name}/{path.relative_to(top)}", path
+
+
+def _hides_below(path: Path) -> bool:
+    """Whether a folder of the layer was made anew where there had been one."""
+    try:
+        return os.getxattr(path, "trusted.overlay.opaque", follow_symlinks=False) == b"y"
+    except OSError:
+        return False
+
+
+def _describe(path: Path) -> str:
+    """A file's type, mode, owner and contents; nothing if there is no such file."""
+    try:
+        info = path.lstat()
+        contents = ""
+        if stat.S_ISREG(info.st_mode):
+            contents = hashlib.sha256(path.read_bytes()).hexdigest()
+        elif stat.S_ISLNK(info.st_mode):
+            contents = str(path.readlink())
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    return f"{stat.filemode(info.st_mode)} {info.st_uid}:{info.st_gid} {contents}".rstrip()
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _remove_cgroups_of_the_dead() -> None:
+    """Remove what tests that were killed have left: cgroups without processes."""
+    for root in _CGROUPS:
+        for cgroup in root.glob(f"{_CGROUP}*"):
+            if not Path("/proc", cgroup.name.split("-")[2]).exists():
+                _remove_cgroup(cgroup)
+
+
+def _remove_cgroup(cgroup: Path) -> None:
+    """Remove a cgroup with all below it, none of which has processes any more."""
+    for folder, folders, _ in os.walk(cgroup, topdown=False):
+        for name in folders:
+            with contextlib.suppress(FileNotFoundError):
+                Path(folder, name).rmdir()
+    with contextlib.suppress(FileNotFoundError):
+        cgroup.rmdir()
