@@ -28,6 +28,8 @@ resource "juju_application" "this" {
   units       = var.machines == null ? var.units : null
   constraints = var.constraints
 
+  endpoint_bindings = var.endpoint_bindings
+
   charm {
     name     = "maas-virtualbox"
     base     = var.base

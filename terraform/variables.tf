@@ -31,8 +31,14 @@ variable "constraints" {
   default     = null
 }
 
+variable "endpoint_bindings" {
+  description = "Spaces of the endpoints. The address in the binding `power` is the one MAAS reaches a unit by. Null: the model's default space."
+  type        = set(object({ space = string, endpoint = optional(string) }))
+  default     = null
+}
+
 variable "maas_api_key" {
-  description = "API key of a MAAS administrator, as consumer:token:secret. Null: VMs are not enlisted in MAAS by the charm."
+  description = "API key of a MAAS administrator, as consumer:token:secret; hosts = \"from-zones\" needs it. Null: the charm asks MAAS nothing."
   type        = string
   sensitive   = true
   default     = null

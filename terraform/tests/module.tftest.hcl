@@ -83,16 +83,24 @@ run "one_secret_alone_is_made_alone" {
   }
 }
 
-run "machines_that_are_given_say_how_many_units" {
+run "machines_and_spaces_are_those_given_and_machines_say_how_many_units" {
   variables {
-    machines = ["3", "5"]
-    units    = 7
+    machines          = ["3", "5"]
+    units             = 7
+    endpoint_bindings = [{ endpoint = "power", space = "rack" }, { space = "alpha" }]
   }
 
   # The provider refuses machines together with units.
   assert {
     condition     = juju_application.this.machines == toset(["3", "5"]) && juju_application.this.units != 7
     error_message = "The units are not on the machines."
+  }
+  assert {
+    condition = { for binding in juju_application.this.endpoint_bindings : coalesce(binding.endpoint, "default") => binding.space } == {
+      default = "alpha"
+      power   = "rack"
+    }
+    error_message = "The endpoints are not bound as given."
   }
 }
 

@@ -12,7 +12,9 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 
-_ACTION = re.compile(r"juju run (?:-m \S+ )?(?:maas-virtualbox/\S+|\{\{.*?\}\}) ([a-z-]+)")
+_ACTION = re.compile(
+    r"juju run (?:-m \S+ )?(?:maas-virtualbox/\S+|\{\{.*?\}\}) ([a-z-]+)((?: [a-z-]+=)?)"
+)
 _OPTIONS = re.compile(r"juju config maas-virtualbox ((?:[a-z-]+=\S* ?)+)")
 
 
@@ -21,18 +23,19 @@ def read() -> dict[str, Any]:
     return yaml.safe_load((ROOT / "charmcraft.yaml").read_text())
 
 
-def commands_in(text: str) -> tuple[set[str], set[str]]:
-    """The actions and the options of the charm that a text tells people to type."""
-    actions = set(_ACTION.findall(text))
-    options = {
-        name for given in _OPTIONS.findall(text) for name in re.findall(r"([a-z-]+)=", given)
-    }
-    return actions, options
+def actions_in(text: str) -> list[tuple[str, set[str]]]:
+    """The actions of the charm that a text tells people to run, with the parameter they have."""
+    return [
+        (action, {parameter.strip(" =")} - {""}) for action, parameter in _ACTION.findall(text)
+    ]
 
 
 def assert_commands_exist(text: str) -> None:
     """Assert that the charm has all actions and options that a text tells people to type."""
     charm = read()
-    actions, options = commands_in(text)
-    assert actions <= set(charm["actions"])
-    assert options <= set(charm["config"]["options"])
+    for name, parameters in actions_in(text):
+        assert name in charm["actions"]
+        action = charm["actions"][name]
+        assert set(action.get("required", [])) <= parameters <= set(action.get("params", {})), name
+    for given in _OPTIONS.findall(text):
+        assert set(re.findall(r"([a-z-]+)=", given)) <= set(charm["config"]["options"])

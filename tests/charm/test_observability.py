@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cosl
 import pytest
 import yaml
 from prometheus_client import parser
@@ -157,9 +158,21 @@ def test_an_alert_asks_for_what_the_service_exposes(
 def test_an_alert_says_how_bad_it_is_and_what_to_type(rule: dict[str, Any]) -> None:
     assert rule["labels"]["severity"] in {"critical", "warning"}
     description = rule["annotations"]["description"]
-    actions, _ = charmcraft.commands_in(description)
-    assert actions or "juju status maas-virtualbox" in description
+    assert charmcraft.actions_in(description) or "juju status maas-virtualbox" in description
     charmcraft.assert_commands_exist(description)
+
+
+def test_the_charm_hands_over_every_rule_with_its_topology(tmp_path: Path) -> None:
+    uuid = "6b8f1c1e-6d0c-4c1e-8e0e-3c1f6c0f2a11"
+    topology = cosl.JujuTopology("demo", uuid, "power", "power/0", "maas-virtualbox")
+    rules = cosl.AlertRules(query_type="promql", topology=topology)
+    rules.add_path(RULES.parent)
+    (group,) = rules.as_dict()["groups"]
+    assert [rule["alert"] for rule in group["rules"]] == [rule["alert"] for rule in alerts()]
+    for rule in group["rules"]:
+        assert rule["labels"]["juju_application"] == "power"
+    (tmp_path / "handed.yaml").write_text(yaml.safe_dump(rules.as_dict()))
+    assert promtool("check", "rules", "handed.yaml", cwd=tmp_path).returncode == 0
 
 
 # -- Dashboard --------------------------------------------------------------------------------
@@ -226,6 +239,11 @@ def test_the_variables_are_read_from_what_the_service_exposes(
         found = re.fullmatch(r"label_values\((.*), (\w+)\)", each["definition"])
         assert found
         assert found[2] in assert_exposed(found[1], exposed)
+
+
+def test_grafana_tells_the_dashboard_by_an_id_of_its_own() -> None:
+    path = DASHBOARD.relative_to(charmcraft.ROOT).as_posix()
+    assert dashboard()["uid"] == cosl.DashboardPath40UID.generate("maas-virtualbox", path)
 
 
 def test_no_two_panels_overlap_or_share_an_id() -> None:
