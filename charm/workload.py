@@ -95,7 +95,13 @@ class Answer:
 def install(root: Path, charm: Path) -> None:
     """Copy the charm's environment to its own place, unless it is there already."""
     if passwd.user_exists(NAME) is None:
-        passwd.add_user(NAME, shell="/usr/sbin/nologin", system_user=True)  # noqa: S604
+        passwd.add_user(  # noqa: S604 - a login shell
+            NAME,
+            shell="/usr/sbin/nologin",
+            system_user=True,
+            home_dir="/nonexistent",
+            create_home=False,
+        )
     release = _release(charm)
     target = root / RELEASES / release
     if not target.exists():
