@@ -15,7 +15,8 @@ import pytest
 
 from tests.charm.juju import ActionFailed, Application, HookFailed, Juju, JujuError, Unit
 from tests.charm.juju.calls import UnknownCall
-from tests.charm.juju.hook_tools import Action, HookTools
+from tests.charm.juju.context import Action
+from tests.charm.juju.hook_tools import HookTools
 from tests.charm.juju.resolver import Hook
 
 if TYPE_CHECKING:
@@ -132,18 +133,6 @@ def test_a_refresh_swaps_the_files_of_the_charm_and_keeps_its_own(
     assert not (folder / "removed").exists()
 
 
-def test_the_next_unit_leads_when_the_leader_is_gone(juju: Juju, probe: Path) -> None:
-    app = juju.deploy(probe, "one", units=2)
-    juju.settle()
-    first, second = app.units
-    assert [call(unit, "is-leader", "--format=json") for unit in app.units] == [True, False]
-    first.remove()
-    juju.settle()
-    assert call(second, "is-leader", "--format=json") is True
-    assert hooks(second).count("leader-elected") == 1
-    assert "peers-relation-departed" in hooks(second)
-
-
 def test_a_failed_hook_has_written_nothing_and_runs_again(juju: Juju, app: Application) -> None:
     (unit,) = app.units
     before = juju.databag("one:peers", unit.name)
@@ -255,13 +244,14 @@ def test_a_secret_by_config_must_be_granted_and_is_followed(juju: Juju, app: App
     assert unit.status == ("blocked", "no such secret")
 
 
-def test_peers_read_the_secret_of_their_application_and_only_the_leader_writes_it(
+def test_peers_read_the_secret_of_their_application_and_whoever_leads_writes_it(
     juju: Juju, probe: Path
 ) -> None:
     app = juju.deploy(probe, "one", units=2)
     juju.settle()
     leader, other = app.units
     uri = juju.databag("one:peers")["secret"]
+    assert [call(unit, "is-leader", "--format=json") for unit in app.units] == [True, False]
     get = ("secret-get", "--format=json")
     assert call(other, *get, "--label", "shared") == {"password": "first"}
     assert "not the leader" in refusal(other, "secret-set", uri, "password=other")
@@ -280,57 +270,59 @@ def test_peers_read_the_secret_of_their_application_and_only_the_leader_writes_i
     assert info == {"revision": 2, "label": "shared", "owner": "application"}
     assert list(juju.state.secrets[uri.removeprefix("secret:")].revisions) == [2]
 
+    leader.remove()
+    juju.settle()
+    assert call(other, "is-leader", "--format=json") is True
+    assert hooks(other)[-2:] == ["peers-relation-departed", "leader-elected"]
+    call(other, "secret-set", uri, "password=third")
+
 
 # --- Relations
 
 
 def test_two_applications_see_each_other_in_the_order_of_juju(juju: Juju, probe: Path) -> None:
-    for name in ("one", "two"):
-        juju.deploy(probe, name)
+    leader, other = juju.deploy(probe, "one", units=2).units
+    (two,) = juju.deploy(probe, "two").units
     juju.settle()
-    one, two = juju.units
     juju.relate("one:above", "two:below")
     juju.settle()
     prefix = "below-relation-"
-    seen = [name.removeprefix(prefix) for name in hooks(two) if name.startswith(prefix)]
-    # The application's databag is told of first.
-    assert seen == ["created", "changed", "joined", "changed"]
-    assert juju.databag("two:below", "one/0")["from"] == "one/0"
+    told = [name.removeprefix(prefix) for name in hooks(two) if name.startswith(prefix)]
+    # The application's databag is told of first, then unit after unit.
+    assert told == ["created", "changed", "joined", "changed", "joined", "changed"]
+    assert hooks(leader)[-3:] == [
+        f"above-relation-{it}" for it in ("created", "joined", "changed")
+    ]
+    assert juju.databag("two:below", "one/1")["from"] == "one/1"
     assert juju.databag("one:above") == {"for": "two"}
-    assert hooks(one)[-3:] == [f"above-relation-{it}" for it in ("created", "joined", "changed")]
     (number,) = call(two, "relation-ids", "below", "--format=json")
-    remote = ("relation-get", "--format=json", "-r", number)
-    assert call(two, *remote, "--app", "-", "one") == {"for": "two"}
-    assert call(two, *remote, "from", "one/0") == "one/0"
-    assert call(two, "relation-list", "--format=json", "-r", number) == ["one/0"]
+    read = ("relation-get", "--format=json", "-r", number)
+    assert call(two, *read, "--app", "-", "one") == {"for": "two"}
+    assert call(two, *read, "from", "one/0") == "one/0"
+    assert call(two, "relation-list", "--format=json", "-r", number) == ["one/0", "one/1"]
     uri = juju.databag("one:peers")["secret"]
     assert call(two, "secret-get", "--format=json", uri) == {"password": "first"}
 
-    juju.remove_relation("one:above", "two:below")
-    juju.settle()
-    assert hooks(two)[-2:] == ["below-relation-departed", "below-relation-broken"]
-    assert "relation not found" in refusal(two, *remote, "-", "one/0")
-    assert "permission denied" in refusal(two, "secret-get", uri)
-
-
-def test_only_the_leader_writes_for_its_application(juju: Juju, probe: Path) -> None:
-    app = juju.deploy(probe, "one", units=2)
-    juju.deploy(probe, "two")
-    juju.relate("one:above", "two:below")
-    juju.settle()
-    leader, other = app.units
+    # Only the leader writes and reads what its application says, but peers read each other.
     (number,) = call(other, "relation-ids", "above", "--format=json")
-    app_bag = ("relation-set", "--app", "-r", number, "colour=red")
-    assert "cannot write relation settings" in refusal(other, *app_bag)
-    read = ("relation-get", "--format=json", "--app", "-r", number, "-", "one")
-    assert "permission denied" in refusal(other, *read)
-    call(leader, *app_bag)
-    assert juju.databag("one:above") == {"for": "two", "colour": "red"}
-    call(leader, "relation-set", "--app", "-r", number, "colour=")
-    assert call(leader, *read) == {"for": "two"}
-    peers = call(other, "relation-ids", "peers", "--format=json")[0]
+    write = ("relation-set", "--app", "-r", number)
+    assert "cannot write relation settings" in refusal(other, *write, "colour=red")
+    read_own = ("relation-get", "--format=json", "--app", "-r", number, "-", "one")
+    assert "permission denied" in refusal(other, *read_own)
+    call(leader, *write, "colour=red")
+    assert call(leader, *read_own) == {"for": "two", "colour": "red"}
+    call(leader, *write, "colour=")
+    assert call(leader, *read_own) == {"for": "two"}
+    (peers,) = call(other, "relation-ids", "peers", "--format=json")
     ours = call(other, "relation-get", "--format=json", "--app", "-r", peers, "-", "one")
     assert ours["leader"] == "one/0"
+
+    juju.remove_relation("one:above", "two:below")
+    juju.settle()
+    ended = ["departed", "departed", "broken"]
+    assert hooks(two)[-3:] == [f"below-relation-{it}" for it in ended]
+    assert "relation not found" in refusal(two, *read, "-", "one/0")
+    assert "permission denied" in refusal(two, "secret-get", uri)
 
 
 def test_endpoints_that_do_not_fit_are_not_related(juju: Juju, probe: Path) -> None:

@@ -14,7 +14,7 @@ import jsonschema_rs
 
 from tests.charm.juju import resolver
 from tests.charm.juju.agent import Agent, Run
-from tests.charm.juju.hook_tools import Action
+from tests.charm.juju.context import Action
 from tests.charm.juju.model import (
     Charm,
     JujuError,
@@ -64,7 +64,7 @@ class Juju:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._numbers = itertools.count(0)
         self.state = State()
         self.applications: dict[str, Application] = {}
@@ -117,7 +117,7 @@ class Juju:
         for endpoint, offered in application.charm.endpoints.items():
             if offered.role == "peers":
                 self._add_relation({name: endpoint})
-        for place in on or [Here(self._folder) for _ in range(units)]:
+        for place in on or [None] * units:
             application.add_unit(place)
         return application
 
@@ -225,9 +225,9 @@ class Application:
         """What config-get answers: the options that are set or have a default."""
         return {**self.charm.defaults(), **self._set}
 
-    def add_unit(self, place: Place) -> Unit:
-        """Add a unit on a machine."""
-        unit = Unit(self, next(self._numbers), place)
+    def add_unit(self, place: Place | None = None) -> Unit:
+        """Add a unit on a machine, by default in a folder of this one."""
+        unit = Unit(self, next(self._numbers), place or Here(self.juju.folder))
         self.units.append(unit)
         self.leader = self.leader or unit
         return unit
@@ -272,14 +272,15 @@ class Unit:
         """The charm's folder, on its machine."""
         self.tools = f"{_TOOLS}/{tag}"
         """The folder of its hook tools, on its machine."""
-        self.status: tuple[str, str] = ("waiting", "waiting for machine")
-        """Status and message."""
+        self.workload_status: tuple[str, str] = ("waiting", "waiting for machine")
+        """Status and message that the charm has set."""
         self.workload_version = ""
         self.runs: list[Run] = []
         """Every hook and action that ran, the failed ones too."""
         self.told = resolver.Told()
         self.upgrades = 0
         self.dying = False
+        self._failed = ""
         self._deployed: list[Path] = []
         self._put(application.charm.folder)
         self.juju.agent.install_tools(self)
@@ -288,6 +289,13 @@ class Unit:
     def is_leader(self) -> bool:
         """Whether it leads its application."""
         return self.application.leader is self
+
+    @property
+    def status(self) -> tuple[str, str]:
+        """Status and message, as `juju status` shows them: an error as long as a hook fails."""
+        if self._failed:
+            return ("error", f'hook failed: "{self._failed}"')
+        return self.workload_status
 
     @property
     def ports(self) -> set[str]:
@@ -391,8 +399,8 @@ class Unit:
         run = self.juju.agent.run(self, hook)
         self.runs.append(run)
         self.juju.check()
+        self._failed = run.name if run.code else ""
         if run.code:
-            self.status = ("error", f'hook failed: "{run.name}"')
             log = "\n".join(line for line in self.juju.log[-100:] if line.startswith(self.name))
             raise HookFailed(f"{self.name}: {run.name} failed with {run.code}:\n{log}")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.charm.juju.applications import Unit
-    from tests.charm.juju.hook_tools import Action
+    from tests.charm.juju.context import Action
     from tests.charm.juju.model import Relation
 
 
@@ -78,8 +78,12 @@ def _due(unit: Unit) -> Iterator[Hook]:
     if told.upgrades != unit.upgrades:
         # Juju runs config-changed after it in any case.
         yield Hook("upgrade-charm", succeeded=_set(told, upgrades=unit.upgrades, config=-1))
+    _enter(unit)
     for relation in _relations(unit):
-        yield from _enter(unit, relation)
+        seen = told.relations.get(relation.id)
+        if seen is not None and not seen.created:
+            hook = _relation_hook(unit, relation, "created")
+            yield dataclasses.replace(hook, succeeded=_set(seen, created=True))
     if unit.is_leader and not told.leader:
         yield Hook("leader-elected", succeeded=_set(told, leader=True))
     if told.config != unit.application.config_version:
@@ -124,21 +128,18 @@ def _relation_hook(unit: Unit, relation: Relation, event: str, remote_unit: str 
     )
 
 
-def _enter(unit: Unit, relation: Relation) -> Iterator[Hook]:
-    if relation.dying:
-        return
-    if unit.name not in relation.members:
-        relation.members.add(unit.name)
-        address = unit.place.address
-        relation.bags[unit.name] = {
-            "egress-subnets": f"{address}/32",
-            "ingress-address": address,
-            "private-address": address,
-        }
-    seen = unit.told.relations.setdefault(relation.id, Seen())
-    if not seen.created:
-        hook = _relation_hook(unit, relation, "created")
-        yield dataclasses.replace(hook, succeeded=_set(seen, created=True))
+def _enter(unit: Unit) -> None:
+    """Let a unit take part in all relations that are alive, before it is told of the first."""
+    address = unit.place.address
+    for relation in _relations(unit):
+        if unit.name not in relation.members and not relation.dying:
+            relation.members.add(unit.name)
+            unit.told.relations[relation.id] = Seen()
+            relation.bags[unit.name] = {
+                "egress-subnets": f"{address}/32",
+                "ingress-address": address,
+                "private-address": address,
+            }
 
 
 def _leave(unit: Unit, relation: Relation) -> Iterator[Hook]:
