@@ -16,35 +16,24 @@ that ends with the test, even if that is killed, and its mounts end with its pro
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.charm import files
 from tests.charm.juju.places import Completed, run_group
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from typing_extensions import Self
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-NOT_COMPARED = (
-    "/run/credentials/",  # systemd's, for each start of a unit
-    "/run/log/journal/",
-    "/run/systemd/",  # what systemd knows of its units
-    "/var/log/journal/",
-    # Copies that useradd and userdel keep of what was before them.
-    *(f"/etc/{name}-" for name in ("group", "gshadow", "passwd", "shadow", "subgid", "subuid")),
-)
-"""What `Machine.changes` leaves out: it changes whatever a charm does."""
-
 _BOOT_TIMEOUT_S = 30.0
 _POLL_S = 0.02
 _NOT_STARTED = ("ssh.socket", "systemd-journal-flush.service", "timers.target")
@@ -128,7 +117,7 @@ class Machine:
         except BaseException:
             self.__exit__()
             raise
-        self._at_boot = self._describe_all()
+        self._at_boot = files.describe_all(self._layer, self._root)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -192,70 +181,15 @@ class Machine:
         command = (*self._enter, *at, *argv)
         return run_group(command, env=env or {"PATH": PATH}, input=input, timeout=timeout)
 
-    # --- What has changed
-
     def changes(self) -> dict[str, str]:
         """Compare its files with those after the boot.
 
-        Contents, types, modes and owners count, times do not, nor does `NOT_COMPARED`.
+        Contents, types, modes and owners count, times do not, nor does `files.NOT_COMPARED`.
 
         Returns:
             A description of each file that differs, by path; empty if it has gone.
         """
-        now = self._describe_all()
-        changed: dict[str, str] = {}
-        for path in sorted(now.keys() | self._at_boot.keys()):
-            if path in NOT_COMPARED or f"{path}/".startswith(NOT_COMPARED):
-                continue
-            before, after = (
-                # What the layer does not have is as this machine, below, has it.
-                known[path] if path in known else _describe(Path(path))
-                for known in (self._at_boot, now)
-            )
-            if before != after:
-                changed[path] = after
-        return changed
-
-    def _describe_all(self) -> dict[str, str]:
-        """Describe what may differ from this machine: the layer and the file systems in memory."""
-        paths: set[str] = set()
-        for path, folder in _walk(self._layer, ""):
-            paths.add(path)
-            if _hides_below(folder):
-                paths.update(below for below, _ in _walk(Path(path), path))
-        for top in ("/dev/shm", "/run", "/tmp"):
-            paths.update(path for path, _ in _walk(self.path(top), top))
-        return {path: _describe(self.path(path)) for path in paths}
-
-
-def _walk(top: Path, name: str) -> Iterator[tuple[str, Path]]:
-    """Yield all below a folder that is called so: its path under that name, and where it is."""
-    for folder, folders, files in os.walk(top):
-        for entry in (*folders, *files):
-            path = Path(folder, entry)
-            yield f"{name}/{path.relative_to(top)}", path
-
-
-def _hides_below(path: Path) -> bool:
-    """Whether a folder of the layer was made anew where there had been one."""
-    try:
-        return os.getxattr(path, "trusted.overlay.opaque", follow_symlinks=False) == b"y"
-    except OSError:
-        return False
-
-
-def _describe(path: Path) -> str:
-    """A file's type, mode, owner and contents; nothing if there is no such file."""
-    try:
-        info = path.lstat()
-        contents = ""
-        if stat.S_ISREG(info.st_mode):
-            contents = hashlib.sha256(path.read_bytes()).hexdigest()
-        elif stat.S_ISLNK(info.st_mode):
-            contents = str(path.readlink())
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    return f"{stat.filemode(info.st_mode)} {info.st_uid}:{info.st_gid} {contents}".rstrip()
+        return files.changes(self._at_boot, files.describe_all(self._layer, self._root))
 
 
 def _children(pid: int) -> list[int]:

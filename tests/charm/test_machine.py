@@ -179,9 +179,12 @@ def test_what_is_taken_away_again_has_changed_nothing(machine: Machine) -> None:
 
 
 def test_a_folder_made_anew_shows_what_it_has_lost(machine: Machine) -> None:
+    must(machine, "touch", "/run/made")
     must(machine, "rm", "-r", "/etc/apt")
     must(machine, "mkdir", "/etc/apt")
-    gone = {path for path, now in machine.changes().items() if not now}
+    changed = machine.changes()
+    assert "/run/made" in changed
+    gone = {path for path, now in changed.items() if not now}
     assert {"/etc/apt/apt.conf.d", "/etc/apt/sources.list.d"} <= gone
 
 
