@@ -69,6 +69,9 @@ def unsupported() -> str | None:
     for program, package in (("systemd-nspawn", "systemd-container"), ("dbus-daemon", "dbus")):
         if shutil.which(program) is None:
             return f"no {program}: apt-get install {package}"
+    probe = ("unshare", "--mount", "--pid", "--fork", "true")
+    if subprocess.run(probe, capture_output=True, timeout=30, check=False).returncode:
+        return "this root may make no namespaces"
     return None
 
 
