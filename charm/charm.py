@@ -26,8 +26,6 @@ import workload
 from maas_virtualbox.config import Listen
 from maas_virtualbox.version import VERSION
 
-log = logging.getLogger(__name__)
-
 
 class MAASVirtualBoxCharm(ops.CharmBase):
     """Runs the power service of one unit."""
@@ -38,15 +36,17 @@ class MAASVirtualBoxCharm(ops.CharmBase):
     def __init__(self, framework: ops.Framework) -> None:
         super().__init__(framework)
         self._unready: statuses.Unready | None = None
+        self._wanted: workload.Wanted | None = None
+        self._unchanged = False
         self.tracing = ops.tracing.Tracing(self, "charm-tracing")
         self.certificates = certificates.Certificates(self, self.address)
         self.actions = actions.Actions(self)
         on = self.on
         framework.observe(on.install, self._on_install)
         framework.observe(on.upgrade_charm, self._on_install)
+        framework.observe(on.config_changed, self._on_config_changed)
         for event in (
             on.leader_elected,
-            on.config_changed,
             on.start,
             on.update_status,
             on.secret_changed,
@@ -67,15 +67,6 @@ class MAASVirtualBoxCharm(ops.CharmBase):
         """Return the literal IP address that MAAS reaches this unit by. Raises `Unready`."""
         return network.address(self.model, self._options().listen_subnet)
 
-    def port(self) -> int:
-        """Return the power service's TCP port. Raises `Unready`."""
-        return self._options().listen_port
-
-    def ssh_private_key(self) -> str:
-        """Return the key in use: the one people gave, or the charm's own. Raises `Unready`."""
-        given = credentials.given_ssh_key(self, self._options().ssh_private_key)
-        return given or credentials.load(self).ssh_private_key
-
     def reconcile(self, _event: ops.EventBase | None = None) -> None:
         """Bring the machine into the state that options, secrets and relations ask for.
 
@@ -85,14 +76,15 @@ class MAASVirtualBoxCharm(ops.CharmBase):
         try:
             if not workload.is_installed(self.root):
                 self._install()
-            if not self._options().hosts:
+            chosen = self._options()
+            if not chosen.hosts:
                 workload.stop(self.root)
-            wanted = self._wanted()
-            self.unit.set_ports(self.port())
+            wanted = self._collect_wanted()
+            self.unit.set_ports(chosen.listen_port)
             workload.configure(self.root, wanted)
             observability.publish(
                 self,
-                port=self.port(),
+                port=chosen.listen_port,
                 tls=bool(wanted.tls_certificate),
                 token=wanted.tokens.metrics_token(),
             )
@@ -100,6 +92,12 @@ class MAASVirtualBoxCharm(ops.CharmBase):
             self._unready = reason
         except workload.WorkloadError as error:
             self._unready = statuses.blocked(str(error))
+        workload.settle(self.root, "" if self._unready else self._inputs())
+
+    def ssh_private_key(self) -> str:
+        """Return the key in use: the one people gave, or the charm's own. Raises `Unready`."""
+        given = credentials.given_ssh_key(self, self._options().ssh_private_key)
+        return given or credentials.load(self).ssh_private_key
 
     def _options(self) -> options.CharmOptions:
         try:
@@ -107,13 +105,17 @@ class MAASVirtualBoxCharm(ops.CharmBase):
         except ValueError as error:
             raise statuses.blocked(str(error)) from None
 
-    def _wanted(self) -> workload.Wanted:
+    def _inputs(self) -> str:
+        """Return all that a config-changed can bring, as one text."""
+        return repr((sorted(self.config.items()), self.address()))
+
+    def _collect_wanted(self) -> workload.Wanted:
         chosen = self._options()
         if not chosen.hosts:
             raise statuses.blocked(f"no hosts: juju config {self.app.name} hosts='user@address'")
         shared = credentials.load(self)
         certificate, certificate_key = self.certificates.assigned()
-        return workload.Wanted(
+        self._wanted = workload.Wanted(
             options=chosen.service_options(),
             listen=str(Listen(network.any_address(self.address()), chosen.listen_port)),
             ssh_private_key=credentials.given_ssh_key(self, chosen.ssh_private_key)
@@ -124,6 +126,7 @@ class MAASVirtualBoxCharm(ops.CharmBase):
             tls_key=certificate_key,
             power_template=chosen.power_template,
         )
+        return self._wanted
 
     def _install(self) -> None:
         self.unit.status = ops.MaintenanceStatus("installing the power service")
@@ -134,8 +137,18 @@ class MAASVirtualBoxCharm(ops.CharmBase):
         self._install()
         self.reconcile(event)
 
+    def _on_config_changed(self, event: ops.ConfigChangedEvent) -> None:
+        # Juju fires it without a change too: after each refresh, reboot and restart of its agent.
+        try:
+            self._unchanged = workload.is_settled(self.root, self._inputs())
+        except statuses.Unready:
+            self._unchanged = False
+        if not self._unchanged:
+            self.reconcile(event)
+
     def _on_secret_remove(self, event: ops.SecretRemoveEvent) -> None:
-        event.remove_revision()
+        if event.secret.label == credentials.LABEL:
+            event.remove_revision()
 
     def _on_stop(self, _event: ops.StopEvent) -> None:
         workload.stop(self.root)
@@ -146,10 +159,13 @@ class MAASVirtualBoxCharm(ops.CharmBase):
         self._unready = statuses.Unready(ops.MaintenanceStatus("removed"))
 
     def _on_collect_status(self, event: ops.CollectStatusEvent) -> None:
+        if self._unchanged:
+            return
         try:
             if self._unready is not None:
                 raise self._unready
-            self._wanted()
+            if self._wanted is None:
+                self._collect_wanted()
             event.add_status(statuses.of_hosts(workload.hosts(self.root)))
         except statuses.Unready as reason:
             event.add_status(reason.status)
@@ -158,4 +174,6 @@ class MAASVirtualBoxCharm(ops.CharmBase):
 
 
 if __name__ == "__main__":
+    # What charmlibs write at this level is a call of Juju a line.
+    logging.getLogger("charmlibs").setLevel(logging.INFO)
     ops.main(MAASVirtualBoxCharm)

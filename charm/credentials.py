@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PEERS = "peers"
-_URI = "credentials"
-"""The key of the application's peer data that holds the secret's URI."""
+LABEL = "credentials"
+"""Of the application's secret. All its units may read it by its owner's label; that there is one
+stands in the peer data too, so that units who wait for it are told."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,26 +62,24 @@ def load(charm: ops.CharmBase) -> Credentials:
     Raises:
         Unready: the leader has not made it yet.
     """
-    peers = charm.model.get_relation(PEERS)
-    uri = peers and peers.data[charm.app].get(_URI)
-    if uri:
-        return Credentials.of(charm.model.get_secret(id=uri).get_content(refresh=True))
-    if peers is None or not charm.unit.is_leader():
-        raise statuses.waiting("the leader has not made the credentials yet")
+    try:
+        # The leader, its owner, is not told of changes: it asks for the latest, as the others do.
+        return Credentials.of(charm.model.get_secret(label=LABEL).get_content(refresh=True))
+    except ops.SecretNotFoundError:
+        peers = charm.model.get_relation(PEERS)
+        if peers is None or not charm.unit.is_leader():
+            raise statuses.waiting("the leader has not made the credentials yet") from None
     made = Credentials.new()
-    secret = charm.app.add_secret(
-        made.content(), description="SSH key and tokens of the power service"
+    charm.app.add_secret(
+        made.content(), label=LABEL, description="SSH key and tokens of the power service"
     )
-    assert secret.id is not None
-    peers.data[charm.app][_URI] = secret.id
+    peers.data[charm.app][LABEL] = "made"
     return made
 
 
 def save(charm: ops.CharmBase, changed: Credentials) -> None:
     """Change what all units share, as the leader; the others are told by Juju."""
-    peers = charm.model.get_relation(PEERS)
-    assert peers is not None
-    charm.model.get_secret(id=peers.data[charm.app][_URI]).set_content(changed.content())
+    charm.model.get_secret(label=LABEL).set_content(changed.content())
 
 
 def given(charm: ops.CharmBase, option: str, uri: str, field: str) -> str:

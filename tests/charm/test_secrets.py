@@ -42,7 +42,7 @@ def test_the_leader_makes_credentials_and_tells_its_peers(
 
     secret = shared_secret(out)
     (peers,) = out.relations
-    assert peers.local_app_data == {"credentials": secret.id}
+    assert peers.local_app_data == {"credentials": "made"}
     assert secret.latest_content is not None
     made = credentials.Credentials.of(secret.latest_content)
     assert machine.text(KEY_FILE) == made.ssh_private_key
