@@ -35,33 +35,39 @@ Tests
     `maas_virtualbox.simulator` is a VirtualBox host that is not there, for your tests too.
 """
 
-from maas_virtualbox.errors import (
-    AmbiguousVM,
-    BadOutput,
-    Closed,
-    CommandTimeout,
-    ConfigError,
-    ConnectionLost,
-    Error,
-    HostDown,
-    HostKeyChanged,
-    HostListError,
-    HostUnreachable,
-    IdentityError,
-    LoginRefused,
-    PowerError,
-    PowerTimeout,
-    SplitBrain,
-    UnknownVM,
-    VBoxManageError,
-    VBoxManageMissing,
-    VMOutOfReach,
-)
-from maas_virtualbox.fleet import Fleet, HostReport
-from maas_virtualbox.host import VM, PowerPolicy, VirtualBoxHost
-from maas_virtualbox.hosts import Host, parse_hosts
-from maas_virtualbox.settings import NIC, Machine
-from maas_virtualbox.states import Power, VMState
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from maas_virtualbox.errors import (
+        AmbiguousVM,
+        BadOutput,
+        Closed,
+        CommandTimeout,
+        ConfigError,
+        ConnectionLost,
+        Error,
+        HostDown,
+        HostKeyChanged,
+        HostListError,
+        HostUnreachable,
+        IdentityError,
+        LoginRefused,
+        PowerError,
+        PowerTimeout,
+        SplitBrain,
+        UnknownVM,
+        VBoxManageError,
+        VBoxManageMissing,
+        VMOutOfReach,
+    )
+    from maas_virtualbox.fleet import Fleet, HostReport
+    from maas_virtualbox.host import VM, PowerPolicy, VirtualBoxHost
+    from maas_virtualbox.hosts import Host, parse_hosts
+    from maas_virtualbox.settings import NIC, Machine
+    from maas_virtualbox.states import Power, VMState
 
 __all__ = [
     "NIC",
@@ -96,3 +102,17 @@ __all__ = [
     "VirtualBoxHost",
     "parse_hosts",
 ]
+
+_HOMES = ("errors", "hosts", "states", "settings", "host", "fleet")
+"""Of the names above, those that load least first."""
+
+
+def __getattr__(name: str) -> object:
+    # Who needs one small module of this package does not wait for all of it.
+    if name in __all__:
+        for home in _HOMES:
+            module = importlib.import_module(f"{__name__}.{home}")
+            if hasattr(module, name):
+                globals()[name] = value = getattr(module, name)
+                return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,14 +16,16 @@ import dataclasses
 import ipaddress
 import re
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import platformdirs
 import pydantic
 
 from maas_virtualbox import documents, errors, hosts
-from maas_virtualbox.host import PowerPolicy
 from maas_virtualbox.hosts import Host
+
+if TYPE_CHECKING:
+    from maas_virtualbox.host import PowerPolicy
 
 FROM_ZONES = "from-zones"
 
@@ -174,6 +176,8 @@ class Config(SharedOptions):
     @property
     def policy(self) -> PowerPolicy:
         """What on and off mean."""
+        from maas_virtualbox.host import PowerPolicy  # noqa: PLC0415 - slow to load
+
         return PowerPolicy(
             off_mode=self.off_mode,
             off_timeout=self.off_timeout,

@@ -7,8 +7,10 @@ from __future__ import annotations
 import functools
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import jinja2
+if TYPE_CHECKING:
+    import jinja2
 
 _PACKAGED = Path(__file__).with_name("templates")
 _IN_THE_TREE = Path(__file__).parents[2] / "templates"
@@ -26,6 +28,8 @@ def render(name: str, **values: object) -> str:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
+    import jinja2  # noqa: PLC0415 - an extra; and slow to load for who renders nothing
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([_PACKAGED, _IN_THE_TREE]),
         undefined=jinja2.StrictUndefined,
