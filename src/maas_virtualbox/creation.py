@@ -112,16 +112,21 @@ def _plan(
     macs: frozenset[str],
 ) -> list[_Plan]:
     """See to it that all the VMs can be made."""
+    there = {machine.name for machine in machines.values()}
     names = collections.Counter(spec.name for spec in specs)
-    names.update(machine.name for machine in machines.values())
     asked = collections.Counter(spec.mac for spec in specs if spec.mac)
     owners = {mac: machine.name for machine in machines.values() for mac in machine.macs}
     for spec in specs:
+        if spec.name in there:
+            raise _refused(owner, spec, "the host has a VM of that name already")
         if names[spec.name] > 1:
-            raise _refused(owner, spec, "the host has a VM of that name, or it is asked for twice")
-        if spec.mac and (spec.mac in owners or spec.mac in macs or asked[spec.mac] > 1):
-            whose = owners.get(spec.mac, "another VM of the fleet, or it is asked for twice")
-            raise _refused(owner, spec, f"its MAC {spec.mac} belongs to {whose}")
+            raise _refused(owner, spec, "several VMs shall have that name")
+        if spec.mac in owners:
+            raise _refused(owner, spec, f"its MAC {spec.mac} belongs to {owners[spec.mac]}")
+        if spec.mac in macs:
+            raise _refused(owner, spec, f"its MAC {spec.mac} belongs to a VM of another host")
+        if asked[spec.mac] > 1:
+            raise _refused(owner, spec, f"several VMs shall have the MAC {spec.mac}")
     taken = {*owners, *macs, *asked}
     networks = _Networks(owner)
     plans: list[_Plan] = []

@@ -134,7 +134,9 @@ _FAULTS = (
 _ERROR_LINE = re.compile(r"^VBoxManage(?:\.exe)?: (?:fatal )?error: ?(.*)$", re.MULTILINE)
 # A name, not the number of "exit code 1 (0x1)".
 _CODE = re.compile(r"\bcode ([A-Z]\w+) \(0x", re.IGNORECASE)
-_DETAIL_LINE = re.compile(r"(Details: |Code \w+ \(0x|Context: |Location: |/\S+\[\d+\] \()")
+_DETAIL_LINE = re.compile(
+    r"(Failed to create medium$|Details: |Code \w+ \(0x|Context: |Location: |/\S+\[\d+\] \()"
+)
 
 
 def parse_error(host: str, result: CommandResult) -> errors.VBoxManageError | None:
