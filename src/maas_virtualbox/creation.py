@@ -131,16 +131,17 @@ def _plan(
     networks = _Networks(owner)
     plans: list[_Plan] = []
     for spec in specs:
-        mac = spec.mac or _free_mac(taken)
+        mac = spec.mac or random_mac()
+        while not spec.mac and mac in taken:
+            mac = random_mac()
         taken.add(mac)
         plans.append(_Plan(spec, _options(spec, mac, networks.options(spec))))
     return plans
 
 
-def _free_mac(taken: set[str]) -> str:
-    while (mac := settings.format_mac(_ORACLE + secrets.token_hex(3))) in taken:
-        pass
-    return mac
+def random_mac() -> str:
+    """Return a MAC of VirtualBox's range."""
+    return settings.format_mac(_ORACLE + secrets.token_hex(3))
 
 
 def _options(spec: VMSpec, mac: str, network: Mapping[str, str]) -> dict[str, str]:
