@@ -240,6 +240,7 @@ class _Making:
         """Make it, again while that fails in a way that passes; never raises an `Error`."""
         self._began = time.monotonic()
         self._deadline = self._began + self._timeout
+        self.error = _refused(self._owner, self.plan.spec, "no time was given for it", retry=True)
         for _ in deletion.attempts(self._deadline):
             try:
                 self._go_on()

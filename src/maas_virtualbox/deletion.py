@@ -118,29 +118,37 @@ def clear_abandoned(owner: VirtualBoxHost) -> Mapping[str, Machine]:
     One that may still be under way, as its process is on another machine, is left and logged.
     """
     machines = owner.observer.inventory(max_age=0.0)
-    for machine in machines.values():
-        half = ownership.unfinished(machine)
-        if half is None:
-            continue
-        if not half.is_abandoned:
-            log.warning(
-                "%s/%s: process %d on %s makes it, or made it and was interrupted: if that has"
-                " ended, delete the VM: maas-virtualbox delete %s",
-                owner.host,
-                half.name,
-                half.pid,
-                half.machine,
-                machine.uuid,
-            )
-            continue
-        log.info("%s: removing what is left of %s", owner.host, machine.name)
-        try:
-            clear(owner, machine)
-        except errors.Error as error:
-            log.warning(
-                "%s/%s: half made, and cannot be removed: %s", owner.host, machine.name, error
-            )
-    return machines
+    abandoned = [uuid for uuid, machine in machines.items() if _is_abandoned(owner, machine)]
+    if not abandoned:
+        return machines
+    # The process has ended by now, but perhaps not before it had made the VM: look once more.
+    machines = owner.observer.inventory(max_age=0.0)
+    for uuid in abandoned:
+        if (machine := machines.get(uuid)) and ownership.unfinished(machine):
+            log.info("%s: removing what is left of %s", owner.host, machine.name)
+            try:
+                clear(owner, machine)
+            except errors.Error as error:
+                log.warning(
+                    "%s/%s: half made, and cannot be removed: %s", owner.host, machine.name, error
+                )
+    return owner.observer.inventory(max_age=0.0)
+
+
+def _is_abandoned(owner: VirtualBoxHost, machine: Machine) -> bool:
+    half = ownership.unfinished(machine)
+    if half is None or half.is_abandoned:
+        return half is not None
+    log.warning(
+        "%s/%s: process %d on %s makes it, or made it and was interrupted: if that has ended,"
+        " delete the VM: maas-virtualbox delete %s",
+        owner.host,
+        half.name,
+        half.pid,
+        half.machine,
+        machine.uuid,
+    )
+    return False
 
 
 def clear(owner: VirtualBoxHost, machine: Machine) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import maas_virtualbox as mv
-from maas_virtualbox import creation, settings
+from maas_virtualbox import creation, ownership, settings
 from maas_virtualbox.simulator import Action, Fault, Simulator
 
 if TYPE_CHECKING:
@@ -113,6 +113,48 @@ def test_what_cannot_be_taken_back_is_said_and_removed_by_the_next_call(
     assert failed.error.retry
     assert name.startswith("vm (being made by maas-virtualbox on ")
     assert left(simulator) == (["vm"], ["vm.vdi"])
+
+
+def test_the_mac_of_a_vm_that_was_left_half_made_is_free_again(
+    simulator: Simulator, fleet: mv.Fleet
+) -> None:
+    wish = mv.VMSpec(name="vm", mac="02:00:5e:00:53:01")
+    simulator.inject(Fault(Action.FAIL, on="storageattach", stderr=BROKEN))
+    simulator.inject(Fault(Action.FAIL, on="unregistervm", stderr=BROKEN, times=2))
+    fleet.create_vms([wish])
+
+    (made,) = fleet.create_vms([wish])
+
+    assert made.error is None
+
+
+def test_a_vm_that_is_finished_while_another_call_looks_is_kept(
+    simulator: Simulator, fleet: mv.Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid = "0c06ecdf-282e-4a3b-8cfb-b50f570662a8"
+    name = ownership.begin(uuid, "slow")
+    ownership.end(uuid)
+    slow = simulator.virtualbox.add_vm(name, uuid=uuid)
+    observer = fleet.hosts[0].observer
+    inventory = observer.inventory
+
+    def finish(**options: float) -> Any:
+        machines = inventory(**options)
+        slow.name = "slow"
+        return machines
+
+    monkeypatch.setattr(observer, "inventory", finish)
+
+    fleet.create_vms([mv.VMSpec(name="vm")])
+
+    assert left(simulator)[0] == ["slow", "vm"]
+
+
+def test_no_time_makes_no_vm(simulator: Simulator, fleet: mv.Fleet) -> None:
+    (made,) = fleet.create_vms([mv.VMSpec(name="vm")], timeout=0.0)
+
+    assert "no time" in str(made.error)
+    assert left(simulator) == ([], [])
 
 
 def test_a_vm_made_from_another_machine_is_left_and_named(
