@@ -252,7 +252,7 @@ class _Making:
                 break
             except (errors.VBoxManageError, errors.HostDown) as error:
                 self.error = _failed(self._owner, self.plan.spec, error)
-                if not error.retry:
+                if not deletion.passes(error):
                     break
                 log.info("%s; making it anew", self.error)
             except errors.Error as error:
@@ -316,7 +316,7 @@ class _Making:
             try:
                 return self._owner.observer.inventory(max_age=0.0, timeout=seconds).get(uuid)
             except (errors.VBoxManageError, errors.HostDown) as error:
-                if not error.retry:
+                if not deletion.passes(error):
                     raise
                 trouble = error
         assert trouble

@@ -45,13 +45,13 @@ def delete(owner: VirtualBoxHost, uuid: str, *, power_off: bool, timeout: float)
                 return
             raise
         except errors.HostDown as error:
-            if not (deletion.seen and error.retry):
+            if not (deletion.seen and passes(error)):
                 raise
             trouble = str(error)
         except errors.VBoxManageError as error:
             if deletion.sent and error.kind == Fault.NOT_FOUND:
                 return
-            if not error.retry:
+            if not (deletion.seen and passes(error)):
                 reason = GATED if error.kind == Fault.GATED else str(error)
                 raise deletion.refused(reason) from error
             trouble = str(error)
@@ -167,7 +167,7 @@ def clear(owner: VirtualBoxHost, machine: Machine) -> None:
         except (errors.VBoxManageError, errors.HostDown) as error:
             if isinstance(error, errors.VBoxManageError) and error.kind == Fault.NOT_FOUND:
                 return
-            if not error.retry:
+            if not passes(error):
                 raise
             trouble = error
         else:
@@ -183,6 +183,16 @@ def attempts(deadline: float) -> Iterator[float]:
         yield min(observer.CALL_TIMEOUT_S, remaining)
         time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
         pause = min(_LONGEST_PAUSE_S, pause * 2)
+
+
+def passes(error: errors.VBoxManageError | errors.HostDown) -> bool:
+    """Whether a call on a host that has answered before is worth another attempt.
+
+    VirtualBox's service then comes back too: when its clients' connections break it may fail for a
+    moment with a code that otherwise stands for a damaged VirtualBox.xml (measured).
+    """
+    service = isinstance(error, errors.VBoxManageError) and error.kind == Fault.SERVICE
+    return error.retry or service
 
 
 @contextlib.contextmanager
@@ -210,7 +220,7 @@ def _remove(owner: VirtualBoxHost, machine: Machine, deadline: float) -> None:
             with turn(owner, deadline) as seconds:
                 owner.vboxmanage.closemedium(disk, timeout=seconds)
         except errors.VBoxManageError as error:
-            if error.retry:
+            if passes(error):
                 raise
     lock = owner.lock_of(machine.uuid)
     if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):

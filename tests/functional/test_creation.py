@@ -78,6 +78,24 @@ def test_a_service_that_died_is_no_reason_to_fail(simulator: Simulator, fleet: m
     assert made.error is None
 
 
+@pytest.mark.parametrize("step", ["createmedium", "unregistervm"])
+def test_a_service_that_stumbles_midway_is_no_reason_to_fail(
+    simulator: Simulator, fleet: mv.Fleet, step: str
+) -> None:
+    stumbles = (
+        "VBoxManage: error: Failed to create the VirtualBox object!\n"
+        "VBoxManage: error: Code NS_ERROR_FAILURE (0x80004005) - Operation failed\n"
+    )
+    simulator.inject(Fault(Action.FAIL, on=step, stderr=stumbles))
+
+    vm = fleet.hosts[0].create_vm(mv.VMSpec(name="vm"))
+    made = left(simulator)
+    fleet.delete_vm(vm)
+
+    assert made == (["vm"], ["vm.vdi"])
+    assert left(simulator) == ([], [])
+
+
 def test_a_vm_that_is_made_while_the_last_answer_is_lost_stays(
     simulator: Simulator, fleet: mv.Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
