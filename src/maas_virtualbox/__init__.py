@@ -21,6 +21,10 @@ VMs and power
     and end within `PowerPolicy.action_timeout` seconds. A `VM` is a picture with a `VMState`
     (VirtualBox's word) and a `Power` (on, off, unknown). All of it may be used from many threads.
 
+Making and deleting VMs
+    `Fleet.create_vms` makes VMs for MAAS from `VMSpec` objects, each whole or not at all, and says
+    in a `Creation` what became of each; `Fleet.delete_vm` deletes what was made so, and no others.
+
 One host
     `Fleet.hosts` are `VirtualBoxHost` objects; their `vboxmanage` attribute has VBoxManage's
     commands as methods.
@@ -29,7 +33,7 @@ Errors
     All derive from `Error`. The library has by then retried what is worth retrying within the
     deadline; `error.retry` says whether the *caller* may try again later (`HostUnreachable`,
     `PowerTimeout`), or whether a person has to change something first (`LoginRefused`,
-    `HostKeyChanged`, `UnknownVM`, `AmbiguousVM`, `SplitBrain`, `HostListError`).
+    `HostKeyChanged`, `UnknownVM`, `AmbiguousVM`, `SplitBrain`, `HostListError`, `DeletionError`).
 
 Tests
     `maas_virtualbox.simulator` is a VirtualBox host that is not there, for your tests too.
@@ -41,6 +45,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from maas_virtualbox.blueprint import VMSpec
+    from maas_virtualbox.creation import Creation
     from maas_virtualbox.errors import (
         AmbiguousVM,
         BadOutput,
@@ -48,6 +54,8 @@ if TYPE_CHECKING:
         CommandTimeout,
         ConfigError,
         ConnectionLost,
+        CreationError,
+        DeletionError,
         Error,
         HostDown,
         HostKeyChanged,
@@ -78,6 +86,9 @@ __all__ = [
     "CommandTimeout",
     "ConfigError",
     "ConnectionLost",
+    "Creation",
+    "CreationError",
+    "DeletionError",
     "Error",
     "Fleet",
     "Host",
@@ -98,12 +109,13 @@ __all__ = [
     "VBoxManageError",
     "VBoxManageMissing",
     "VMOutOfReach",
+    "VMSpec",
     "VMState",
     "VirtualBoxHost",
     "parse_hosts",
 ]
 
-_HOMES = ("errors", "hosts", "states", "settings", "host", "fleet")
+_HOMES = ("errors", "hosts", "states", "settings", "blueprint", "host", "creation", "fleet")
 """Of the names above, those that load least first."""
 
 

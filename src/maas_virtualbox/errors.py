@@ -190,6 +190,30 @@ class SplitBrain(PowerError):
     """
 
 
+# -- Making and deleting VMs --------------------------------------------------------------------
+
+
+class CreationError(Error):
+    """A VM was not made; nothing of it is left unless the text says so. Permanent unless `retry`.
+
+    Permanent means that the wish does not fit the host: a name or MAC that is taken, a network
+    that is not there, a key that is bound to the gate.
+    """
+
+    def __init__(self, message: str, *, retry: bool = False) -> None:
+        super().__init__(message)
+        self.retry = retry
+
+
+class DeletionError(Error):
+    """A VM was not deleted: it is not ours, it runs, or others' disks would go with it; the text
+    says what to do. Permanent unless `retry`."""
+
+    def __init__(self, message: str, *, retry: bool = False) -> None:
+        super().__init__(message)
+        self.retry = retry
+
+
 _KINDS: tuple[tuple[type[Error], str], ...] = (
     (UnknownVM, "unknown-vm"),
     (AmbiguousVM, "ambiguous-vm"),

@@ -23,6 +23,7 @@ class Fault(str, enum.Enum):
     """The sorts of error VBoxManage reports."""
 
     CPU_TAKEN = "cpu-taken"
+    GATED = "gated"
     INACCESSIBLE = "inaccessible"
     LOCALE = "locale"
     LOCKED = "locked"
@@ -52,6 +53,7 @@ def _row(fault: Fault, pattern: str, hint: str = "", *, retry: bool = False) -> 
 # The first row that matches anything in the error's whole text decides. Codes stand before words,
 # because words may be translated; a word row stands first where one code means several things.
 _FAULTS = (
+    _row(Fault.GATED, "(?m)^maas-virtualbox gate: refused"),
     _row(
         Fault.INACCESSIBLE,
         "object functionality is limited",
@@ -112,6 +114,17 @@ _FAULTS = (
         "terminated unexpectedly during startup|VM session was aborted"
         "|session was closed before any attempt|terminated prematurely during startup",
     ),
+    _row(
+        Fault.OTHER,
+        "invalid guest OS type",
+        "`VBoxManage list ostypes` on the host shows those there are",
+    ),
+    _row(
+        Fault.OTHER,
+        "Could not rename the directory .*VERR_ALREADY_EXISTS",
+        "move that folder away on the host, or take another name",
+    ),
+    _row(Fault.OTHER, "VERR_DISK_FULL", "free some space on the host"),
     _row(Fault.NOT_RUNNING, "is not currently running"),
     _row(Fault.SYNTAX, "Usage - |Unknown option|Invalid parameter|Invalid command"),
     _row(Fault.START_FAILED, "NS_ERROR_FAILURE|E_FAIL|0x80004005"),
@@ -121,7 +134,9 @@ _FAULTS = (
 _ERROR_LINE = re.compile(r"^VBoxManage(?:\.exe)?: (?:fatal )?error: ?(.*)$", re.MULTILINE)
 # A name, not the number of "exit code 1 (0x1)".
 _CODE = re.compile(r"\bcode ([A-Z]\w+) \(0x", re.IGNORECASE)
-_DETAIL_LINE = re.compile(r"(Details: |Code \w+ \(0x|Context: |Location: |/\S+\[\d+\] \()")
+_DETAIL_LINE = re.compile(
+    r"(Failed to create medium$|Details: |Code \w+ \(0x|Context: |Location: |/\S+\[\d+\] \()"
+)
 
 
 def parse_error(host: str, result: CommandResult) -> errors.VBoxManageError | None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import re
+import logging
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from maas_virtualbox import errors, settings
+from maas_virtualbox import creation, errors, settings
 from maas_virtualbox.host import VM, PowerPolicy, VirtualBoxHost
 
 if TYPE_CHECKING:
@@ -25,15 +25,20 @@ if TYPE_CHECKING:
     import paramiko
     from typing_extensions import Self
 
+    from maas_virtualbox.blueprint import VMSpec
+    from maas_virtualbox.creation import Creation
     from maas_virtualbox.hosts import Host
     from maas_virtualbox.settings import Machine
     from maas_virtualbox.transport import Transport
+
+log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
 _REFRESH_PAUSE_S = 5.0
 """A selector that fits nothing makes a host read its inventory anew at most this often."""
 
+_MACS_S = 5.0
 _MAX_CANDIDATES = 10
 _THREADS_PER_HOST = 16
 
@@ -116,6 +121,43 @@ class Fleet:
             host.close()
         for threads in self._threads.values():
             threads.shutdown(wait=False, cancel_futures=True)
+
+    def create_vms(
+        self,
+        specs: Sequence[VMSpec],
+        *,
+        host: str = "",
+        progress: Callable[[VMSpec, errors.Error | None], None] | None = None,
+        timeout: float = creation.TIMEOUT_S,
+    ) -> list[Creation]:
+        """Make VMs on one host; see `VirtualBoxHost.create_vms`. Their MACs are unlike those of
+        all VMs of the fleet, as far as its hosts are or were in reach.
+
+        Args:
+            specs: what to make.
+            host: the name of the host; may be left out where the fleet has but one.
+            progress: called on this thread with each VM that is made, or why it is not.
+            timeout: seconds for each VM.
+
+        Raises:
+            UnknownVM: no such host, or which one was not said.
+            CreationError: they do not fit the host; nothing was made.
+            HostDown: the host cannot be asked; nothing was made.
+        """
+        owners = self.scope(host=host)
+        if len(owners) != 1:
+            names = ", ".join(str(owner.host) for owner in owners) or "no hosts"
+            raise errors.UnknownVM(f"say which host shall have the VMs: {names}")
+        others = [owner for owner in self.hosts if owner is not owners[0]]
+        macs = [mac for known in self._ask_all(others, _macs) for mac in known]
+        return owners[0].create_vms(specs, macs=macs, progress=progress, timeout=timeout)
+
+    def delete_vm(
+        self, vm: VM | str, *, power_off: bool = False, timeout: float | None = None
+    ) -> None:
+        """Delete a VM, given a VM or a selector; see `VirtualBoxHost.delete_vm`."""
+        owner, uuid = self._owner(vm)
+        owner.delete_vm(uuid, power_off=power_off, timeout=timeout)
 
     def find(
         self, selector: str, *, host: str = "", zone: str = "", timeout: float | None = None
@@ -293,6 +335,16 @@ class Fleet:
         return [job.result() for job in jobs]
 
 
+def _macs(owner: VirtualBoxHost) -> list[str]:
+    """The MACs of a host's VMs; those last seen where it cannot be asked."""
+    try:
+        machines = owner.observer.inventory(timeout=_MACS_S)
+    except errors.Error as error:
+        log.warning("%s; whether its VMs have the new VMs' MACs is not known", error)
+        machines = owner.observer.remembered()
+    return [mac for machine in machines.values() for mac in machine.macs]
+
+
 def _left(until: float | None) -> float | None:
     """Seconds until a monotonic time; None where there is no such limit."""
     return None if until is None else max(0.0, until - time.monotonic())
@@ -319,28 +371,13 @@ def matching(selector: str, machines: Iterable[Machine]) -> list[Machine]:
     uuid = settings.normalise_uuid(selector)
     if by_uuid := [machine for machine in machines if uuid and machine.uuid == uuid]:
         return by_uuid
-    mac = parse_mac(selector)
+    mac = settings.parse_mac(selector)
     return [
         machine
         for machine in machines
         if (machine.accessible and machine.name == selector)
         or (mac and (mac in machine.macs or machine.uuid.endswith(mac.replace(":", ""))))
     ]
-
-
-_MAC_NOTATIONS = re.compile(
-    r"[0-9a-f]{12}"
-    r"|[0-9a-f]{2}([:-])[0-9a-f]{2}(?:\1[0-9a-f]{2}){4}"
-    r"|[0-9a-f]{4}\.[0-9a-f]{4}\.[0-9a-f]{4}"
-)
-
-
-def parse_mac(text: str) -> str:
-    """Return a MAC in any usual notation as `08:00:27:aa:bb:01`; empty if it is none."""
-    text = text.strip().lower()
-    if not _MAC_NOTATIONS.fullmatch(text):
-        return ""
-    return settings.format_mac(re.sub(r"[^0-9a-f]", "", text))
 
 
 def _transports(

@@ -3,7 +3,8 @@
 """One host: how its VMs are switched on and off safely.
 
 All policy of power lives here: what on and off mean, what is retried and until when. Looking is
-`observer`'s business, how VBoxManage is called `vboxmanage`'s, which host a VM is on `fleet`'s.
+`observer`'s business, how VBoxManage is called `vboxmanage`'s, which host a VM is on `fleet`'s,
+how VMs come and go `creation`'s and `deletion`'s.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ import threading
 import time
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
-from maas_virtualbox import errors, observer, vboxmanage
+from maas_virtualbox import creation, deletion, errors, observer, vboxmanage
 from maas_virtualbox.faults import Fault
 from maas_virtualbox.states import Power, VMState
 from maas_virtualbox.transport import MAX_PARALLEL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
+    from maas_virtualbox.blueprint import VMSpec
+    from maas_virtualbox.creation import Creation
     from maas_virtualbox.hosts import Host
     from maas_virtualbox.settings import Machine
     from maas_virtualbox.transport import Transport
@@ -184,7 +187,7 @@ class VirtualBoxHost:
         with self._lock:
             asked, state = self._closer_looks.get((uuid, pid), (0.0, VMState.STARTING))
         known = asked and time.monotonic() - asked < _CLOSER_LOOK_AGE_S
-        lock = self._lock_of(uuid)
+        lock = self.lock_of(uuid)
         if known or not exact or not lock.acquire(blocking=False):
             return VM(self.host, machine, state, Power.ON)
         try:
@@ -204,6 +207,60 @@ class VirtualBoxHost:
         return VM(self.host, machine, state, Power.ON)
 
     # -- Acting -------------------------------------------------------------------------------
+
+    def create_vm(self, spec: VMSpec, *, timeout: float = creation.TIMEOUT_S) -> VM:
+        """Make one VM and return it; see `create_vms`. Raises what that puts into `Creation`."""
+        (made,) = self.create_vms([spec], timeout=timeout)
+        if made.vm is None:
+            assert made.error
+            raise made.error
+        return made.vm
+
+    def create_vms(
+        self,
+        specs: Sequence[VMSpec],
+        *,
+        macs: Iterable[str] = (),
+        progress: Callable[[VMSpec, errors.Error | None], None] | None = None,
+        timeout: float = creation.TIMEOUT_S,
+    ) -> list[Creation]:
+        """Make VMs, side by side, each whole or not at all; what an interrupted call left half
+        made is removed before. Needs a key that is not bound to the gate.
+
+        Args:
+            specs: what to make.
+            macs: MACs that no VM may get, besides those of the host's VMs.
+            progress: called on this thread with each VM that is made, or why it is not.
+            timeout: seconds for each VM, its repetitions included.
+
+        Returns:
+            What became of each, in the order of `specs`.
+
+        Raises:
+            CreationError: they do not fit the host; nothing was made.
+            HostDown: the host cannot be asked; nothing was made.
+        """
+        return creation.create(self, specs, macs=macs, progress=progress, timeout=timeout)
+
+    def delete_vm(
+        self, uuid: str, *, power_off: bool = False, timeout: float | None = None
+    ) -> None:
+        """Delete a VM that this library made, with its disk. Needs a key that is not bound to the
+        gate.
+
+        Args:
+            uuid: the VM.
+            power_off: pull the plug of one that is on; otherwise that is an error.
+            timeout: seconds for everything (default: the policy's `action_timeout`).
+
+        Raises:
+            UnknownVM: the host has no such VM.
+            DeletionError: it was not made by this library, is on, or has disks outside its folder,
+                which VirtualBox would delete too; nothing was done. Or it is not done in time.
+            HostDown: the host cannot be asked.
+        """
+        seconds = self.policy.action_timeout if timeout is None else timeout
+        deletion.delete(self, uuid, power_off=power_off, timeout=seconds)
 
     def power_off(
         self,
@@ -298,7 +355,7 @@ class VirtualBoxHost:
     def _action(self, uuid: str, name: str, timeout: float | None) -> Generator[_Action]:
         seconds = self.policy.action_timeout if timeout is None else timeout
         action = _Action(self, uuid, name, time.monotonic() + seconds)
-        lock = self._lock_of(uuid)
+        lock = self.lock_of(uuid)
         if not lock.acquire(timeout=max(0.0, seconds)):
             raise action.timed_out("another action on it is still under way")
         try:
@@ -306,7 +363,8 @@ class VirtualBoxHost:
         finally:
             lock.release()
 
-    def _lock_of(self, uuid: str) -> threading.Lock:
+    def lock_of(self, uuid: str) -> threading.Lock:
+        """The lock that an action on a VM holds."""
         with self._lock:
             return self._vm_locks.setdefault(uuid, threading.Lock())
 

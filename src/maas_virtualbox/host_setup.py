@@ -4,7 +4,8 @@
 
 `~/VBox_host_extensions/` holds `startvm`, `stopvm`, `killvm` and `checkvm`, as in 2015, for people
 and their scripts; this library does not need them. `gate` is a forced command: a key that is bound
-to it in `authorized_keys` can switch VMs and do nothing else.
+to it in `authorized_keys` can switch VMs and do nothing else. Making and deleting VMs needs
+another key: whoever steals the one that MAAS uses every minute must not get at anybody's disks.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ ends in the middle is an error (`CutOff`), never a shorter list.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 from typing import TYPE_CHECKING
@@ -22,6 +23,20 @@ if TYPE_CHECKING:
 
 class CutOff(ValueError):
     """An answer ends in the middle, or is not what VBoxManage prints."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HardDisk:
+    """A hard disk VirtualBox knows."""
+
+    uuid: str
+    """Lower case."""
+    parent: str
+    """UUID of the disk it is a difference to; `base` for one that is none."""
+    location: str
+    """Path on the host."""
+    users: frozenset[str]
+    """UUIDs of the VMs (and of their snapshots) it is attached to."""
 
 
 _LIST_ENTRY_END = re.compile(
@@ -75,6 +90,56 @@ def parse_dhcp_servers(text: str) -> list[str]:
         elif key.strip() == "Enabled" and value.strip().lower() == "yes" and name:
             found.append(name)
     return found
+
+
+def parse_created_file(text: str) -> str:
+    """Read what `createvm` prints: the path of the new VM's settings file.
+
+    Raises:
+        CutOff: it is not there.
+    """
+    found = re.search(r"^Settings file: '(.+)'$", text.replace("\r\n", "\n"), re.MULTILINE)
+    if found is None:
+        raise CutOff(f"createvm does not say where the settings file is: {text[:60]!r}")
+    return found[1]
+
+
+def parse_extra_data(text: str) -> str:
+    """Read `getextradata` of one key: its value; empty when there is none."""
+    found = re.match(r"Value: (.*)", text)
+    return found[1].strip() if found else ""
+
+
+def parse_hard_disks(text: str) -> list[HardDisk]:
+    """Read `list --long hdds`.
+
+    Raises:
+        CutOff: a disk has no UUID or no location.
+    """
+    disks: list[HardDisk] = []
+    text = text.replace("\r\n", "\n")
+    for entry in re.split(r"\n\n(?=UUID: )", text.strip()) if text.strip() else ():
+        fields: dict[str, str] = {}
+        for line in entry.split("\n"):
+            key, _, value = line.partition(":")
+            fields.setdefault(key, value.strip())
+        if not fields.get("UUID") or not fields.get("Location"):
+            raise CutOff(f"a disk without UUID or location: {entry[:60]!r}")
+        users = entry.partition("\nIn use by VMs:")[2]
+        disks.append(
+            HardDisk(
+                fields["UUID"].lower(),
+                fields.get("Parent UUID", "base").lower(),
+                fields["Location"],
+                frozenset(uuid.lower() for uuid in _USER.findall(users)),
+            )
+        )
+    return disks
+
+
+def parse_networks(text: str) -> list[str]:
+    """Read `list bridgedifs`, `hostonlyifs` or `hostonlynets`: their names."""
+    return [name.strip() for name in re.findall(r"^Name: +(.+)$", text, re.MULTILINE)]
 
 
 def parse_state(word: str) -> VMState:
@@ -222,6 +287,7 @@ def parse_machine_readable(text: str) -> dict[str, str]:
 
 _KEY = re.compile(r'(?:(?P<key>"[^"\n]*"|[^="\n]+)=|[^\n]*\n)')
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.|\\\n)*)"', re.DOTALL)
+_USER = re.compile(r"\(UUID: ([0-9a-f-]{36})\)", re.IGNORECASE)
 _PROCESS = re.compile(r"^ *(\d+) .*-startvm +\{?([0-9a-f-]{36})\b", re.MULTILINE | re.IGNORECASE)
 
 

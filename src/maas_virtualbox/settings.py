@@ -23,7 +23,11 @@ import defusedxml.ElementTree
 from maas_virtualbox.states import VMState
 
 if TYPE_CHECKING:
+    import types
     from collections.abc import Mapping
+
+MARK = "maas-virtualbox/made"
+"""The key of the extra data that says this library made a VM; its value is the VM's UUID."""
 
 # The names the files use for attachments, in the words of `showvminfo --machinereadable`.
 _ATTACHMENTS = {
@@ -49,6 +53,11 @@ _DEFAULT_BOOT_ORDER = ("floppy", "dvd", "disk", "none")
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MAC = re.compile(r"[0-9a-f]{12}")
+_MAC_NOTATIONS = re.compile(
+    r"[0-9a-f]{12}"
+    r"|[0-9a-f]{2}([:-])[0-9a-f]{2}(?:\1[0-9a-f]{2}){4}"
+    r"|[0-9a-f]{4}\.[0-9a-f]{4}\.[0-9a-f]{4}"
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -102,6 +111,10 @@ class Machine:
     firmware: str = ""
     """`BIOS`, `EFI`, …"""
 
+    made: bool = False
+    """Whether this library made it: it bears its own UUID under `MARK`. A copy of such a VM does
+    not. False too where the settings file was not read whole; `ownership` asks VirtualBox."""
+
     @property
     def macs(self) -> tuple[str, ...]:
         """The MAC addresses of the enabled NICs, by slot."""
@@ -110,10 +123,14 @@ class Machine:
     @property
     def log_file(self) -> str:
         """Path of the VM's VBox.log on the host; empty when the settings file is unknown."""
-        if not self.settings_file:
-            return ""
-        path = ntpath if re.match(r"[A-Za-z]:|\\\\", self.settings_file) else posixpath
-        return path.join(path.dirname(self.settings_file), "Logs", "VBox.log")
+        return beside(self.settings_file, "Logs", "VBox.log") if self.settings_file else ""
+
+
+def beside(settings_file: str, *parts: str) -> str:
+    """Return a path in the folder of a settings file, as the host writes paths; the folder itself
+    without `parts`."""
+    path = path_style(settings_file)
+    return path.join(path.dirname(settings_file), *parts)
 
 
 def format_mac(digits: str) -> str:
@@ -133,10 +150,23 @@ def normalise_uuid(text: str) -> str:
     return text if _UUID.fullmatch(text) else ""
 
 
+def path_style(path: str) -> types.ModuleType:
+    """Return the module that understands a host's paths: `ntpath` for Windows, or `posixpath`."""
+    return ntpath if re.match(r"[A-Za-z]:|\\\\", path) else posixpath
+
+
 def unescape(text: str) -> str:
     """Return the text of an XML attribute's source (`&amp;`, `&#x11B;`); empty if malformed."""
     root = _parse(f'<a b="{text}"/>')
     return root.get("b", "") if root is not None else ""
+
+
+def parse_mac(text: str) -> str:
+    """Return a MAC in any usual notation as `08:00:27:aa:bb:01`; empty if it is none."""
+    text = text.strip().lower()
+    if not _MAC_NOTATIONS.fullmatch(text):
+        return ""
+    return format_mac(re.sub(r"[^0-9a-f]", "", text))
 
 
 def parse_machine(uuid: str, settings_file: str, xml: str) -> Machine:
@@ -169,6 +199,10 @@ def parse_machine(uuid: str, settings_file: str, xml: str) -> Machine:
         nics=_nics(machine),
         boot_order=_boot_order(machine),
         firmware=_firmware(machine),
+        made=any(
+            item.get("name") == MARK and item.get("value") == uuid
+            for item in machine.iterfind("{*}ExtraData/{*}ExtraDataItem")
+        ),
     )
 
 

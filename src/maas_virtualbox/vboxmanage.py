@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """VBoxManage on one host: its commands as methods, its answers as dataclasses, its errors named.
 
-No waiting and no policy live here; `VirtualBoxHost` has those. VMs are addressed by UUID
-only, names never become arguments. Exit code 0 is not trusted (measured: `discardstate` prints an
-error and exits 0); an error is what begins with `VBoxManage: error:`.
+No waiting and no policy live here; `VirtualBoxHost` has those. VMs are addressed by UUID only; a
+name is an argument only where a VM is given one, after `blueprint` has checked it. Exit code 0 is
+not trusted (measured: `discardstate` prints an error and exits 0); an error is what begins with
+`VBoxManage: error:`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import dataclasses
 import re
 import secrets
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from maas_virtualbox import errors, faults, outputs, settings, shells
 from maas_virtualbox.states import VMState
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from maas_virtualbox.hosts import Host
+    from maas_virtualbox.outputs import HardDisk
     from maas_virtualbox.settings import Machine
     from maas_virtualbox.transport import CommandResult, Transport
 
@@ -121,9 +123,27 @@ class VBoxManage:
         """Press the power button; returns at once, whether or not the guest reacts."""
         self.run(["controlvm", uuid, "acpipowerbutton"], timeout=timeout)
 
+    def closemedium(self, path: str, *, timeout: float) -> None:
+        """Delete a hard disk and its file. Refused while it is attached to a VM."""
+        self.run(["closemedium", "disk", path, "--delete"], timeout=timeout)
+
+    def createmedium(self, path: str, mib: int, *, timeout: float) -> None:
+        """Make a hard disk of so many MiB, whose file grows as it fills."""
+        argv = ["createmedium", "disk", "--filename", path, "--size", str(mib)]
+        self.run(argv, timeout=timeout)
+
+    def createvm(self, name: str, uuid: str, os_type: str, *, timeout: float) -> str:
+        """Register a new VM, empty and in a folder of its own; returns its settings file."""
+        argv = ["createvm", "--name", name, "--uuid", uuid, "--ostype", os_type, "--register"]
+        return self._parsed(outputs.parse_created_file, self.run(argv, timeout=timeout))
+
     def discardstate(self, uuid: str, *, timeout: float) -> None:
         """Throw a saved state away. Raises WRONG_STATE where there is none."""
         self.run(["discardstate", uuid], timeout=timeout)
+
+    def getextradata(self, uuid: str, key: str, *, timeout: float) -> str:
+        """A VM's extra data under a key; empty when there is none."""
+        return outputs.parse_extra_data(self.run(["getextradata", uuid, key], timeout=timeout))
 
     def inspect(self, folder: str, *, timeout: float) -> Surroundings:
         """Facts about the account and the machine around VirtualBox, with one command.
@@ -152,6 +172,12 @@ class VBoxManage:
             self._installation = self._probe(timeout)
         return self._installation
 
+    def list_hard_disks(self, *, timeout: float) -> list[HardDisk]:
+        """All hard disks VirtualBox knows, differences to others included. One that cannot be read
+        is listed too, and an error printed."""
+        output = self.run(["list", "--long", "hdds"], timeout=timeout, tolerant=True)
+        return self._parsed(outputs.parse_hard_disks, output)
+
     def list_long_vms(self, *, timeout: float) -> dict[str, tuple[Machine, VMState]]:
         """All VMs without the help of the settings files. Slow: about 40 ms a VM.
 
@@ -170,9 +196,21 @@ class VBoxManage:
             )
         return found
 
+    def list_networks(
+        self, kind: Literal["bridgedifs", "hostonlyifs", "hostonlynets"], *, timeout: float
+    ) -> list[str]:
+        """Names of what NICs can be attached to. `hostonlynets` is for macOS alone."""
+        return outputs.parse_networks(self.run(["list", kind], timeout=timeout))
+
     def list_vms(self, *, timeout: float) -> dict[str, str]:
         """UUID → name of all registered VMs; `<inaccessible>` for those it cannot read."""
         return self._parsed(outputs.parse_vm_list, self.run(["list", "vms"], timeout=timeout))
+
+    def modifyvm(self, uuid: str, options: Mapping[str, str], *, timeout: float) -> None:
+        """Change settings of a VM that is off, given by option (`--memory`). A new `--name` moves
+        the VM's folder and what is in it, disks too (measured)."""
+        words = [word for option in options.items() for word in option]
+        self.run(["modifyvm", uuid, *words], timeout=timeout)
 
     def observe(
         self, *, settings_read: shells.SettingsRead = "heads", long: bool = False, timeout: float
@@ -247,6 +285,10 @@ class VBoxManage:
             self._check(result)
         return result.stdout.decode("utf-8", "replace")
 
+    def setextradata(self, uuid: str, key: str, value: str, *, timeout: float) -> None:
+        """Write extra data of a VM, which a clone of it inherits (measured)."""
+        self.run(["setextradata", uuid, key, value], timeout=timeout)
+
     def showvminfo(self, uuid: str, *, timeout: float) -> VMInfo:
         """All about one VM. Takes a lock, so a start under way may fail: never for polling."""
         output = self.run(["showvminfo", uuid, "--machinereadable"], timeout=timeout)
@@ -258,6 +300,22 @@ class VBoxManage:
         A saved VM is resumed: discard its state first for a network boot.
         """
         self.run(["startvm", uuid, "--type", "headless"], timeout=timeout)
+
+    def storageattach(self, uuid: str, controller: str, path: str, *, timeout: float) -> None:
+        """Attach a hard disk to the first port of a controller."""
+        where = ["--storagectl", controller, "--port", "0", "--device", "0"]
+        argv = ["storageattach", uuid, *where, "--type", "hdd", "--medium", path]
+        self.run(argv, timeout=timeout)
+
+    def storagectl(self, uuid: str, controller: str, *, timeout: float) -> None:
+        """Give a VM a SATA controller with one port, which it can boot from."""
+        kind = ["--add", "sata", "--portcount", "1", "--bootable", "on"]
+        self.run(["storagectl", uuid, "--name", controller, *kind], timeout=timeout)
+
+    def unregistervm(self, uuid: str, *, timeout: float) -> None:
+        """Delete a VM, its folder, and every hard disk it is attached to, wherever that is: see
+        `ownership.foreign_disks`. Refused while it runs."""
+        self.run(["unregistervm", uuid, "--delete"], timeout=timeout)
 
     # -- How --
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shlex
 import signal
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 from maas_virtualbox import cli
-from maas_virtualbox.simulator import Simulator, maas
+from maas_virtualbox.simulator import Action, Fault, Simulator, maas
 from maas_virtualbox.states import VMState
 
 if TYPE_CHECKING:
@@ -373,3 +374,126 @@ def test_simulate_prints_options_that_work_and_ends_when_interrupted(tmp_path: P
     assert len(listed.stdout.splitlines()) == 4
     assert code == cli.EXIT_INTERRUPTED
     assert not Path(options[options.index("--key") + 1]).exists()
+
+
+# -- create, delete ---------------------------------------------------------------------------
+
+
+def test_create_numbers_vms_and_shows_them(
+    run: Run, options: list[str], simulator: Simulator
+) -> None:
+    code, out, _ = run("create", "extra", "--count", "3", "--prefix", "maas-", *options)
+
+    heading, *rows = out.splitlines()
+    assert code == 0
+    assert heading.split() == ["HOST", "NAME", "RESULT", "SECONDS", "MACS", "UUID"]
+    assert [row.split()[:3] for row in rows] == [
+        ["demo", name, "created"] for name in ("extra", "maas-01", "maas-02", "maas-03")
+    ]
+    assert simulator.virtualbox.vm("maas-03").boot_order == ("net", "disk", "none", "none")
+
+
+def test_create_as_json_has_the_documented_fields(run: Run, options: list[str]) -> None:
+    wish = ("new", "--mac", "0200.5e00.5301", "--memory", "4096", "--nic-model", "virtio")
+
+    code, out, _ = run(*options, "create", *wish, "--format", "json")
+
+    (made,) = objects(out)
+    assert code == 0
+    assert made == {
+        "host": "demo",
+        "name": "new",
+        "uuid": made["uuid"],
+        "macs": ["02:00:5e:00:53:01"],
+        "result": "created",
+        "error": None,
+        "seconds": made["seconds"],
+    }
+
+
+def test_a_vm_that_cannot_be_made_is_exit_1_and_said(
+    run: Run, options: list[str], simulator: Simulator
+) -> None:
+    simulator.inject(
+        Fault(Action.FAIL, on="createmedium", stderr="VBoxManage: error: (VERR_DISK_FULL)\n")
+    )
+
+    code, out, err = run(*options, "create", "new", "--format", "json")
+
+    assert code == cli.EXIT_FAILED
+    assert (objects(out)[0]["result"], objects(out)[0]["uuid"]) == ("failed", None)
+    assert "demo/new: not made: (VERR_DISK_FULL): free some space on the host" in err
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ((), "say names, or --count N"),
+        (("a", "b", "--mac", "08:00:27:00:00:99"), "fits one VM only"),
+        (("a;b",), "the name 'a;b' is not allowed"),
+        (("--", "-dash"), "the name '-dash' is not allowed"),
+        (("a", "--cpus", "0"), "cpus: "),
+        (("a", "--attachment", "nat", "--network", "x"), "does not go with attachment nat"),
+    ],
+)
+def test_a_wish_nobody_can_fulfil_is_exit_2_and_asks_nobody(
+    run: Run, options: list[str], simulator: Simulator, wish: tuple[str, ...], words: str
+) -> None:
+    code, _, err = run(*options, "create", *wish)
+
+    assert (code, simulator.count()) == (cli.EXIT_USAGE, 0)
+    assert words in err
+
+
+def test_delete_asks_nobody_in_a_pipe_and_wants_yes(
+    run: Run, options: list[str], simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(*options, "create", "new")
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+
+    code, out, err = run(*options, "delete", "new")
+    left = [vm.name for vm in simulator.virtualbox.vms]
+    done = run(*options, "delete", "new", "--yes", "--format", "json")
+
+    assert (code, out) == (cli.EXIT_USAGE, "")
+    assert "add --yes to delete demo/new and what is on their disks" in err
+    assert "new" in left
+    assert (done[0], objects(done[1])[0]["result"]) == (0, "deleted")
+    assert "new" not in [vm.name for vm in simulator.virtualbox.vms]
+
+
+@pytest.mark.parametrize(("answer", "deleted"), [("y\n", True), ("n\n", False), ("\n", False)])
+def test_delete_asks_on_a_terminal(
+    run: Run,
+    options: list[str],
+    simulator: Simulator,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+    deleted: bool,
+) -> None:
+    run(*options, "create", "new")
+    terminal = io.StringIO(answer)
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal)
+
+    code, out, err = run(*options, "delete", "new")
+
+    assert "Delete demo/new and what is on their disks?" in out + err
+    assert (code == 0) is deleted
+    assert ("new" not in [vm.name for vm in simulator.virtualbox.vms]) is deleted
+
+
+def test_delete_of_others_vms_is_refused_and_the_rest_is_done(
+    run: Run, options: list[str], simulator: Simulator
+) -> None:
+    run(*options, "create", "new")
+    run(*options, "on", "new")
+
+    code, out, err = run(
+        *options, "delete", "new", "node01", "--yes", "--power-off", "--format=json"
+    )
+
+    assert code == cli.EXIT_FAILED
+    assert [result["result"] for result in objects(out)] == ["deleted", "failed"]
+    assert "demo/node01: not deleted: it was not made by maas-virtualbox" in err
+    assert [vm.name for vm in simulator.virtualbox.vms] == ["node01", "node02", "node03"]

@@ -20,6 +20,8 @@ SAMPLES = pathlib.Path(__file__).parent / "samples"
 MEANING = {
     "after-svckill-list-runningvms": Fault.SERVICE,
     "clonevm-dup": Fault.OTHER,
+    "closemedium-attached": Fault.OTHER,
+    "closemedium-missing": Fault.OTHER,
     "controlvm-acpi-stopped": Fault.NOT_RUNNING,
     "controlvm-bad-verb": Fault.NOT_RUNNING,
     "controlvm-bad-verb-running": Fault.SYNTAX,
@@ -31,7 +33,10 @@ MEANING = {
     "controlvm-poweroff-unknown": Fault.NOT_FOUND,
     "controlvm-reset-stopped": Fault.NOT_RUNNING,
     "controlvm-resume-twice": Fault.WRONG_STATE,
+    "createmedium-exists": Fault.OTHER,
     "createvm-duplicate": Fault.OTHER,
+    "createvm-ostype": Fault.OTHER,
+    "createvm-uuid-exists": Fault.OTHER,
     "discardstate-none": Fault.WRONG_STATE,
     "discardstate-running": Fault.LOCKED,
     "engine-default": Fault.START_FAILED,
@@ -47,7 +52,10 @@ MEANING = {
     "modifyvm-inaccessible": Fault.INACCESSIBLE,
     "modifyvm-mac-colons": Fault.OTHER,
     "modifyvm-mac-multicast": Fault.OTHER,
+    "modifyvm-memory": Fault.OTHER,
     "modifyvm-nic": Fault.OTHER,
+    "modifyvm-nic-model": Fault.OTHER,
+    "modifyvm-rename-exists": Fault.OTHER,
     "modifyvm-running": Fault.LOCKED,
     "modifyvm-running-mac": Fault.LOCKED,
     "modifyvm-saved": Fault.WRONG_STATE,
@@ -75,6 +83,8 @@ MEANING = {
     "startvm-paused": Fault.LOCKED,
     "startvm-two": Fault.NOT_FOUND,
     "startvm-unknown": Fault.NOT_FOUND,
+    "storageattach-controller": Fault.OTHER,
+    "storagectl-exists": Fault.OTHER,
     "svckill-midcall": Fault.SERVICE,
     "unregistervm-running": Fault.LOCKED,
     "unregistervm-unknown": Fault.NOT_FOUND,
@@ -116,7 +126,8 @@ def test_an_error_a_person_can_do_something_about_says_what(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(MEANING) - {"svckill-midcall", "odd-long", "odd-unicode"})
+    "name",
+    sorted(set(MEANING) - {"createmedium-exists", "svckill-midcall", "odd-long", "odd-unicode"}),
 )
 def test_virtualboxs_first_sentence_is_quoted(name: str) -> None:
     text = (SAMPLES / f"{name}.err").read_text(encoding="utf-8")
@@ -126,6 +137,28 @@ def test_virtualboxs_first_sentence_is_quoted(name: str) -> None:
 
     assert error.words == sentence
     assert str(error).startswith(f"lab: {sentence}")
+
+
+def test_a_disk_that_cannot_be_made_is_said_why() -> None:
+    error = read("createmedium-exists")
+
+    assert error.words.startswith("Could not create the medium storage unit '/home/vbox/")
+
+
+@pytest.mark.parametrize("name", ["createvm-ostype", "modifyvm-rename-exists"])
+def test_a_wish_that_does_not_fit_is_said_what_to_do_about(name: str) -> None:
+    assert read(name).hint
+
+
+def test_a_refusal_by_the_gate_is_no_error_of_virtualbox() -> None:
+    stderr = (
+        b"maas-virtualbox gate: refused: this key may only switch VMs. If maas-virtualbox was\n"
+    )
+
+    error = faults.parse_error("lab", CommandResult(77, b"", stderr, 0.1))
+
+    assert error is not None
+    assert (error.kind, error.retry) == (Fault.GATED, False)
 
 
 def test_no_recorded_error_is_left_untested() -> None:

@@ -15,6 +15,7 @@ from maas_virtualbox.states import VMState
 
 SAMPLES = pathlib.Path(__file__).parent / "samples"
 ONE = "95581d29-3e5e-472e-8f12-f452e8095714"
+MADE = "0c06ecdf-282e-4a3b-8cfb-b50f570662a8"
 HEAD = f"Name:  n\nGroups:  /\nGuest OS:  Ubuntu\nUUID:  {ONE}\n"
 TWO = "f9fbeea5-59c6-4fa9-a4f5-cb29fc063408"
 THREE = "5e861d35-2683-4509-b1f8-d68aa78b08bd"
@@ -493,3 +494,63 @@ def test_a_process_without_a_whole_uuid_runs_no_vm() -> None:
     text = f"77 VBoxHeadless --comment node1 --startvm {ONE[:-1]}\n"
 
     assert outputs.parse_processes(text) == {}
+
+
+# -- What making and deleting reads -----------------------------------------------------------
+
+
+def test_the_settings_file_of_a_new_vm_is_read() -> None:
+    folder = "/home/vbox/VirtualBox VMs/n 1 (being made by maas-virtualbox on h process 7)"
+
+    file = outputs.parse_created_file(sample("createvm.out"))
+
+    assert file == f"{folder}/n 1 (being made by maas-virtualbox on h process 7).vbox"
+
+
+def test_an_answer_of_createvm_that_is_cut_off_is_refused() -> None:
+    text = sample("createvm.out")
+
+    for length in range(len(text) - 2):
+        with pytest.raises(outputs.CutOff):
+            outputs.parse_created_file(text[:length])
+
+
+def test_extra_data_is_read_and_its_absence_too() -> None:
+    assert outputs.parse_extra_data(sample("getextradata.out")) == MADE
+    assert outputs.parse_extra_data(sample("getextradata-none.out")) == ""
+
+
+def test_hard_disks_are_read_with_their_parents_and_the_vms_that_use_them() -> None:
+    disks = outputs.parse_hard_disks(sample("list-long-hdds.out"))
+
+    used = [disk for disk in disks if MADE in disk.users]
+    by_uuid = {disk.uuid: disk for disk in disks}
+    assert len(disks) == 7
+    assert [disk.location.removeprefix("/home/vbox/") for disk in used] == [
+        "VirtualBox VMs/n 1/n 1.vdi",
+        "VirtualBox VMs/n 1/Snapshots/{c544b24c-7c7b-4f3f-84b6-98ea2864c8a8}.vdi",
+        "elsewhere.vdi",
+        "VirtualBox VMs/n 1/Snapshots/{3edb0437-e76e-4e1f-aa1c-da332e56aa4a}.vdi",
+    ]
+    assert [by_uuid[disk.parent].location for disk in used if disk.parent != "base"] == [
+        used[0].location,
+        used[2].location,
+    ]
+
+
+def test_a_disk_whose_location_is_cut_off_is_refused() -> None:
+    text = sample("list-long-hdds.out")
+
+    with pytest.raises(outputs.CutOff):
+        outputs.parse_hard_disks(text[: text.rindex("Location:")])
+
+
+def test_no_hard_disks_are_none() -> None:
+    assert outputs.parse_hard_disks("") == []
+
+
+def test_interfaces_are_read_by_name() -> None:
+    assert outputs.parse_networks(sample("list-bridgedifs.out")) == ["eth0", "ifb0", "ifb1"]
+    assert outputs.parse_networks("Name:            en0: Wi-Fi (AirPort)\r\n") == [
+        "en0: Wi-Fi (AirPort)"
+    ]

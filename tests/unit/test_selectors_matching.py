@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maas_virtualbox import fleet
+from maas_virtualbox import fleet, settings
 from maas_virtualbox.settings import NIC, Machine
 from maas_virtualbox.states import VMState
 
@@ -114,14 +114,14 @@ def test_a_vm_whose_nics_were_not_read_fits_no_mac() -> None:
     ],
 )
 def test_a_text_that_is_nearly_a_mac_is_none(text: str) -> None:
-    assert fleet.parse_mac(text) == ""
+    assert settings.parse_mac(text) == ""
 
 
 @given(st.text() | st.text(st.sampled_from("0189abfAF:-. ")))
 def test_any_text_is_a_mac_in_our_notation_or_none(text: str) -> None:
-    mac = fleet.parse_mac(text)
+    mac = settings.parse_mac(text)
 
-    assert mac == "" or fleet.parse_mac(mac) == mac
+    assert mac == "" or settings.parse_mac(mac) == mac
 
 
 @given(st.binary(min_size=6, max_size=6), st.sampled_from(["{:02x}", "{:02X}"]), st.data())
@@ -132,7 +132,7 @@ def test_all_notations_of_a_mac_are_one(mac: bytes, form: str, data: st.DataObje
 
     notation = data.draw(st.sampled_from(notations))
 
-    assert fleet.parse_mac(notation) == mac.hex(":")
+    assert settings.parse_mac(notation) == mac.hex(":")
 
 
 @given(st.uuids().map(str))

@@ -198,6 +198,47 @@ def test_an_inaccessible_vm_is_not_started_and_the_file_is_named(lab: Lab) -> No
             fleet.power_on(broken)
 
 
+def test_a_disk_from_elsewhere_is_found_behind_a_snapshot(ten: benches.RealBench) -> None:
+    with benches.fleet_of(ten) as fleet:
+        vm = fleet.hosts[0].create_vm(mv.VMSpec(name="made", disk=1, attachment="none"))
+        path = f"{vm.machine.settings_file.partition('/VirtualBox VMs/')[0]}/precious.vdi"
+        place = ("--storagectl", "IDE", "--port", "0", "--device", "0", "--type", "hdd")
+        for command in (
+            ("createmedium", "disk", "--filename", path, "--size", "8"),
+            ("storagectl", vm.uuid, "--name", "IDE", "--add", "ide"),
+            ("storageattach", vm.uuid, *place, "--medium", path),
+            ("snapshot", vm.uuid, "take", "s1"),
+            ("storageattach", vm.uuid, *place, "--medium", "none"),
+        ):
+            done = ten.vboxmanage(*command)
+            assert done.returncode == 0, done.stderr
+
+        with pytest.raises(mv.DeletionError, match=r"precious\.vdi.*delete the snapshots"):
+            fleet.delete_vm(vm)
+
+    assert ten.lab.path(path).exists()
+
+
+def test_what_unregistervm_deletes_is_known(ten: benches.RealBench) -> None:
+    """If VirtualBox became more careful, so might `ownership.foreign_disks`."""
+    with benches.fleet_of(ten) as fleet:
+        vm = fleet.hosts[0].create_vm(mv.VMSpec(name="made", disk=1, attachment="none"))
+    folder, _, _ = vm.machine.settings_file.rpartition("/")
+    notes = ten.lab.path(f"{folder}/notes.txt")
+    notes.write_text("mine")
+    elsewhere = f"{folder.partition('/VirtualBox VMs/')[0]}/precious.vdi"
+    ten.vboxmanage("createmedium", "disk", "--filename", elsewhere, "--size", "8")
+    place = ("--storagectl", "IDE", "--port", "0", "--device", "0", "--type", "hdd")
+    ten.vboxmanage("storagectl", vm.uuid, "--name", "IDE", "--add", "ide")
+    ten.vboxmanage("storageattach", vm.uuid, *place, "--medium", elsewhere)
+    before = ten.lab.path(elsewhere).exists()
+
+    ten.vboxmanage("unregistervm", vm.uuid, "--delete")
+
+    assert (before, ten.lab.path(elsewhere).exists()) == (True, False)
+    assert [path.name for path in ten.lab.path(folder).iterdir()] == ["notes.txt"]
+
+
 def test_states_of_200_vms_are_one_command_for_ten_who_ask(lab: Lab) -> None:
     lab.up(scale=True)
     bench = benches.RealBench(lab, "vbox200")

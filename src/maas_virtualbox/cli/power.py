@@ -144,29 +144,34 @@ def _act(
         found, failures = resolve(fleet, selectors, host, zone)
         results = act_on_all(fleet, verb, action, found, timeout)
     failures += [error for _, error, _ in results if error]
+    show_results(results, verb, options.format)
+    leave(failures)
+
+
+Result = tuple["VM", "errors.Error | None", float]
+
+
+def show_results(results: Sequence[Result], done: str, as_format: show.Format) -> None:
+    """Print what became of each VM; `done` is the word for success."""
     show.rows(
         ("HOST", "NAME", "RESULT", "SECONDS"),
         [
-            (vm.host.name, vm.name, "failed" if error else verb, f"{seconds:.2f}")
+            (vm.host.name, vm.name, "failed" if error else done, f"{seconds:.2f}")
             for vm, error, seconds in results
         ],
-        options.format,
+        as_format,
         [
             {
                 "host": vm.host.name,
                 "name": vm.name,
                 "uuid": vm.uuid,
-                "result": "failed" if error else verb,
+                "result": "failed" if error else done,
                 "error": str(error) if error else None,
                 "seconds": round(seconds, 3),
             }
             for vm, error, seconds in results
         ],
     )
-    leave(failures)
-
-
-Result = tuple["VM", "errors.Error | None", float]
 
 
 def act_on_all(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from maas_virtualbox import errors, fleet
+from maas_virtualbox import errors, settings
 from maas_virtualbox.states import Power
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def run(hosts: Fleet, verb: str, mac: str) -> int:
         mac: a NIC's, or the last 12 hex digits of a VM's UUID (the convention of 2015).
     """
     try:
-        if not fleet.parse_mac(mac):
+        if not settings.parse_mac(mac):
             raise errors.UnknownVM(f"{mac!r} is not a MAC address")
         vm = hosts.find(mac)
         if verb == "on":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from maas_virtualbox import settings, shells
 from maas_virtualbox.simulator import texts
-from maas_virtualbox.simulator.virtualbox import Answer
+from maas_virtualbox.simulator.answers import Answer
 
 if TYPE_CHECKING:
     from maas_virtualbox.simulator.virtualbox import SimulatedVirtualBox

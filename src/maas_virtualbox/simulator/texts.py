@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from maas_virtualbox.states import VMState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from maas_virtualbox.simulator.vms import SimulatedVM
 
 VERSION = "7.2.22_Simulated"
@@ -34,6 +36,8 @@ _NOT_FOUND = "VBOX_E_OBJECT_NOT_FOUND (0x80bb0001)"
 _INVALID_VM_STATE = "VBOX_E_INVALID_VM_STATE (0x80bb0002)"
 _INVALID_OBJECT_STATE = "VBOX_E_INVALID_OBJECT_STATE (0x80bb0007)"
 _ACCESS_DENIED = "E_ACCESSDENIED (0x80070005)"
+_OBJECT_IN_USE = "VBOX_E_OBJECT_IN_USE (0x80bb000c)"
+_MEDIUM = "MediumWrap, interface IMedium"
 _MACHINE = "MachineWrap, interface IMachine"
 _CONSOLE = "ConsoleWrap, interface IConsole"
 _SESSION_MACHINE = "SessionMachine, interface IMachine"
@@ -69,6 +73,8 @@ NOTHING_SAVED = _error(
     'DiscardSavedState(true )" at line 1292 of file VBoxManageMisc.cpp',
 )
 LIMITED = _error("The object functionality is limited", _ACCESS_DENIED, _MACHINE, _LOCK_CONTROL)
+INVALID_OS_TYPE = "VBoxManage: error: Unknown or invalid guest OS type given.\n"
+NO_MEDIUM = "VBoxManage: error: Failed to delete medium. Error code VBOX_E_OBJECT_IN_USE\n"
 INVALID_MAC = _error(
     "Invalid MAC address format",
     "NS_ERROR_INVALID_ARG (0x80070057)",
@@ -88,14 +94,66 @@ TERMINATED = (
 )
 
 
+def already_attached(path: str) -> str:
+    words = f"Medium '{path}' is already attached to this virtual machine"
+    return _error(words, _OBJECT_IN_USE, _SESSION_MACHINE)
+
+
+def cannot_rename(old: str, new: str) -> str:
+    words = (
+        f"Could not rename the directory '{old}' to '{new}' to save the settings file"
+        " (VERR_ALREADY_EXISTS)"
+    )
+    context = 'SaveSettings()" at line 3863 of file VBoxManageModifyVM.cpp'
+    return _error(words, "NS_ERROR_FAILURE (0x80004005)", _SESSION_MACHINE, context)
+
+
 def cannot_unregister(name: str) -> str:
     words = f"Cannot unregister the machine '{name}' while it is locked"
     return _error(words, _INVALID_OBJECT_STATE, _MACHINE)
 
 
+def complaint(words: str) -> str:
+    """What VBoxManage says of its own accord, without details."""
+    return f"VBoxManage: error: {words}\n"
+
+
+def controller_exists(name: str) -> str:
+    words = f"Storage controller named '{name}' already exists"
+    return _error(words, _OBJECT_IN_USE, _SESSION_MACHINE)
+
+
+def disk_exists(path: str) -> str:
+    return (
+        "0%...VBOX_E_FILE_ERROR\nVBoxManage: error: Failed to create medium\n"
+        f"VBoxManage: error: Could not create the medium storage unit '{path}'.\n"
+        f"VBoxManage: error: VDI: cannot create image '{path}' (VERR_ALREADY_EXISTS)\n"
+        "VBoxManage: error: Details: code VBOX_E_FILE_ERROR (0x80bb0004), component MediumWrap,"
+        " interface IMedium\n"
+    )
+
+
+def disk_in_use(path: str, users: Sequence[str]) -> str:
+    words = (
+        f"Cannot delete storage: medium '{path}' is still attached to the following {len(users)}"
+        f" virtual machine(s): {' '.join(users)}"
+    )
+    return _error(words, _OBJECT_IN_USE, _MEDIUM) + NO_MEDIUM
+
+
 def file_exists(path: str) -> str:
     words = f"Machine settings file '{path}' already exists"
     return _error(words, "VBOX_E_FILE_ERROR (0x80bb0004)", _MACHINE)
+
+
+def invalid_cpus(count: str) -> str:
+    words = f"Invalid virtual CPU count: {count} (must be in range [1, 64])"
+    return _error(words, "NS_ERROR_INVALID_ARG (0x80070057)", _SESSION_MACHINE)
+
+
+def invalid_memory(mib: str) -> str:
+    words = f"Invalid RAM size: {mib} MB (must be in range [4, 2097152] MB)"
+    return _error(words, "NS_ERROR_INVALID_ARG (0x80070057)", _SESSION_MACHINE)
 
 
 def invalid_state(state: str, verb: str) -> str:
@@ -119,6 +177,15 @@ def locked_for_session(name: str) -> str:
     return _error(words, _INVALID_OBJECT_STATE, _MACHINE, _LOCK_DISCARD)
 
 
+def no_disk(path: str) -> str:
+    words = f"Could not find file for the medium '{path}' (VERR_FILE_NOT_FOUND)"
+    return _error(words, "VBOX_E_FILE_ERROR (0x80bb0004)", _MEDIUM)
+
+
+def no_interface(name: str) -> str:
+    return f'VBoxManage: warning: Interface "{name}" doesn\'t seem to exist\n'
+
+
 def not_found(selector: str) -> str:
     braced = re.fullmatch(r"\{?([0-9A-Fa-f-]{36})\}?", selector)
     what = f"with UUID {{{braced[1].lower()}}}" if braced else f"named '{selector}'"
@@ -129,6 +196,12 @@ def not_found(selector: str) -> str:
         'FindMachine(Bstr(a->argv[0]).raw(), machine.asOutParam())" at line 363 of file'
         " VBoxManageControlVM.cpp",
     )
+
+
+def uuid_exists(uuid: str, file: str) -> str:
+    words = f"Registered machine with UUID {{{uuid}}} ('{file}') already exists"
+    component = "VirtualBoxWrap, interface IVirtualBox"
+    return _error(words, "NS_ERROR_INVALID_ARG (0x80070057)", component)
 
 
 def not_running(name: str) -> str:
@@ -174,6 +247,41 @@ def dhcp_server(network: str) -> str:
     )
 
 
+def hard_disk(path: str, uuid: str, mib: int, users: Sequence[SimulatedVM]) -> str:
+    fields = [
+        ("UUID", uuid),
+        ("Parent UUID", "base"),
+        ("State", "created"),
+        ("Type", "normal (base)"),
+        ("Location", path),
+        ("Storage format", "VDI"),
+        ("Format variant", "dynamic default"),
+        ("Capacity", f"{mib} MBytes"),
+        ("Size on disk", "2 MBytes"),
+        ("Encryption", "disabled"),
+        ("Property", "AllocationBlockSize=1048576"),
+    ]
+    used = [f"{vm.name} (UUID: {vm.uuid})" for vm in users]
+    if used:
+        fields.append(("In use by VMs", f"\n{'':<16}".join(used)))
+    return "".join(f"{key + ':':<15} {value}\n" for key, value in fields) + "\n"
+
+
+def interface(name: str, kind: str) -> str:
+    return (
+        f"Name:            {name}\nGUID:            effffff9-7b97-44b7-8000-02fc00000001\n"
+        "DHCP:            Disabled\nIPAddress:       192.168.56.1\n"
+        "NetworkMask:     255.255.255.0\nHardwareAddress: 02:fc:00:00:00:01\n"
+        f"MediumType:      Ethernet\nWireless:        No\nStatus:          Up\n"
+        f"VBoxNetworkName: HostInterfaceNetworking-{name}\n\n"
+        if kind == "bridgedifs"
+        else f"Name:            {name}\nGUID:            786f6276-656e-4074-8000-0a0027000000\n"
+        "DHCP:            Disabled\nIPAddress:       192.168.56.1\n"
+        "NetworkMask:     255.255.255.0\nStatus:          Up\n"
+        f"VBoxNetworkName: HostInterfaceNetworking-{name}\n\n"
+    )
+
+
 def list_entry(vm: SimulatedVM) -> str:
     return f'"{vm.name if vm.accessible else "<inaccessible>"}" {{{vm.uuid}}}\n'
 
@@ -202,14 +310,23 @@ def long_entry(vm: SimulatedVM, home: str) -> str:
             (
                 f"NIC {number}",
                 (
-                    f"MAC: {mac}, Attachment: NAT, Cable connected: on, Trace: off (file: none),"
-                    " Type: 82540EM, Reported speed: 0 Mbps, "
+                    f"MAC: {mac}, Attachment: {_long_attachment(vm)}, Cable connected: on,"
+                    f" Trace: off (file: none), Type: {vm.nic_type}, Reported speed: 0 Mbps, "
                 ),
             )
             for number, mac in enumerate(vm.macs, 1)
         ),
     ]
     return "".join(f"{key + ':':<29}{value}\n" for key, value in fields)
+
+
+def _long_attachment(vm: SimulatedVM) -> str:
+    words = {
+        "nat": "NAT",
+        "bridged": f"Bridged Interface '{vm.network}'",
+        "hostonly": f"Host-only Interface '{vm.network}'",
+    }
+    return words.get(vm.attachment, "none")
 
 
 def machine_readable(vm: SimulatedVM, home: str) -> str:
@@ -225,7 +342,8 @@ def machine_readable(vm: SimulatedVM, home: str) -> str:
         f"CfgFile={quoted(settings_file(home, vm.name))}",
         f"LogFldr={quoted(folder + '/Logs')}",
         f'hardwareuuid="{vm.uuid}"',
-        "memory=64",
+        f"memory={vm.memory}",
+        f"cpus={vm.cpus}",
         f'firmware="{vm.firmware}"',
         *(f'boot{number}="{device}"' for number, device in enumerate(vm.boot_order, 1)),
         f'VMState="{vm.state}"',
@@ -234,6 +352,11 @@ def machine_readable(vm: SimulatedVM, home: str) -> str:
     for number, mac in enumerate(vm.macs, 1):
         lines += [f'macaddress{number}="{mac}"', f'nic{number}="{vm.attachment}"']
     lines += [f'nic{number}="none"' for number in range(len(vm.macs) + 1, 9)]
+    lines += [
+        f'"{controller}-{port}"={quoted(path)}'
+        for controller, ports in vm.ports.items()
+        for port, path in ports.items()
+    ]
     lines += ['VideoMode="640,480,32"@0,0 1', "recording_screens=1", " rec_screen0"]
     return "\n".join(lines) + "\n"
 
@@ -296,9 +419,18 @@ def render_settings(vm: SimulatedVM, *, whole: bool) -> str:
         f'        <Order position="{number}" device="{device}"/>'
         for number, device in enumerate((devices.get(name, "None") for name in vm.boot_order), 1)
     )
-    tags = {"nat": "<NAT/>", "null": "", "hostonly": '<HostOnlyInterface name="vboxnet0"/>'}
+    network = escape(vm.network or "vboxnet0")
+    tags = {
+        "null": "",
+        "bridged": f'<BridgedInterface name="{network}"/>',
+        "hostonly": f'<HostOnlyInterface name="{network}"/>',
+    }
+    extra = "".join(
+        f'\n      <ExtraDataItem name="{escape(key)}" value="{escape(value)}"/>'
+        for key, value in vm.extra_data.items()
+    )
     adapters = "\n".join(
-        f'        <Adapter slot="{slot}" enabled="true" MACAddress="{mac}" type="82540EM">'
+        f'        <Adapter slot="{slot}" enabled="true" MACAddress="{mac}" type="{vm.nic_type}">'
         f"{tags.get(vm.attachment, '<NAT/>')}</Adapter>"
         for slot, mac in enumerate(vm.macs)
     )
@@ -307,8 +439,10 @@ def render_settings(vm: SimulatedVM, *, whole: bool) -> str:
 <!-- ** DO NOT EDIT THIS FILE. -->
 <VirtualBox xmlns="http://www.virtualbox.org/" version="1.21-linux">
 {head}
+    <ExtraData>{extra}
+    </ExtraData>
     <Hardware>
-      <Memory RAMSize="64"/>
+      <Memory RAMSize="{vm.memory}"/>
       <Boot>
 {orders}
       </Boot>

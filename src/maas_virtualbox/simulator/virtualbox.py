@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
+import secrets
 import threading
 import time
 import uuid as uuids
 from typing import TYPE_CHECKING
 
 from maas_virtualbox import settings
-from maas_virtualbox.simulator import texts
+from maas_virtualbox.simulator import hardware, texts
+from maas_virtualbox.simulator.answers import Answer, VBoxError
 from maas_virtualbox.simulator.vms import SimulatedVM
 from maas_virtualbox.states import Power, VMState
 
@@ -50,23 +53,6 @@ class Timings:
         return cls(call=0.02, start=0.415, stop=0.041, long_entry=0.04, service_recovery=14.5)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Answer:
-    """What a program left behind."""
-
-    stdout: str = ""
-    stderr: str = ""
-    exit_code: int = 0
-
-
-class VBoxError(Exception):
-    """An error VBoxManage prints; its text is all of standard error."""
-
-    def __init__(self, stderr: str, exit_code: int = 1, stdout: str = "") -> None:
-        super().__init__(stderr)
-        self.answer = Answer(stdout, stderr, exit_code)
-
-
 class SimulatedVirtualBox:
     """VirtualBox of one account. Made by `Simulator`; may be shared between threads.
 
@@ -80,6 +66,10 @@ class SimulatedVirtualBox:
         """How many second copies of running VMs were started."""
         self.dhcp_networks: list[str] = []
         """Networks on which VirtualBox's own DHCP server answers."""
+        self.interfaces = {"bridgedifs": ["eth0"], "hostonlyifs": ["vboxnet0"]}
+        """What NICs can be attached to."""
+        self.disks: dict[str, tuple[str, int]] = {}
+        """By path, the UUID and the size in MiB of each hard disk."""
         self._vms: dict[str, SimulatedVM] = {}
         self._lock = threading.RLock()
         self._next_pid = 4000
@@ -214,6 +204,11 @@ class SimulatedVirtualBox:
             ]
             if what == "dhcpservers":
                 return Answer("".join(texts.dhcp_server(name) for name in self.dhcp_networks))
+            if what in self.interfaces:
+                names = self.interfaces[what]
+                return Answer("".join(texts.interface(name, what) for name in names))
+            if what == "hdds":
+                return Answer(self._hard_disks())
             if what not in ("vms", "runningvms"):
                 raise VBoxError(texts.syntax_error(f"Unknown list item '{what}'"), 2)
             if not long:
@@ -323,53 +318,124 @@ class SimulatedVirtualBox:
 
     def _cmd_createvm(self, arguments: list[str]) -> Answer:
         options = _options(arguments)
-        name = options.get("--name", "")
+        name, uuid = options.get("--name", ""), options.get("--uuid", "")
         if not name:
             raise VBoxError(texts.syntax_error("Parameter --name is required"), 2)
+        if not re.fullmatch(r"Ubuntu_64|Linux_64|Other", options.get("--ostype", "Other")):
+            raise VBoxError(texts.INVALID_OS_TYPE)
         with self._lock:
             file = texts.settings_file(self.home, name)
-            if any(texts.settings_file(self.home, vm.name) == file for vm in self._vms.values()):
+            if self._has_file(file):
                 raise VBoxError(texts.file_exists(file))
-            vm = self.add_vm(name, uuid=options.get("--uuid", ""))
+            if uuid in self._vms:
+                other = texts.settings_file(self.home, self._vms[uuid].name)
+                raise VBoxError(texts.uuid_exists(uuid, other))
+            vm = self.add_vm(name, macs=[f"080027{secrets.token_hex(3)}"], uuid=uuid)
+            vm.boot_order = ("floppy", "dvd", "disk", "none")
         return Answer(
             f"Virtual machine '{name}' is created and registered.\n"
             f"UUID: {vm.uuid}\nSettings file: '{file}'\n"
         )
 
+    def _has_file(self, file: str) -> bool:
+        return any(texts.settings_file(self.home, vm.name) == file for vm in self._vms.values())
+
+    def _cmd_clonevm(self, arguments: list[str]) -> Answer:
+        vm = self._find(arguments[0])
+        name = _options(arguments[1:])["--name"]
+        with self._lock:
+            clone = self.add_vm(name, macs=[f"080027{secrets.token_hex(3)}"])
+            clone.extra_data = {**vm.extra_data}
+        return Answer(f'Machine has been successfully cloned as "{name}"\n', texts.PROGRESS)
+
+    def _cmd_createmedium(self, arguments: list[str]) -> Answer:
+        options = _options(arguments[1:])
+        path = options["--filename"]
+        with self._lock:
+            if path in self.disks:
+                raise VBoxError(texts.disk_exists(path))
+            uuid = str(uuids.uuid4())
+            self.disks[path] = uuid, int(options["--size"])
+        return Answer(f"Medium created. UUID: {uuid}\n", texts.PROGRESS)
+
+    def _cmd_closemedium(self, arguments: list[str]) -> Answer:
+        path = arguments[1]
+        with self._lock:
+            if path not in self.disks:
+                raise VBoxError(texts.no_disk(path))
+            if users := [vm.uuid for vm in self._vms.values() if path in vm.disks]:
+                raise VBoxError(texts.disk_in_use(path, users))
+            del self.disks[path]
+        return Answer(stderr=texts.PROGRESS)
+
+    def _cmd_storagectl(self, arguments: list[str]) -> Answer:
+        vm = self._find(arguments[0])
+        options = _options(arguments[1:])
+        with self._changing(vm):
+            name = options["--name"]
+            if options.get("--add") not in ("ide", "sata", "scsi"):
+                words = f"Invalid --add argument '{options.get('--add', '')}'"
+                raise VBoxError(texts.complaint(words))
+            if name in vm.ports:
+                raise VBoxError(texts.controller_exists(name))
+            vm.ports[name] = {}
+        return Answer()
+
+    def _cmd_storageattach(self, arguments: list[str]) -> Answer:
+        vm = self._find(arguments[0])
+        options = _options(arguments[1:])
+        controller, path = options["--storagectl"], options["--medium"]
+        port = f"{options['--port']}-{options['--device']}"
+        with self._changing(vm):
+            if controller not in vm.ports:
+                words = f"Could not find a controller named '{controller}'"
+                raise VBoxError(texts.complaint(words))
+            if path == "none":
+                vm.ports[controller].pop(port, None)
+            elif path not in self.disks:
+                raise VBoxError(texts.no_disk(path))
+            elif path in vm.disks:
+                raise VBoxError(texts.already_attached(path))
+            else:
+                vm.ports[controller][port] = path
+        return Answer()
+
     def _cmd_modifyvm(self, arguments: list[str]) -> Answer:
         vm = self._find(arguments[0])
         self._must_be_accessible(vm)
+        warnings = ""
+        with self._changing(vm):
+            for option, value in _options(arguments[1:]).items():
+                if option == "--name":
+                    self._rename(vm, value)
+                else:
+                    warnings += hardware.modify(vm, option, value, self.interfaces)
+        return Answer(stderr=warnings)
+
+    @contextlib.contextmanager
+    def _changing(self, vm: SimulatedVM) -> Generator[None]:
         with self._wanted(vm), self._lock:
             if vm.state.power is not Power.OFF:
                 raise VBoxError(texts.locked_for_session(vm.name))
             with self._locked(vm):
                 if vm.state in _SAVED:
                     raise VBoxError(texts.NOT_MUTABLE)
-                for option, value in _options(arguments[1:]).items():
-                    self._modify(vm, option, value)
-        return Answer()
+                yield
 
-    @staticmethod
-    def _modify(vm: SimulatedVM, option: str, value: str) -> None:
-        if option.startswith("--macaddress"):
-            if not settings.is_unicast_mac(value):
-                raise VBoxError(texts.INVALID_MAC)
-            slot = int(option.removeprefix("--macaddress"))
-            vm.macs += ["0800270000EE"] * (slot - len(vm.macs))
-            vm.macs[slot - 1] = value.upper()
-        elif option.startswith("--boot"):
-            slot = int(option.removeprefix("--boot"))
-            order = [*vm.boot_order]
-            order[slot - 1] = value
-            vm.boot_order = tuple(order)
-        elif option == "--name":
-            vm.name = value
-        elif option == "--firmware":
-            vm.firmware = value.upper()
-        elif option == "--nic1":
-            vm.attachment = value
-        elif option not in ("--memory", "--cpus", "--ostype", "--vram"):
-            raise VBoxError(texts.syntax_error(f"Unknown option: {option}"), 2)
+    def _rename(self, vm: SimulatedVM, name: str) -> None:
+        """Give a VM another name, and its folder with all that is in it."""
+        old, new = (
+            settings.beside(texts.settings_file(self.home, each), "") for each in (vm.name, name)
+        )
+        if old != new:
+            if self._has_file(texts.settings_file(self.home, name)):
+                raise VBoxError(texts.cannot_rename(old.rstrip("/"), new.rstrip("/")))
+            moved = {path: new + path.removeprefix(old) for path in self.disks if old in path}
+            self.disks = {moved.get(path, path): disk for path, disk in self.disks.items()}
+            for each in self._vms.values():
+                for ports in each.ports.values():
+                    ports.update({port: moved.get(path, path) for port, path in ports.items()})
+        vm.name = name
 
     def _cmd_unregistervm(self, arguments: list[str]) -> Answer:
         vm = self._find(arguments[0])
@@ -377,11 +443,32 @@ class SimulatedVirtualBox:
             if vm.pids:
                 raise VBoxError(texts.cannot_unregister(vm.name))
             del self._vms[vm.uuid]
+            if "--delete" in arguments:
+                # Wherever they are, but for those another VM has too.
+                for path in vm.disks:
+                    if not any(path in other.disks for other in self._vms.values()):
+                        self.disks.pop(path, None)
         return Answer(stderr=texts.PROGRESS if "--delete" in arguments else "")
 
     def _cmd_setextradata(self, arguments: list[str]) -> Answer:
-        del arguments
+        if arguments[0] == "global":
+            return Answer()
+        vm = self._find(arguments[0])
+        with self._lock:
+            vm.extra_data.pop(arguments[1], None)
+            if any(arguments[2:]):
+                vm.extra_data[arguments[1]] = arguments[2]
         return Answer()
+
+    def _cmd_getextradata(self, arguments: list[str]) -> Answer:
+        value = self._find(arguments[0]).extra_data.get(arguments[1])
+        return Answer("No value set!\n" if value is None else f"Value: {value}\n")
+
+    def _hard_disks(self) -> str:
+        return "".join(
+            texts.hard_disk(path, uuid, mib, [vm for vm in self._vms.values() if path in vm.disks])
+            for path, (uuid, mib) in self.disks.items()
+        )
 
     # -- How ----------------------------------------------------------------------------------
 

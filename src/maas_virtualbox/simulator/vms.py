@@ -19,6 +19,16 @@ class SimulatedVM:
     boot_order: tuple[str, ...] = ("net", "disk", "none", "none")
     firmware: str = "BIOS"
     attachment: str = "nat"
+    """What its NICs are attached to, as `--nic1` says it."""
+    network: str = ""
+    """The interface or network they are attached to."""
+    nic_type: str = "82540EM"
+    cpus: int = 1
+    memory: int = 64
+    """MiB."""
+    extra_data: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
+    ports: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict[str, dict[str, str]])
+    """By storage controller and port (`0-0`), the path of the hard disk attached there."""
     state: VMState = VMState.POWEROFF
     accessible: bool = True
     start_error: str = ""
@@ -35,3 +45,8 @@ class SimulatedVM:
     most_locks: int = 0
     """How many lock-taking calls wanted it at once, at the most."""
     wanted: int = 0
+
+    @property
+    def disks(self) -> list[str]:
+        """The paths of the hard disks attached to it."""
+        return [path for ports in self.ports.values() for path in ports.values()]

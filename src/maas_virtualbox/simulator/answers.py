@@ -1,0 +1,24 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a simulated program leaves behind."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """What a program left behind."""
+
+    stdout: str = ""
+    stderr: str = ""
+    exit_code: int = 0
+
+
+class VBoxError(Exception):
+    """An error VBoxManage prints; its text is all of standard error."""
+
+    def __init__(self, stderr: str, exit_code: int = 1, stdout: str = "") -> None:
+        super().__init__(stderr)
+        self.answer = Answer(stdout, stderr, exit_code)

@@ -1,0 +1,328 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""Making and deleting VMs where something goes wrong, against a simulated host."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import maas_virtualbox as mv
+from maas_virtualbox import creation, ownership, settings
+from maas_virtualbox.simulator import Action, Fault, Simulator
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+STEPS = ("createvm", "setextradata", "modifyvm", "createmedium", "storagectl", "storageattach")
+BROKEN = "VBoxManage: error: It is broken (VERR_BROKEN)\n"
+
+
+@pytest.fixture
+def simulator() -> Generator[Simulator]:
+    """A host without VMs."""
+    with Simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def fleet(simulator: Simulator) -> Generator[mv.Fleet]:
+    """A fleet of that host."""
+    hosts = mv.parse_hosts(f"{simulator.host_entry} name=demo")
+    with mv.Fleet(hosts, identity=simulator.key_file) as fleet:
+        yield fleet
+
+
+def left(simulator: Simulator) -> tuple[list[str], list[str]]:
+    """The names of the host's VMs, and the files of its disks."""
+    names = [vm.name for vm in simulator.virtualbox.vms]
+    return names, [path.rpartition("/")[2] for path in simulator.virtualbox.disks]
+
+
+# -- Steps that fail --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_virtualbox_refuses_leaves_nothing(
+    simulator: Simulator, fleet: mv.Fleet, step: str
+) -> None:
+    simulator.inject(Fault(Action.FAIL, on=step, stderr=BROKEN))
+
+    (made,) = fleet.create_vms([mv.VMSpec(name="vm")])
+
+    assert str(made.error) == "demo/vm: not made: It is broken (VERR_BROKEN)"
+    assert left(simulator) == ([], [])
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_whose_connection_breaks_is_no_reason_to_fail(
+    simulator: Simulator, fleet: mv.Fleet, step: str
+) -> None:
+    simulator.inject(Fault(Action.DROP, on=step))
+
+    (made,) = fleet.create_vms([mv.VMSpec(name="vm")])
+
+    assert made.error is None
+    assert left(simulator) == (["vm"], ["vm.vdi"])
+
+
+def test_a_service_that_died_is_no_reason_to_fail(simulator: Simulator, fleet: mv.Fleet) -> None:
+    fleet.vms()
+    simulator.virtualbox.kill_vboxsvc()
+
+    (made,) = fleet.create_vms([mv.VMSpec(name="vm")])
+
+    assert made.error is None
+
+
+@pytest.mark.parametrize("step", ["createmedium", "unregistervm"])
+def test_a_service_that_stumbles_midway_is_no_reason_to_fail(
+    simulator: Simulator, fleet: mv.Fleet, step: str
+) -> None:
+    stumbles = (
+        "VBoxManage: error: Failed to create the VirtualBox object!\n"
+        "VBoxManage: error: Code NS_ERROR_FAILURE (0x80004005) - Operation failed\n"
+    )
+    simulator.inject(Fault(Action.FAIL, on=step, stderr=stumbles))
+
+    vm = fleet.hosts[0].create_vm(mv.VMSpec(name="vm"))
+    made = left(simulator)
+    fleet.delete_vm(vm)
+
+    assert made == (["vm"], ["vm.vdi"])
+    assert left(simulator) == ([], [])
+
+
+def test_a_vm_that_is_made_while_the_last_answer_is_lost_stays(
+    simulator: Simulator, fleet: mv.Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manage = fleet.hosts[0].vboxmanage
+    modifyvm = manage.modifyvm
+
+    def lose(uuid: str, options: Mapping[str, str], *, timeout: float) -> None:
+        modifyvm(uuid, options, timeout=timeout)
+        if "--name" in options:
+            raise mv.ConnectionLost("demo", "the connection broke during a command")
+
+    monkeypatch.setattr(manage, "modifyvm", lose)
+
+    (made,) = fleet.create_vms([mv.VMSpec(name="vm")])
+
+    assert made.error is None
+    assert simulator.count("createvm") == 1
+    assert left(simulator) == (["vm"], ["vm.vdi"])
+
+
+def test_what_cannot_be_taken_back_is_said_and_removed_by_the_next_call(
+    simulator: Simulator, fleet: mv.Fleet
+) -> None:
+    simulator.inject(Fault(Action.FAIL, on="storageattach", stderr=BROKEN))
+    simulator.inject(Fault(Action.FAIL, on="unregistervm", stderr=BROKEN, times=2))
+    (failed,) = fleet.create_vms([mv.VMSpec(name="vm")])
+    (name,), _ = left(simulator)
+
+    fleet.create_vms([mv.VMSpec(name="vm")])
+
+    assert "and what is left of it cannot be removed now" in str(failed.error)
+    assert failed.error is not None
+    assert failed.error.retry
+    assert name.startswith("vm (being made by maas-virtualbox on ")
+    assert left(simulator) == (["vm"], ["vm.vdi"])
+
+
+def test_the_mac_of_a_vm_that_was_left_half_made_is_free_again(
+    simulator: Simulator, fleet: mv.Fleet
+) -> None:
+    wish = mv.VMSpec(name="vm", mac="02:00:5e:00:53:01")
+    simulator.inject(Fault(Action.FAIL, on="storageattach", stderr=BROKEN))
+    simulator.inject(Fault(Action.FAIL, on="unregistervm", stderr=BROKEN, times=2))
+    fleet.create_vms([wish])
+
+    (made,) = fleet.create_vms([wish])
+
+    assert made.error is None
+
+
+def test_a_vm_that_is_finished_while_another_call_looks_is_kept(
+    simulator: Simulator, fleet: mv.Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid = "0c06ecdf-282e-4a3b-8cfb-b50f570662a8"
+    name = ownership.begin(uuid, "slow")
+    ownership.end(uuid)
+    slow = simulator.virtualbox.add_vm(name, uuid=uuid)
+    observer = fleet.hosts[0].observer
+    inventory = observer.inventory
+
+    def finish(**options: float) -> Any:
+        machines = inventory(**options)
+        slow.name = "slow"
+        return machines
+
+    monkeypatch.setattr(observer, "inventory", finish)
+
+    fleet.create_vms([mv.VMSpec(name="vm")])
+
+    assert left(simulator)[0] == ["slow", "vm"]
+
+
+def test_no_time_makes_no_vm(simulator: Simulator, fleet: mv.Fleet) -> None:
+    (made,) = fleet.create_vms([mv.VMSpec(name="vm")], timeout=0.0)
+
+    assert "no time" in str(made.error)
+    assert left(simulator) == ([], [])
+
+
+def test_a_vm_made_from_another_machine_is_left_and_named(
+    simulator: Simulator, fleet: mv.Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = "vm (being made by maas-virtualbox on elsewhere process 7)"
+    uuid = simulator.virtualbox.add_vm(other).uuid
+
+    with caplog.at_level(logging.WARNING):
+        fleet.create_vms([mv.VMSpec(name="vm")])
+
+    assert sorted(left(simulator)[0]) == ["vm", other]
+    assert f"maas-virtualbox delete {uuid}" in caplog.text
+    fleet.delete_vm(uuid)  # as the log says
+    assert left(simulator)[0] == ["vm"]
+
+
+def test_a_host_that_is_down_is_an_error_at_once(simulator: Simulator, fleet: mv.Fleet) -> None:
+    simulator.close_port()
+
+    with pytest.raises(mv.HostUnreachable):
+        fleet.create_vms([mv.VMSpec(name="vm")])
+
+
+# -- Networks and MACs ------------------------------------------------------------------------
+
+
+def test_the_only_network_there_is_need_not_be_said(fleet: mv.Fleet) -> None:
+    vm = fleet.hosts[0].create_vm(mv.VMSpec(name="vm"))
+
+    assert vm.machine.nics
+    assert (vm.machine.nics[0].attachment, vm.machine.nics[0].network) == ("hostonly", "vboxnet0")
+
+
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        ([], "the host has no host-only network; on the host: VBoxManage hostonlyif create"),
+        (["a", "b"], "say which host-only network: a, b"),
+    ],
+)
+def test_a_network_that_cannot_be_guessed_has_to_be_said(
+    simulator: Simulator, fleet: mv.Fleet, there: list[str], words: str
+) -> None:
+    simulator.virtualbox.interfaces["hostonlyifs"] = there
+
+    with pytest.raises(mv.CreationError, match=words):
+        fleet.create_vms([mv.VMSpec(name="vm")])
+
+    assert left(simulator) == ([], [])
+
+
+def test_macos_has_host_only_networks_and_long_names_of_interfaces(
+    fleet: mv.Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = fleet.hosts[0]
+    mac = dataclasses.replace(owner.vboxmanage.installation(timeout=5), system="Darwin")
+    names = {"hostonlynets": ["maas"], "bridgedifs": ["en0: Wi-Fi", "en01: Thunderbolt 1"]}
+    given: list[dict[str, str]] = []
+
+    def installation(**_: float) -> Any:
+        return mac
+
+    def list_networks(kind: str, **_: float) -> list[str]:
+        return names[kind]
+
+    def modifyvm(uuid: str, options: dict[str, str], **_: float) -> None:
+        del uuid
+        given.append(options)
+        raise mv.CreationError("enough")
+
+    monkeypatch.setattr(owner.vboxmanage, "installation", installation)
+    monkeypatch.setattr(owner.vboxmanage, "list_networks", list_networks)
+    monkeypatch.setattr(owner.vboxmanage, "modifyvm", modifyvm)
+
+    fleet.create_vms([mv.VMSpec(name="a")])
+    fleet.create_vms([mv.VMSpec(name="b", attachment="bridged", network="en0")])
+
+    assert given[0].items() >= {"--nic1": "hostonlynet", "--host-only-net1": "maas"}.items()
+    assert given[1].items() >= {"--nic1": "bridged", "--bridgeadapter1": "en0: Wi-Fi"}.items()
+
+
+def test_macs_are_unlike_those_of_all_hosts_of_the_fleet(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Simulator(vms=1, key_file=simulator.key_file) as other:
+        taken = settings.format_mac(other.virtualbox.vm("node01").macs[0])
+        hosts = mv.parse_hosts(f"{simulator.host_entry} name=a, {other.host_entry} name=b")
+        drawn = iter([taken, "08:00:27:c0:ff:ee"])
+        monkeypatch.setattr(creation, "random_mac", lambda: next(drawn))
+        with mv.Fleet(hosts, identity=simulator.key_file) as fleet:
+            (made,) = fleet.create_vms([mv.VMSpec(name="vm")], host="a")
+            with pytest.raises(mv.CreationError, match="belongs to a VM of another host"):
+                fleet.create_vms([mv.VMSpec(name="vm2", mac=taken)], host="a")
+            with pytest.raises(mv.UnknownVM, match="say which host shall have the VMs: a, b"):
+                fleet.create_vms([mv.VMSpec(name="vm3")])
+
+    assert made.vm is not None
+    assert made.vm.macs == ("08:00:27:c0:ff:ee",)
+
+
+# -- Deleting ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", ["getextradata", "hdds", "unregistervm"])
+def test_a_deletion_whose_connection_breaks_is_no_reason_to_fail(
+    simulator: Simulator, fleet: mv.Fleet, step: str
+) -> None:
+    vm = fleet.hosts[0].create_vm(mv.VMSpec(name="vm"))
+    simulator.inject(Fault(Action.DROP, on="list" if step == "hdds" else step))
+
+    fleet.delete_vm(vm)
+
+    assert left(simulator) == ([], [])
+
+
+def test_a_vm_that_is_gone_while_the_answer_is_lost_is_deleted(
+    simulator: Simulator, fleet: mv.Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = fleet.hosts[0].create_vm(mv.VMSpec(name="vm"))
+    manage = fleet.hosts[0].vboxmanage
+    unregistervm = manage.unregistervm
+
+    def lose(uuid: str, *, timeout: float) -> None:
+        unregistervm(uuid, timeout=timeout)
+        raise mv.ConnectionLost("demo", "the connection broke during a command")
+
+    monkeypatch.setattr(manage, "unregistervm", lose)
+
+    fleet.delete_vm(vm)
+
+    assert left(simulator) == ([], [])
+
+
+def test_a_vm_virtualbox_does_not_let_go_is_an_error_with_its_words(
+    simulator: Simulator, fleet: mv.Fleet
+) -> None:
+    vm = fleet.hosts[0].create_vm(mv.VMSpec(name="vm"))
+    simulator.inject(Fault(Action.FAIL, on="unregistervm", stderr=BROKEN))
+
+    with pytest.raises(mv.DeletionError, match=r"^demo/vm: not deleted: It is broken") as caught:
+        fleet.delete_vm(vm)
+
+    assert not caught.value.retry
+    assert left(simulator) == (["vm"], ["vm.vdi"])
+
+
+def test_a_vm_that_cannot_be_read_is_not_deleted(simulator: Simulator, fleet: mv.Fleet) -> None:
+    vm = fleet.hosts[0].create_vm(mv.VMSpec(name="vm"))
+    simulator.virtualbox.vm("vm").accessible = False
+
+    with pytest.raises(mv.DeletionError, match="whose it is cannot be told"):
+        fleet.delete_vm(vm)

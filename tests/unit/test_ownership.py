@@ -1,0 +1,144 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which VMs and which of their disks are ours."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import platform
+
+import pytest
+
+from maas_virtualbox import outputs, ownership, settings
+from maas_virtualbox.outputs import HardDisk
+from maas_virtualbox.settings import Machine
+from maas_virtualbox.states import VMState
+
+SAMPLES = pathlib.Path(__file__).parent / "samples"
+UUID = "0c06ecdf-282e-4a3b-8cfb-b50f570662a8"
+OTHER = "b572724a-291f-45a5-942e-f93fc4e74b4d"
+VM = Machine(UUID, "n 1", "/home/vbox/VirtualBox VMs/n 1/n 1.vbox", VMState.POWEROFF)
+NODE1 = (SAMPLES / "node1.vbox.xml").read_text(encoding="utf-8")
+
+
+def disk(
+    location: str, *, users: tuple[str, ...] = (UUID,), uuid: str = "d1", parent: str = "base"
+) -> HardDisk:
+    """A hard disk."""
+    return HardDisk(uuid, parent, location, frozenset(users))
+
+
+def unfinished(machine: str, pid: int) -> ownership.Unfinished | None:
+    """What the name of a VM that a process is making says."""
+    name = f"n 1 (being made by maas-virtualbox on {machine} process {pid})"
+    return ownership.unfinished(dataclasses.replace(VM, name=name))
+
+
+# -- The mark ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("value", "made"), [("its own", True), (OTHER, False), ("", False)])
+def test_a_vm_is_ours_if_it_bears_its_own_uuid(value: str, made: bool) -> None:
+    uuid = settings.normalise_uuid(NODE1.partition('<Machine uuid="')[2][:38])
+    mark = uuid if value == "its own" else value
+    item = f'<ExtraDataItem name="{settings.MARK}" value="{mark}"/>'
+    xml = NODE1.replace("<Hardware>", f"<ExtraData>{item}</ExtraData><Hardware>", 1)
+
+    assert settings.parse_machine(uuid, "/x", xml).made is made
+    assert not settings.parse_machine(uuid, "/x", NODE1).made
+
+
+# -- Half-made VMs ----------------------------------------------------------------------------
+
+
+def test_only_a_vm_with_such_a_name_is_half_made() -> None:
+    assert ownership.unfinished(VM) is None
+    found = unfinished("h", 7)
+    assert found == ownership.Unfinished("n 1", "h", 7)
+
+
+def test_a_vm_this_process_is_making_is_not_abandoned() -> None:
+    name = ownership.begin(UUID, "n 1")
+    machine = dataclasses.replace(VM, name=name)
+
+    while_making = ownership.unfinished(machine)
+    ownership.end(UUID)
+    afterwards = ownership.unfinished(machine)
+
+    assert while_making is None
+    assert afterwards is not None
+    assert (afterwards.name, afterwards.pid) == ("n 1", os.getpid())
+    assert afterwards.is_abandoned
+
+
+def test_a_vm_of_a_process_that_runs_or_of_another_machine_is_not_abandoned() -> None:
+    alive = unfinished(platform.node(), os.getppid())
+    elsewhere = unfinished("some-other-machine", os.getpid())
+
+    assert alive is not None
+    assert not alive.is_abandoned
+    assert elsewhere is not None
+    assert not elsewhere.is_abandoned
+
+
+def test_the_longest_name_of_a_half_made_vm_fits_in_a_file_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(platform, "node", lambda: "h" * 253)
+
+    name = ownership.begin(UUID, "x" * 80)
+    ownership.end(UUID)
+
+    assert len(f"{name}.vbox-prev".encode()) <= 255
+
+
+# -- Disks ------------------------------------------------------------------------------------
+
+
+def test_a_disk_elsewhere_is_found_behind_a_snapshot() -> None:
+    disks = outputs.parse_hard_disks((SAMPLES / "list-long-hdds.out").read_text())
+
+    assert ownership.foreign_disks(VM, disks) == ["/home/vbox/elsewhere.vdi"]
+
+
+def test_a_disk_elsewhere_is_found_where_only_a_difference_to_it_is_attached() -> None:
+    disks = [
+        disk("/srv/base.vdi", uuid="b", users=()),
+        disk("/home/vbox/VirtualBox VMs/n 1/Snapshots/{x}.vdi", uuid="c", parent="b"),
+    ]
+
+    assert ownership.foreign_disks(VM, disks) == ["/srv/base.vdi"]
+
+
+@pytest.mark.parametrize(
+    ("location", "foreign"),
+    [
+        ("/home/vbox/VirtualBox VMs/n 1/n 1.vdi", False),
+        ("/home/vbox/VirtualBox VMs/n 1/Snapshots/a.vdi", False),
+        ("/home/vbox/VirtualBox VMs/n 10/n 10.vdi", True),
+        ("/home/vbox/VirtualBox VMs/n 1.vdi", True),
+        ("/home/vbox/VirtualBox VMs/n 1/../n 2/n 2.vdi", True),
+    ],
+)
+def test_a_disk_belongs_to_the_vm_in_whose_folder_it_is(location: str, foreign: bool) -> None:
+    assert bool(ownership.foreign_disks(VM, [disk(location)])) is foreign
+
+
+def test_disks_of_other_vms_do_not_matter() -> None:
+    assert ownership.foreign_disks(VM, [disk("/srv/x.vdi", users=(OTHER,))]) == []
+
+
+def test_windows_paths_are_compared_as_windows_does() -> None:
+    vm = dataclasses.replace(VM, settings_file="C:\\Users\\Ivan\\VirtualBox VMs\\n 1\\n 1.vbox")
+    own = disk("c:\\users\\ivan\\virtualbox vms\\n 1\\n 1.vdi")
+    other = disk("D:\\disks\\x.vdi", uuid="d2")
+
+    assert ownership.foreign_disks(vm, [own, other]) == ["D:\\disks\\x.vdi"]
+
+
+def test_where_the_folder_is_unknown_every_disk_is_foreign() -> None:
+    vm = dataclasses.replace(VM, settings_file="")
+
+    assert ownership.foreign_disks(vm, [disk("/srv/x.vdi")]) == ["/srv/x.vdi"]
