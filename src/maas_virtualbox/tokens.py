@@ -17,21 +17,19 @@ the new ones.
 from __future__ import annotations
 
 import base64
-import contextlib
 import datetime
 import hashlib
 import hmac
 import os
 import secrets
 import stat
-import tempfile
 from pathlib import Path
 from typing import Literal
 
 import pydantic
 import yaml
 
-from maas_virtualbox import documents, errors
+from maas_virtualbox import documents, errors, private_files
 
 _SECRET_BYTES = 32
 _SHORTEST_SECRET = 32
@@ -135,24 +133,5 @@ def save(path: Path, new: Secrets) -> None:
         content["previous"] = new.previous.get_secret_value()
     if new.previous_valid_until is not None:
         content["previous-valid-until"] = new.previous_valid_until
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        written = Path(name)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                yaml.safe_dump(content, file, sort_keys=False)
-                file.flush()
-                os.fsync(file.fileno())
-            with contextlib.suppress(FileNotFoundError):
-                before = path.stat()
-                if hasattr(os, "chown"):
-                    os.chown(written, before.st_uid, before.st_gid)
-                    written.chmod(stat.S_IMODE(before.st_mode) & 0o660)
-            written.replace(path)
-        finally:
-            written.unlink(missing_ok=True)
-    except OSError as error:
-        raise errors.ConfigError(
-            f"secrets-file {path}: cannot be written: {error.strerror}"
-        ) from None
+    text = yaml.safe_dump(content, sort_keys=False)
+    private_files.write(path, text, what=f"secrets-file {path}")
