@@ -77,13 +77,21 @@ class MAAS:
     `retry` whether the same call may succeed later.
     """
 
-    def __init__(self, url: str, api_key: pydantic.SecretStr, ca_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        api_key: pydantic.SecretStr,
+        ca_file: Path | None = None,
+        *,
+        carrier: adapters.BaseAdapter | None = None,
+    ) -> None:
         """Prepare; connects to nothing.
 
         Args:
             url: such as `http://10.0.0.2:5240/MAAS`; MAAS 1.x wants `…/api/1.0/` at its end.
             api_key: as `maas apikey` prints it: three parts apart by colons.
             ca_file: the CA of an HTTPS certificate. None: the system's.
+            carrier: what carries the requests, for tests. None: the network, with retries.
 
         Raises:
             ConfigError: the key has not three parts, the URL is none, or the CA file is not there.
@@ -106,7 +114,7 @@ class MAAS:
         self._session.auth = requests_oauthlib.OAuth1(
             parts[0], "", parts[1], parts[2], signature_method="PLAINTEXT"
         )
-        adapter = adapters.HTTPAdapter(
+        adapter = carrier or adapters.HTTPAdapter(
             pool_maxsize=MAX_PARALLEL,
             max_retries=_Retry(
                 _RETRIES,
@@ -269,7 +277,7 @@ class MAAS:
             kind = type(error).__name__
             why = f"no answer from MAAS: {kind}; does it run there? is the address right?"
         else:
-            why = f"no answer from MAAS in {limit:.0f} s"
+            why = f"no answer from MAAS in {limit:g} s"
         if method == "POST":
             why += " (whether it did what was asked is unknown: the next run sees)"
         return errors.MAASError(f"{uri}: {why}", retry=True)

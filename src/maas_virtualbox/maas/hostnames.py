@@ -26,7 +26,7 @@ def valid(text: str) -> str:
     """
     ascii_only = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     name = re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")[:_LONGEST].strip("-")
-    return f"vm-{name}" if _LIKE_AN_ADDRESS.match(name) else name
+    return f"vm-{name}"[:_LONGEST].strip("-") if _LIKE_AN_ADDRESS.match(name) else name
 
 
 def candidates(name: str, host: str, uuid: str) -> tuple[str, ...]:
