@@ -25,7 +25,7 @@ from maas_virtualbox.maas.enlistment import Settings
 from tests import maas_api
 from tests.maas_api import KEY, Region
 from tests.service import free_port
-from tests.unit.test_enlistment import mac, ten, vm
+from tests.vms import mac, ten, vm
 
 if TYPE_CHECKING:
     from collections.abc import Generator
