@@ -1,7 +1,7 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m tests.benchmarks [library|service]…` measures, prints tables, and exits 1 if a mark
-is missed. Without a name it measures all; `library` needs root on Debian 12."""
+"""`python -m tests.benchmarks [enlistment|library|service]…` measures, prints tables, and exits 1
+if a mark is missed. Without a name it measures all; `library` needs root on Debian 12."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import sys
 
 from maas_virtualbox.cli import show
 
-from tests.benchmarks import library, service
+from tests.benchmarks import enlistment, library, service
 
-_ALL = {"library": library.run, "service": service.run}
+_ALL = {"enlistment": enlistment.run, "library": library.run, "service": service.run}
 
 
 def main() -> int:

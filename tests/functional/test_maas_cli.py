@@ -7,8 +7,10 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import signal
 import stat
 import subprocess
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -130,10 +132,7 @@ def test_the_plan_is_an_aligned_plain_table_in_a_pipe(lab: Lab) -> None:
     assert rows[0].index("MAC 08:00:27") == heading.index("WHAT")
     assert rows[-1] == "10 of 10 machines written"
     assert "\x1b" not in out
-    assert (
-        lab.maas("enlist")[1]
-        == "PLAN  HOST  VM  MACHINE  WHAT  REMEDY\nnothing to do: 10 as they should be\n"
-    )
+    assert lab.maas("enlist")[1] == "nothing to do: 10 as they should be\n"
     assert lab.maas("enlist", "--format", "plain")[1] == ""
 
 
@@ -230,6 +229,26 @@ def test_a_maas_that_dies_in_the_middle_is_said_once_and_the_next_run_finishes(l
     assert "done" not in results or results >= {"done", "not tried"}
 
     lab.region.dies_after_writes = None
+    lab.enlist()
+    assert lab.enlist()["summary"] == "10 as they should be"
+
+
+def test_ctrl_c_ends_a_run_with_whole_machines_and_the_next_finishes(lab: Lab) -> None:
+    lab.region.delay_s = 0.15
+    process = subprocess.Popen([PROGRAM, "--config", lab.config_file, "maas", "enlist"])
+    try:
+        until = time.monotonic() + 20
+        while not lab.region.machines and time.monotonic() < until:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == cli.EXIT_INTERRUPTED
+    finally:
+        process.kill()
+        process.wait(10)
+
+    assert 0 < len(lab.region.machines) <= 8
+    assert {len(each["tag_names"]) for each in lab.region.machines.values()} == {1}
+    lab.region.delay_s = 0.0
     lab.enlist()
     assert lab.enlist()["summary"] == "10 as they should be"
 

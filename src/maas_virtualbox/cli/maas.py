@@ -179,12 +179,13 @@ def _settings(options: Options, address: str, reports: list[HostReport]) -> Sett
 
 
 def _show_plan(plan: Plan, as_format: show.Format) -> None:
-    show.rows(
-        ("PLAN", "HOST", "VM", "MACHINE", "WHAT", "REMEDY"),
-        [(c.kind, c.host, c.vm, c.machine, c.text, c.remedy) for c in plan.changes],
-        as_format,
-        None,
-    )
+    if plan.changes:
+        show.rows(
+            ("PLAN", "HOST", "VM", "MACHINE", "WHAT", "REMEDY"),
+            [(c.kind, c.host, c.vm, c.machine, c.text, c.remedy) for c in plan.changes],
+            as_format,
+            None,
+        )
     if as_format is show.Format.TABLE:
         print(("\n" if plan.changes else "nothing to do: ") + plan.summary())
 
