@@ -270,6 +270,14 @@ def test_what_is_missing_is_said(lab: Lab, options: dict[str, object], words: st
     assert words in err
 
 
+def test_an_address_that_is_a_name_is_refused_before_anything_is_written(lab: Lab) -> None:
+    code, _, err = lab.maas("enlist", "--address", "maas.example")
+
+    assert code == cli.EXIT_USAGE
+    assert "expected a literal IP address, not 'maas.example'" in err
+    assert lab.region.writes == []
+
+
 # -- login --------------------------------------------------------------------------------------
 
 

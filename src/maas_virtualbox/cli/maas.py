@@ -19,6 +19,7 @@ from maas_virtualbox import doctor, errors, power_parameters, private_files, tok
 from maas_virtualbox.cli import show
 from maas_virtualbox.cli.program import (
     EXIT_FAILED,
+    AddressOption,
     HostOption,
     Options,
     ZoneOption,
@@ -34,13 +35,6 @@ program = typer.Typer(
     no_args_is_help=True, help="Tell MAAS of the VMs, and look at what it knows of them."
 )
 app.add_typer(program, name="maas")
-
-AddressOption = Annotated[
-    str,
-    typer.Option(
-        metavar="IP", help="This machine's, on a subnet of MAAS's racks; default: listen's."
-    ),
-]
 
 
 @program.command()
@@ -122,6 +116,7 @@ def enlist(
             commission=commission,
             take_over=take_over,
         )
+        warning = power_parameters.doubt(settings.address)
         known = enlistment.read(client)
         plan = enlistment.plan((vm for report in reports for vm in report.vms), known, settings)
         if options.format is not show.Format.JSON:
@@ -135,7 +130,7 @@ def enlist(
         show.rows((), (), options.format, _document(plan, outcome))
     elif options.format is show.Format.TABLE and outcome is not None and plan.writing:
         print(f"\n{len(outcome.done)} of {len(plan.writing)} machines written")
-    if warning := power_parameters.doubt(settings.address):
+    if warning:
         show.problem(warning)
     leave([report.error for report in reports if report.error] + list(_failures(outcome)))
     if plan.of(enlistment.Kind.CLASH).changes:

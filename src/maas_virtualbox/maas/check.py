@@ -34,7 +34,7 @@ _OLDEST_VERSION = (2, 9, 2)
 _LEVELS = {
     Kind.CREATE: Level.WARNING,
     Kind.ADOPT: Level.WARNING,
-    Kind.UPDATE: Level.ERROR,
+    Kind.UPDATE: Level.WARNING,
     Kind.LEAVE_ALONE: Level.WARNING,
     Kind.ORPHAN: Level.WARNING,
     Kind.CLASH: Level.ERROR,
@@ -106,10 +106,13 @@ def _planned(plan: Plan) -> Iterator[Finding]:
         if change.kind is Kind.CREATE:
             text = "MAAS does not know it"
         remedy = change.remedy
+        level = _LEVELS[change.kind]
         if change.kind in enlistment.WRITING:
             remedy = "maas-virtualbox maas enlist"
+        if change.kind is Kind.UPDATE and "power_type" in dict(change.writes.fields):
+            level = Level.ERROR  # MAAS cannot switch it as it is
         host, vm = change.host or HOST, change.vm or change.machine
-        yield Finding(host, vm, str(change.kind), _LEVELS[change.kind], text, remedy)
+        yield Finding(host, vm, str(change.kind), level, text, remedy)
 
 
 def _powers(plan: Plan, vms: Sequence[VM]) -> Iterator[Finding]:

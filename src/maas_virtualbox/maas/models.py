@@ -78,7 +78,7 @@ class Machine:
             status=str(raw["status_name"]),
             interfaces=tuple(Interface.parse(each) for each in raw["interface_set"]),
             tags=tuple(str(tag) for tag in raw["tag_names"]),
-            power_parameters={name: str(value) for name, value in power_parameters.items()},
+            power_parameters={name: str(value or "") for name, value in power_parameters.items()},
         )
 
 
