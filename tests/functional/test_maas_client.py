@@ -203,7 +203,7 @@ def test_no_maas_at_all_is_one_sentence() -> None:
 def test_a_slow_maas_is_given_up_and_not_asked_again(
     region: Region, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maas_client, "_LISTING_S", 0.2)
+    monkeypatch.setattr(maas_client, "_CALL_S", 0.2)
     region.delay_s = 1.0
 
     with maas_api.client(region) as client, pytest.raises(errors.MAASError, match=r"in 0\.2 s"):
@@ -214,7 +214,7 @@ def test_a_slow_maas_is_given_up_and_not_asked_again(
 
 
 def test_an_answer_in_drops_is_given_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maas_client, "_LISTING_S", 0.5)
+    monkeypatch.setattr(maas_client, "_CALL_S", 0.5)
     listener = socket.create_server(("127.0.0.1", 0))
 
     def drip() -> None:

@@ -146,6 +146,23 @@ def test_rotated_tokens_are_written(region: Region) -> None:
     assert (found.kind, found.text) == (Kind.UPDATE, "token")
 
 
+def test_what_a_person_set_in_our_power_parameters_stays_and_what_they_broke_is_mended(
+    region: Region,
+) -> None:
+    found = vm("node1", mac(1))
+    enlist(region, [found])
+    region.machine("node1")["power_parameters"]["power_verify_ssl"] = "y"
+    assert plan(region, [found]).changes == ()
+
+    region.machine("node1")["power_parameters"]["power_on_regex"] = "on"
+    assert only(plan(region, [found])).text == "regular expressions"
+    enlist(region, [found])
+
+    parameters = region.machine("node1")["power_parameters"]
+    assert parameters["power_on_regex"] == HERE.parameters(found.uuid).power_on_regex
+    assert parameters["power_verify_ssl"] == "y"
+
+
 def test_only_asked_kinds_can_be_applied(region: Region) -> None:
     region.add_machine("there", macs=[mac(1)])
     found = plan(region, [vm("node1", mac(1)), vm("node2", mac(2), host=B)])

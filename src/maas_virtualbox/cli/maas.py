@@ -29,7 +29,7 @@ from maas_virtualbox.cli.program import (
 
 if TYPE_CHECKING:
     from maas_virtualbox.fleet import HostReport
-    from maas_virtualbox.maas.enlistment import Outcome, Plan, Settings
+    from maas_virtualbox.maas.enlistment import Plan, Settings
 
 program = typer.Typer(
     no_args_is_help=True, help="Tell MAAS of the VMs, and look at what it knows of them."
@@ -127,12 +127,13 @@ def enlist(
                 task = bar.add_task("enlisting", total=len(plan.writing))
                 outcome = enlistment.apply(client, plan, progress=lambda _: bar.advance(task))
     if options.format is show.Format.JSON:
-        show.rows((), (), options.format, _document(plan, outcome))
+        show.rows((), (), options.format, enlistment.report(plan, outcome))
     elif options.format is show.Format.TABLE and outcome is not None and plan.writing:
         print(f"\n{len(outcome.done)} of {len(plan.writing)} machines written")
     if warning:
         show.problem(warning)
-    leave([report.error for report in reports if report.error] + list(_failures(outcome)))
+    failures = outcome.failures if outcome else ()
+    leave([*(report.error for report in reports if report.error), *failures])
     if plan.of(enlistment.Kind.CLASH).changes:
         raise typer.Exit(EXIT_FAILED)
 
@@ -183,26 +184,3 @@ def _show_plan(plan: Plan, as_format: show.Format) -> None:
         )
     if as_format is show.Format.TABLE:
         print(("\n" if plan.changes else "nothing to do: ") + plan.summary())
-
-
-def _failures(outcome: Outcome | None) -> tuple[errors.MAASError, ...]:
-    return outcome.failures if outcome else ()
-
-
-def _document(plan: Plan, outcome: Outcome | None) -> dict[str, object]:
-    """The whole for programs; `result` is empty where nothing was to be written."""
-    results: dict[int, tuple[str, str | None]] = {}
-    if outcome is not None:
-        for each in outcome.results:
-            error = str(each.error) if each.error else None
-            results[id(each.change)] = ("failed" if error else "done", error)
-        results |= {id(change): ("not tried", None) for change in outcome.not_tried}
-    return {
-        "summary": plan.summary(),
-        "zones": [dataclasses.asdict(zone) for zone in plan.zones],
-        "changes": [
-            change.shown()
-            | dict(zip(("result", "error"), results.get(id(change), ("", None)), strict=True))
-            for change in plan.changes
-        ],
-    }

@@ -40,8 +40,8 @@ MAX_PARALLEL = 8
 """How many calls MAAS gets from us at a time, at the most: each keeps a worker of its region."""
 
 _API = "/api/2.0/"
-_CALL_S, _LISTING_S = 30.0, 180.0
-"""Seconds for a call; a listing of a thousand machines takes MAAS a minute or two."""
+_CALL_S, _LISTING_S = 60.0, 240.0
+"""Seconds for a call, and for one that lists all machines: a thousand may take MAAS minutes."""
 _CONNECT_S = 10.0
 _RETRIES, _PAUSE_S = 3, 0.3
 _CHUNK_BYTES = 1 << 16
@@ -162,11 +162,14 @@ class MAAS:
         Raises:
             MAASError: also if the key is no administrator's, who alone sees power parameters.
         """
-        powers: dict[str, Any] = self._parsed("GET", "machines/", dict, op="power_parameters")
+        powers: dict[str, Any] = self._parsed(
+            "GET", "machines/", dict, op="power_parameters", limit=_LISTING_S
+        )
         return self._parsed(
             "GET",
             "machines/",
             lambda raw: [Machine.parse(each, powers.get(each["system_id"]) or {}) for each in raw],
+            limit=_LISTING_S,
         )
 
     def racks(self) -> list[Rack]:
@@ -221,8 +224,10 @@ class MAAS:
         parse: Callable[[Any], _T],
         fields: Fields = (),
         op: str = "",
+        *,
+        limit: float | None = None,
     ) -> _T:
-        raw = self._call(method, path, fields, op)
+        raw = self._call(method, path, fields, op, limit)
         try:
             return parse(raw)
         except (AttributeError, KeyError, TypeError, ValueError):
@@ -232,9 +237,16 @@ class MAAS:
                 " (…:5240/MAAS)?"
             ) from None
 
-    def _call(self, method: str, path: str, fields: Fields = (), op: str = "") -> Any:
+    def _call(
+        self,
+        method: str,
+        path: str,
+        fields: Fields = (),
+        op: str = "",
+        limit: float | None = None,
+    ) -> Any:
         uri = self._base + path
-        limit = _LISTING_S if method == "GET" else _CALL_S
+        limit = limit or _CALL_S
         until = time.monotonic() + limit
         try:
             with self._session.request(

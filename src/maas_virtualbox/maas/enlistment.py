@@ -41,6 +41,7 @@ __all__ = [
     "apply",
     "plan",
     "read",
+    "report",
 ]
 
 _ONE_MACHINES = (400, 404, 409)
@@ -121,6 +122,28 @@ def apply(
         tuple(change for change, result in zip(changes, tried, strict=True) if result is None),
         run.trouble,
     )
+
+
+def report(plan: Plan, outcome: Outcome | None = None) -> dict[str, object]:
+    """Return a plan, and what became of it, as plain values for JSON; shows no secret.
+
+    Each change has a `result`: done, failed or not tried; empty where nothing was to be written.
+    """
+    results: dict[Change, tuple[str, str | None]] = {}
+    if outcome is not None:
+        results = dict.fromkeys(outcome.not_tried, ("not tried", None))
+        for each in outcome.results:
+            error = str(each.error) if each.error else None
+            results[each.change] = ("failed" if error else "done", error)
+    changes: list[dict[str, str | None]] = []
+    for change in plan.changes:
+        result, error = results.get(change, ("", None))
+        changes.append({**change.shown(), "result": result, "error": error})
+    return {
+        "summary": plan.summary(),
+        "zones": [dataclasses.asdict(zone) for zone in plan.zones],
+        "changes": changes,
+    }
 
 
 class _Run:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import re
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,7 @@ REMEMBERS = "VirtualBox VM "
 
 _NO_POWER = ("", "manual")
 _MEND = "delete that machine in MAAS, or mend its MACs there"
+_SHOWN = 3
 _ZONE_NAME = re.compile(r"\w[ \w-]*")
 _URI = re.compile(r"(?P<base>https?://[^/]+)" + ROUTES + r"(?P<uuid>[0-9a-f-]{36})/(?P<verb>\w+)")
 
@@ -132,7 +134,7 @@ class _Planner:
         machines = self._by_uri.get(vm.uuid, [])
         zone = vm.host.zone
         if len(twins) > 1:
-            text = f"its UUID is on several hosts: {', '.join(str(twin.host) for twin in twins)}"
+            text = f"its UUID is on several hosts: {_some(twin.host for twin in twins)}"
             remedy = "a VM was copied whole: unregister it on all hosts but one"
             yield _said(Kind.CLASH, vm, text, remedy)
         elif zone and zone not in self._zones and not _ZONE_NAME.fullmatch(zone):
@@ -162,13 +164,13 @@ class _Planner:
 
     def _adopt(self, vm: VM, candidates: Sequence[Machine]) -> Change:
         machine = candidates[0]
-        rivals = [str(each) for each in self._claims[machine.system_id] if each.uuid != vm.uuid]
+        rivals = [each for each in self._claims[machine.system_id] if each.uuid != vm.uuid]
         if len(candidates) > 1:
             text = f"several machines have its MACs, UUID or mark: {_names(candidates)}"
             remedy = "delete all but one of these machines in MAAS"
             return _said(Kind.CLASH, vm, text, remedy)
         if rivals:
-            text = f"{machine.hostname} in MAAS fits {', '.join(rivals)} as well"
+            text = f"{machine.hostname} in MAAS fits {_some(rivals)} as well"
             return _said(Kind.CLASH, vm, text, _MEND, machine)
         owner = our_uris(machine)[1]
         if owner in self._vms_by_uuid:
@@ -200,11 +202,11 @@ class _Planner:
 
     def _cloned(self, vm: VM, macs: Iterable[str] | None = None) -> Change | None:
         for mac in vm.macs if macs is None else macs:
-            others = [str(each) for each in self._vms_by_mac[mac] if each is not vm]
+            others = [each for each in self._vms_by_mac[mac] if each is not vm]
             if others:
                 slot = next(nic.slot for nic in vm.machine.nics or () if nic.mac == mac)
                 remedy = f"VBoxManage modifyvm {vm.uuid} --macaddress{slot} auto"
-                text = f"its MAC {mac} is also that of {', '.join(others)}"
+                text = f"its MAC {mac} is also that of {_some(others)}"
                 return _said(Kind.CLASH, vm, text, remedy)
         return None
 
@@ -214,7 +216,7 @@ class _Planner:
         for vm in selected:
             named[hostnames.valid(vm.name)].append(vm)
         return {
-            vm.uuid: ", ".join(str(other) for other in vms if other.host.name != vm.host.name)
+            vm.uuid: _some(other for other in vms if other.host.name != vm.host.name)
             for name, vms in named.items()
             if name
             for vm in vms
@@ -312,18 +314,17 @@ class _Planner:
     def _power(self, uuid: str, machine: Machine | None) -> tuple[str, list[tuple[str, str]]]:
         """Return what is wrong with a machine's power parameters, and the fields that mend it."""
         wanted: dict[str, str] = dataclasses.asdict(self._settings.parameters(uuid))
-        has: Mapping[str, str] = {}
-        if machine is not None and machine.power_type == POWER_TYPE:
-            has = machine.power_parameters
+        base = our_uris(machine)[0] if machine else ""
+        has: Mapping[str, str] = machine.power_parameters if machine and base else {}
+        # A person may have given the racks our CA, and made them check it.
+        wanted["power_verify_ssl"] = has.get("power_verify_ssl", wanted["power_verify_ssl"])
         wrong = {name for name, value in wanted.items() if has.get(name) != value}
         if not wrong:
             return "", []
         here = wanted["power_on_uri"].partition(ROUTES)[0]
-        base = our_uris(machine)[0] if machine else ""
         said = [f"URIs {base + ' → ' if base else ''}{here}"] if _any(wrong, "_uri") else []
         said += ["token"] if "power_token" in wrong else []
         said += ["regular expressions"] if _any(wrong, "_regex") else []
-        said += ["power_verify_ssl"] if "power_verify_ssl" in wrong else []
         return ", ".join(said), [
             ("power_type", POWER_TYPE),
             # No rack needs to be there to take them.
@@ -395,7 +396,13 @@ def _comment(vm: VM) -> str:
 
 
 def _names(machines: Iterable[Machine]) -> str:
-    return ", ".join(machine.hostname for machine in machines)
+    return _some(machine.hostname for machine in machines)
+
+
+def _some(things: Iterable[object]) -> str:
+    """Return the first few, and that there are more."""
+    shown = [str(thing) for thing in itertools.islice(things, _SHOWN + 1)]
+    return ", ".join(shown[:_SHOWN] + ["…"] * (len(shown) > _SHOWN))
 
 
 def _any(names: Iterable[str], end: str) -> bool:
