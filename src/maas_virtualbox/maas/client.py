@@ -134,11 +134,6 @@ class MAAS:
     def __exit__(self, *_: object) -> None:
         self._session.close()
 
-    @property
-    def url(self) -> str:
-        """Where the API is."""
-        return self._base
-
     def add_interface(self, system_id: str, mac: str) -> None:
         """Give a machine another physical interface."""
         path = f"nodes/{system_id}/interfaces/"

@@ -290,10 +290,9 @@ class _Planner:
         fields += parameters
         interfaces = self._interfaces(vm, machine) if machine else ()
         marking = self._marking(vm, machine)
-        if kind is not Kind.CREATE:
-            said += [power, *(f"MAC {mac}" for _, mac in interfaces)]
-        if kind is Kind.UPDATE and marking != Writes():
-            said.append("mark")
+        said += [f"MAC {mac}" for _, mac in interfaces]
+        if kind is Kind.UPDATE:
+            said += [power, "mark" if marking != Writes() else ""]
         new = zone and zone not in self._zones and ("zone", zone) in fields
         return Change(
             kind,
