@@ -88,8 +88,9 @@ def powered(kind: str, number: int, uuid: str) -> tuple[str, dict[str, str]]:
     return kind, {}
 
 
-def populate(region: Region, foreign: Sequence[dict[str, Any]]) -> list[str]:
-    """Add machines of others; returns the ids of those with a power type."""
+def populate(region: Region, foreign: Sequence[dict[str, Any]], ours: set[str]) -> list[str]:
+    """Add machines of others; returns the ids of those with a power type, or with no MAC of
+    `ours`."""
     theirs: list[str] = []
     for number, options in enumerate(foreign):
         used = {nic["mac_address"] for m in region.machines.values() for nic in m["interface_set"]}
@@ -101,7 +102,7 @@ def populate(region: Region, foreign: Sequence[dict[str, Any]]) -> list[str]:
             status_name=options["status_name"],
             power=powered(options["kind"], number, str(uuids.UUID(int=900 + number))),
         )
-        if options["kind"] not in ("", "manual"):
+        if options["kind"] not in ("", "manual") or ours.isdisjoint(options["macs"]):
             theirs.append(made["system_id"])
     return theirs
 
@@ -142,7 +143,7 @@ def test_any_prefix_of_a_plan_converges_and_nothing_of_others_is_touched(
     before: list[VM], now: list[VM], foreign: list[dict[str, Any]], cut: int, status: str
 ) -> None:
     region = Region()
-    theirs = populate(region, foreign)
+    theirs = populate(region, foreign, {mac for vm in (*before, *now) for mac in vm.macs})
     with maas_api.client(region) as client:
         enlistment.apply(client, enlistment.plan(before, enlistment.read(client), BEFORE))
         for machine in region.machines.values():

@@ -109,7 +109,7 @@ def enlist(
 
         reports = _reports(options, host, zone)
         settings = dataclasses.replace(
-            _settings(options, address, reports),
+            _settings(options, address),
             host=host,
             zone=zone,
             name=name,
@@ -118,7 +118,7 @@ def enlist(
         )
         warning = power_parameters.doubt(settings.address)
         known = enlistment.read(client)
-        plan = enlistment.plan((vm for report in reports for vm in report.vms), known, settings)
+        plan = enlistment.plan_fleet(reports, known, settings)
         if options.format is not show.Format.JSON:
             _show_plan(plan, options.format)
         outcome = None
@@ -146,8 +146,7 @@ def check(ctx: typer.Context, address: AddressOption = "") -> None:
         from maas_virtualbox.maas import check as maas_check  # noqa: PLC0415 - an extra
 
         reports = _reports(options)
-        vms = [vm for report in reports for vm in report.vms]
-        findings = maas_check.examine(client, vms, _settings(options, address, reports))
+        findings = maas_check.examine(client, reports, _settings(options, address))
     show.findings(findings, options.format)
     leave([report.error for report in reports if report.error])
     if doctor.worst(findings) is doctor.Level.ERROR:
@@ -161,7 +160,7 @@ def _reports(options: Options, host: str = "", zone: str = "") -> list[HostRepor
         return fleet.reports()
 
 
-def _settings(options: Options, address: str, reports: list[HostReport]) -> Settings:
+def _settings(options: Options, address: str) -> Settings:
     from maas_virtualbox.maas.enlistment import Settings  # noqa: PLC0415 - an extra
 
     loaded = options.loaded
@@ -170,7 +169,6 @@ def _settings(options: Options, address: str, reports: list[HostReport]) -> Sett
         address or power_parameters.reachable_address(loaded.listen),
         loaded.listen.port,
         loaded.tls_certificate_file is not None,
-        unreachable=tuple(str(report.host) for report in reports if report.error),
     )
 
 

@@ -18,8 +18,9 @@ from maas_virtualbox.maas.enlistment import Kind
 from maas_virtualbox.states import Power
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from maas_virtualbox.fleet import HostReport
     from maas_virtualbox.host import VM
     from maas_virtualbox.maas.client import MAAS
     from maas_virtualbox.maas.enlistment import Plan, Settings
@@ -41,25 +42,24 @@ _LEVELS = {
 }
 
 
-def examine(client: MAAS, vms: Sequence[VM], settings: Settings) -> list[Finding]:
+def examine(client: MAAS, reports: Sequence[HostReport], settings: Settings) -> list[Finding]:
     """Look at MAAS and at its machines of these VMs; never raises for what it finds.
 
     Args:
         client: which MAAS.
-        vms: all of the fleet's.
+        reports: as `Fleet.reports` returns them, of all hosts.
         settings: as for enlistment; the findings say what that would do.
     """
     findings: list[Finding] = []
     try:
         findings += [_version(client.version()), *_key(client), *_racks(client, settings.address)]
-        vms = list(vms)
-        plan = enlistment.plan(vms, enlistment.read(client), settings)
+        plan = enlistment.plan_fleet(reports, enlistment.read(client), settings)
     except errors.MAASError as error:
         check = "API key" if error.status in (401, 403) else "API"
         findings.append(Finding(HOST, "", check, Level.ERROR, str(error)))
         return findings
     findings += _planned(plan)
-    findings += _powers(plan, vms)
+    findings += _powers(plan, (vm for report in reports for vm in report.vms))
     return findings
 
 
@@ -115,7 +115,7 @@ def _planned(plan: Plan) -> Iterator[Finding]:
         yield Finding(host, vm, str(change.kind), level, text, remedy)
 
 
-def _powers(plan: Plan, vms: Sequence[VM]) -> Iterator[Finding]:
+def _powers(plan: Plan, vms: Iterable[VM]) -> Iterator[Finding]:
     touched = {change.uuid for change in plan.changes}
     for vm in vms:
         machine = plan.machines.get(vm.uuid)

@@ -3,9 +3,10 @@
 """Enlistment: ask MAAS, plan, apply.
 
     with config.maas("enlist") as client:
-        known = enlistment.read(client)
-        plan = enlistment.plan(fleet.vms(), known, enlistment.Settings(secrets, "10.0.0.2", 5307))
+        settings = enlistment.Settings(secrets, "10.0.0.2", 5307)
+        plan = enlistment.plan_fleet(fleet.reports(), enlistment.read(client), settings)
         outcome = enlistment.apply(client, plan)
+    print(enlistment.report(plan, outcome))
 
 What a machine is given is written by one call, so it is there whole or not at all; its other
 interfaces and its mark follow. What an interrupted run left out, the next one's plan has again.
@@ -24,8 +25,9 @@ from maas_virtualbox.maas.planning import plan
 from maas_virtualbox.maas.plans import WRITING, Change, Inventory, Kind, Plan, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from maas_virtualbox.fleet import HostReport
     from maas_virtualbox.maas.client import MAAS
     from maas_virtualbox.maas.models import Zone
 
@@ -40,6 +42,7 @@ __all__ = [
     "Settings",
     "apply",
     "plan",
+    "plan_fleet",
     "read",
     "report",
 ]
@@ -82,6 +85,20 @@ class Outcome:
             if result.error is not None and result.error.status in _ONE_MACHINES
         ]
         return (*refused, *([self.trouble] if self.trouble else []))
+
+
+def plan_fleet(reports: Iterable[HostReport], known: Inventory, settings: Settings) -> Plan:
+    """Plan for what all hosts of a fleet answered; a host that did not is not taken for empty.
+
+    Args:
+        reports: as `Fleet.reports` returns them, of all hosts.
+        known: see `read`.
+        settings: how, and whom.
+    """
+    reports = list(reports)
+    down = tuple(str(report.host) for report in reports if report.error is not None)
+    vms = (vm for report in reports for vm in report.vms)
+    return plan(vms, known, dataclasses.replace(settings, unreachable=down))
 
 
 def read(client: MAAS) -> Inventory:
