@@ -26,6 +26,7 @@ from maas_virtualbox.hosts import Host
 
 if TYPE_CHECKING:
     from maas_virtualbox.host import PowerPolicy
+    from maas_virtualbox.maas.client import MAAS
 
 FROM_ZONES = "from-zones"
 
@@ -80,7 +81,7 @@ class SharedOptions(documents.Options):
     hosts: tuple[Host, ...] | Literal["from-zones"] = ()
     """The host list, in short form or as YAML; or from the descriptions of MAAS's zones."""
     maas_url: str = ""
-    """Such as `http://10.0.0.2:5240/MAAS`, for `hosts: from-zones`."""
+    """Such as `http://10.0.0.2:5240/MAAS`, for `hosts: from-zones` and enlistment."""
     off_mode: Literal["hard", "acpi"] = "hard"
     """See `PowerPolicy.off_mode`."""
     off_timeout: float = pydantic.Field(default=10.0, ge=1.0, le=20.0)
@@ -149,13 +150,27 @@ class Config(SharedOptions):
         """
         if self.hosts != FROM_ZONES:
             return self.hosts
+        with self.maas("hosts: from-zones") as client:
+            from maas_virtualbox.maas.zones import hosts_from_zones  # noqa: PLC0415 - an extra
+
+            return hosts_from_zones(client.zones())
+
+    def maas(self, what: str) -> MAAS:
+        """Return the client of the MAAS that is named here; connects to nothing.
+
+        Args:
+            what: what needs it, for the messages.
+
+        Raises:
+            ConfigError: what MAAS is to be asked with is missing or cannot be read.
+        """
         if not self.maas_url or self.maas_api_key_file is None:
-            raise errors.ConfigError("hosts: from-zones needs maas-url and maas-api-key-file")
+            raise errors.ConfigError(f"{what} needs maas-url and maas-api-key-file")
         try:
-            from maas_virtualbox import maas  # noqa: PLC0415 - an extra
+            from maas_virtualbox.maas.client import MAAS  # noqa: PLC0415 - an extra
         except ModuleNotFoundError as error:
             raise errors.ConfigError(
-                f"hosts: from-zones needs {error.name}: pip install 'maas-virtualbox[maas]'"
+                f"{what} needs {error.name}: pip install 'maas-virtualbox[maas]'"
             ) from None
         try:
             key = pydantic.SecretStr(self.maas_api_key_file.read_text(encoding="utf-8"))
@@ -164,8 +179,7 @@ class Config(SharedOptions):
             raise errors.ConfigError(
                 f"maas-api-key-file: {self.maas_api_key_file} cannot be read: {reason}"
             ) from None
-        with maas.MAAS(self.maas_url, key, self.maas_ca_file) as client:
-            return maas.hosts_from_zones(client.zones())
+        return MAAS(self.maas_url, key, self.maas_ca_file)
 
     @property
     def known_hosts(self) -> Path:

@@ -40,9 +40,11 @@ class IdentityError(Error):
 class MAASError(Error):
     """MAAS's API does not answer as it should; the text says what. Permanent unless `retry`."""
 
-    def __init__(self, message: str, *, retry: bool = False) -> None:
+    def __init__(self, message: str, *, retry: bool = False, status: int = 0) -> None:
         super().__init__(message)
         self.retry = retry
+        self.status = status
+        """The HTTP status it refused with; 0 when it gave no answer, or one that is not MAAS's."""
 
 
 # -- The host as a whole ------------------------------------------------------------------------

@@ -66,3 +66,26 @@ def write(
     except OSError as error:
         raise errors.ConfigError(f"{path}: cannot be written: {error.strerror}") from None
     return True
+
+
+def write_secret(path: Path, text: str, *, what: str) -> None:
+    """Write a file for its owner only. One there keeps its owner, and its mode up to the group's.
+
+    Args:
+        path: where; missing folders are made, for the owner only.
+        text: what.
+        what: how messages begin, such as `secrets-file /etc/…`.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    mode, owner = 0o600, None
+    with contextlib.suppress(OSError):
+        before = path.stat()
+        mode = stat.S_IMODE(before.st_mode) & 0o660
+        if os.name == "posix":
+            owner = before.st_uid, before.st_gid
+    try:
+        write(path, text.encode(), mode, owner, folder_mode=0o700)
+    except errors.ConfigError as error:
+        raise errors.ConfigError(str(error).replace(str(path), what, 1)) from None

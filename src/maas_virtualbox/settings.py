@@ -115,6 +115,9 @@ class Machine:
     """Whether this library made it: it bears its own UUID under `MARK`. A copy of such a VM does
     not. False too where the settings file was not read whole; `ownership` asks VirtualBox."""
 
+    architecture: str = ""
+    """What a guest can be: amd64, i386 or arm64; empty when it was not read."""
+
     @property
     def macs(self) -> tuple[str, ...]:
         """The MAC addresses of the enabled NICs, by slot."""
@@ -203,6 +206,7 @@ def parse_machine(uuid: str, settings_file: str, xml: str) -> Machine:
             item.get("name") == MARK and item.get("value") == uuid
             for item in machine.iterfind("{*}ExtraData/{*}ExtraDataItem")
         ),
+        architecture=_architecture(machine),
     )
 
 
@@ -253,3 +257,14 @@ def _firmware(machine: ElementTree.Element) -> str:
         if element is not None and element.get("type"):
             return element.get("type", "")
     return "BIOS"
+
+
+def _architecture(machine: ElementTree.Element) -> str:
+    """From 7.1 on a file says for which kind of processor it is; all were x86 before. A 64-bit
+    guest needs the long mode, which is on by default where the guest's type ends so."""
+    platform = machine.find("{*}Platform")
+    if platform is not None and platform.get("architecture", "").upper() == "ARM":
+        return "arm64"
+    mode = machine.find(".//{*}CPU/{*}LongMode")
+    wide = machine.get("OSType", "").endswith("_64") if mode is None else None
+    return "amd64" if wide or (mode is not None and mode.get("enabled") != "false") else "i386"

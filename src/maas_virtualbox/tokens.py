@@ -17,7 +17,6 @@ the new ones.
 from __future__ import annotations
 
 import base64
-import contextlib
 import datetime
 import hashlib
 import hmac
@@ -155,13 +154,4 @@ def save(path: Path, new: Secrets) -> None:
     Raises:
         ConfigError: it cannot be written.
     """
-    mode, owner = 0o600, None
-    with contextlib.suppress(OSError):
-        before = path.stat()
-        mode = stat.S_IMODE(before.st_mode) & 0o660
-        if os.name == "posix":
-            owner = before.st_uid, before.st_gid
-    try:
-        files.write(path, new.dump().encode(), mode, owner, folder_mode=0o700)
-    except errors.ConfigError as error:
-        raise errors.ConfigError(f"secrets-file {error}") from None
+    files.write_secret(path, new.dump(), what=f"secrets-file {path}")

@@ -1,7 +1,8 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m tests.benchmarks [charm|library|service]…` measures, prints tables, and exits 1 if a
-mark is missed. Without a name it measures all; `charm` and `library` need root on Debian 12."""
+"""`python -m tests.benchmarks [charm|enlistment|library|service]…` measures, prints tables, and
+exits 1 if a mark is missed. Without a name it measures all; `charm` and `library` need root on
+Debian 12."""
 
 from __future__ import annotations
 
@@ -9,9 +10,14 @@ import sys
 
 from maas_virtualbox.cli import show
 
-from tests.benchmarks import charm, library, service
+from tests.benchmarks import charm, enlistment, library, service
 
-_ALL = {"charm": charm.run, "library": library.run, "service": service.run}
+_ALL = {
+    "charm": charm.run,
+    "enlistment": enlistment.run,
+    "library": library.run,
+    "service": service.run,
+}
 
 
 def main() -> int:

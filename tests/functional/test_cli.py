@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,13 +22,9 @@ from maas_virtualbox.states import VMState
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from tests.functional.conftest import Run
+
 PROGRAM = Path(sys.executable).with_name("maas-virtualbox")
-
-
-class Run(Protocol):
-    """Runs the program in this process: exit code, standard output, standard error."""
-
-    def __call__(self, *arguments: str) -> tuple[int, str, str]: ...
 
 
 @pytest.fixture
@@ -44,23 +40,6 @@ def options(simulator: Simulator, tmp_path: Path) -> list[str]:
     hosts = f"{simulator.host_entry} name=demo zone=lab"
     pins = tmp_path / "known_hosts"
     return ["--hosts", hosts, "--key", str(simulator.key_file), "--known-hosts", str(pins)]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """The program, in this process."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["maas-virtualbox", *arguments])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        assert "PRIVATE KEY" not in out + err
-        code = left.value.code
-        return code if isinstance(code, int) else 0, out, err
-
-    return run
 
 
 def objects(text: str) -> list[dict[str, Any]]:

@@ -38,7 +38,29 @@ def test_a_real_file_is_read_whole() -> None:
         nics=(nic,),
         boot_order=("net", "disk", "none", "none"),
         firmware="BIOS",
+        architecture="amd64",
     )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "architecture"),
+    [
+        ("", "", "amd64"),
+        ('<LongMode enabled="true"/>', '<LongMode enabled="false"/>', "i386"),
+        ('<LongMode enabled="true"/>', "", "amd64"),
+        ('architecture="x86"', 'architecture="ARM"', "arm64"),
+    ],
+)
+def test_the_processor_a_guest_gets(old: str, new: str, architecture: str) -> None:
+    machine = settings.parse_machine(UUID, FILE, NODE1.replace(old, new))
+
+    assert machine.architecture == architecture
+
+
+def test_without_a_word_about_the_processor_the_guests_type_says_it() -> None:
+    text = NODE1.replace('<LongMode enabled="true"/>', "").replace("Ubuntu_64", "Ubuntu")
+
+    assert settings.parse_machine(UUID, FILE, text).architecture == "i386"
 
 
 def test_the_head_of_a_real_file_tells_all_but_the_hardware() -> None:

@@ -14,7 +14,7 @@ import sys
 from typing import NoReturn
 
 from maas_virtualbox import errors
-from maas_virtualbox.cli import machines, power, service, setup, show, trial
+from maas_virtualbox.cli import maas, machines, power, service, setup, show, trial
 from maas_virtualbox.cli.program import (
     EXIT_FAILED,
     EXIT_HOST_DOWN,
@@ -25,7 +25,7 @@ from maas_virtualbox.cli.program import (
 
 __all__ = ["EXIT_FAILED", "EXIT_HOST_DOWN", "EXIT_INTERRUPTED", "EXIT_USAGE", "main"]
 
-_COMMANDS = (power, machines, service, setup, trial)
+_COMMANDS = (power, machines, service, maas, setup, trial)
 """Each adds its commands to the program when it is imported."""
 
 

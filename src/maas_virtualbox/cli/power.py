@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from concurrent import futures
 from pathlib import Path
@@ -118,12 +117,7 @@ def check(
             for found in threads.map(doctor.examine, wanted):
                 findings += found
                 bar.advance(task)
-    show.rows(
-        ("HOST", "VM", "CHECK", "LEVEL", "FINDING", "REMEDY"),
-        [(f.host, f.vm, f.check, f.level, f.text, f.remedy) for f in findings],
-        options.format,
-        [dataclasses.asdict(finding) for finding in findings],
-    )
+    show.findings(findings, options.format)
     if warning := maas_template.rewritten(Path("/")):
         show.problem(warning)
     if doctor.worst(findings) is doctor.Level.ERROR:

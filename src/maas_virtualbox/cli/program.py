@@ -161,6 +161,12 @@ ZoneOption = Annotated[str, typer.Option("--zone", metavar="NAME", help="Only th
 VMsArgument = Annotated[
     list[str], typer.Argument(metavar="VM…", help="UUID, MAC, UUID tail as MAC, or name.")
 ]
+AddressOption = Annotated[
+    str,
+    typer.Option(
+        metavar="IP", help="This machine's, on a subnet of MAAS's racks; default: listen's."
+    ),
+]
 TimeoutOption = Annotated[
     float, typer.Option(min=1.0, max=3600.0, help="Seconds for each VM, retries included.")
 ]

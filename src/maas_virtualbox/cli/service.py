@@ -17,6 +17,7 @@ from maas_virtualbox.cli import show
 from maas_virtualbox.cli.program import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
+    AddressOption,
     HostOption,
     Options,
     VMsArgument,
@@ -61,12 +62,7 @@ def parameters(
     vms: VMsArgument,
     host: HostOption = "",
     zone: ZoneOption = "",
-    address: Annotated[
-        str,
-        typer.Option(
-            metavar="IP", help="This machine's, on a subnet of MAAS's racks; default: listen's."
-        ),
-    ] = "",
+    address: AddressOption = "",
 ) -> None:
     """Print what MAAS has to know of VMs: the parameters of its webhook power type.
 

@@ -23,6 +23,7 @@ from maas_virtualbox.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from maas_virtualbox.doctor import Finding
     from maas_virtualbox.host import VM
     from maas_virtualbox.power_parameters import PowerParameters
 
@@ -34,6 +35,12 @@ _COLOURS = {
     "warning": "yellow",
     "error": "red",
     "failed": "red",
+    "create": "green",
+    "adopt": "green",
+    "update": "cyan",
+    "leave alone": "yellow",
+    "orphan": "yellow",
+    "clash": "red",
 }
 
 
@@ -96,6 +103,16 @@ def bar() -> progress.Progress:
         console=err,
         disable=not err.is_terminal,
         transient=True,
+    )
+
+
+def findings(found: Sequence[Finding], as_format: Format) -> None:
+    """Print what a doctor found."""
+    rows(
+        ("HOST", "VM", "CHECK", "LEVEL", "FINDING", "REMEDY"),
+        [(f.host, f.vm, f.check, f.level, f.text, f.remedy) for f in found],
+        as_format,
+        [dataclasses.asdict(finding) for finding in found],
     )
 
 

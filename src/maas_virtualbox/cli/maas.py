@@ -1,0 +1,184 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The commands about MAAS's side of it: `maas login`, `maas enlist`, `maas check`."""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import stat
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import platformdirs
+import pydantic
+import typer
+
+from maas_virtualbox import doctor, errors, files, power_parameters, tokens
+from maas_virtualbox.cli import show
+from maas_virtualbox.cli.program import (
+    EXIT_FAILED,
+    AddressOption,
+    HostOption,
+    Options,
+    ZoneOption,
+    app,
+    leave,
+)
+
+if TYPE_CHECKING:
+    from maas_virtualbox.fleet import HostReport
+    from maas_virtualbox.maas.enlistment import Plan, Settings
+
+program = typer.Typer(
+    no_args_is_help=True, help="Tell MAAS of the VMs, and look at what it knows of them."
+)
+app.add_typer(program, name="maas")
+
+
+@program.command()
+def login(
+    ctx: typer.Context,
+    url: Annotated[str, typer.Argument(metavar="URL", help="http://ADDRESS:5240/MAAS")],
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Where the key is kept; default: as --config says, or your own."
+        ),
+    ] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The CA of MAAS's certificate.")
+    ] = None,
+) -> None:
+    """Take an administrator's API key, from standard input or a prompt, try it, and keep it.
+
+    MAAS prints it: maas apikey --username NAME
+    """
+    options: Options = ctx.obj
+    try:
+        from maas_virtualbox.maas.client import MAAS  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise errors.ConfigError(
+            f"maas login needs {error.name}: pip install 'maas-virtualbox[maas]'"
+        ) from None
+    loaded = options.loaded
+    own = platformdirs.user_config_path("maas-virtualbox") / "maas-api-key"
+    path = key_file or loaded.maas_api_key_file or own
+    key = getpass.getpass("API key: ") if sys.stdin.isatty() else sys.stdin.readline()
+    with MAAS(url, pydantic.SecretStr(key), ca_file or loaded.maas_ca_file) as client:
+        user = client.whoami()
+    if not user.is_admin:
+        raise errors.ConfigError(
+            f"{url}: this is the key of {user.name}, who is no administrator of MAAS and may not"
+            " enlist: take an administrator's; nothing was written"
+        )
+    files.write_secret(path, key.strip() + "\n", what=str(path))
+    mode = stat.S_IMODE(path.stat().st_mode)
+    name = show.printable(user.name)
+    print(f"{path}: the key of {name}, an administrator of MAAS (mode {mode:04o})")
+    lines = [f"maas-url: {url}", f"maas-api-key-file: {path.resolve()}"]
+    if ca_file:
+        lines.append(f"maas-ca-file: {ca_file.resolve()}")
+    print("In the configuration file:\n\n" + "\n".join(lines))
+
+
+@program.command()
+def enlist(
+    ctx: typer.Context,
+    host: HostOption = "",
+    zone: ZoneOption = "",
+    name: Annotated[
+        str, typer.Option(metavar="PATTERN", help="Only VMs with such a name, as 'node*'.")
+    ] = "*",
+    dry_run: Annotated[  # noqa: FBT002 - a flag of the command line
+        bool, typer.Option("--dry-run", help="Show the plan and do nothing.")
+    ] = False,
+    commission: Annotated[  # noqa: FBT002 - a flag of the command line
+        bool, typer.Option("--commission", help="Let MAAS commission, and start, new machines.")
+    ] = False,
+    take_over: Annotated[  # noqa: FBT002 - a flag of the command line
+        bool, typer.Option("--take-over", help="Replace other power types by ours.")
+    ] = False,
+    address: AddressOption = "",
+) -> None:
+    """Make all VMs known to MAAS, with zones and power parameters. Safe to run again."""
+    options: Options = ctx.obj
+    with options.loaded.maas("maas enlist") as client:
+        from maas_virtualbox.maas import enlistment  # noqa: PLC0415 - an extra
+
+        reports = _reports(options, host, zone)
+        settings = dataclasses.replace(
+            _settings(options, address),
+            host=host,
+            zone=zone,
+            name=name,
+            commission=commission,
+            take_over=take_over,
+        )
+        warning = power_parameters.doubt(settings.address)
+        known = enlistment.read(client)
+        plan = enlistment.plan_fleet(reports, known, settings)
+        if options.format is not show.Format.JSON:
+            _show_plan(plan, options.format)
+        outcome = None
+        if not dry_run:
+            with show.bar() as bar:
+                task = bar.add_task("enlisting", total=len(plan.writing))
+                outcome = enlistment.apply(client, plan, progress=lambda _: bar.advance(task))
+    if options.format is show.Format.JSON:
+        show.rows((), (), options.format, enlistment.report(plan, outcome))
+    elif options.format is show.Format.TABLE and outcome is not None and plan.writing:
+        print(f"\n{len(outcome.done)} of {len(plan.writing)} machines written")
+    if warning:
+        show.problem(warning)
+    failures = outcome.failures if outcome else ()
+    leave([*(report.error for report in reports if report.error), *failures])
+    if plan.of(enlistment.Kind.CLASH).changes:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@program.command()
+def check(ctx: typer.Context, address: AddressOption = "") -> None:
+    """Look for what is wrong on MAAS's side, and say what to type about it."""
+    options: Options = ctx.obj
+    with options.loaded.maas("maas check") as client:
+        from maas_virtualbox.maas import check as maas_check  # noqa: PLC0415 - an extra
+
+        reports = _reports(options)
+        findings = maas_check.examine(client, reports, _settings(options, address))
+    show.findings(findings, options.format)
+    leave([report.error for report in reports if report.error])
+    if doctor.worst(findings) is doctor.Level.ERROR:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _reports(options: Options, host: str = "", zone: str = "") -> list[HostReport]:
+    """Ask all hosts, those that are not meant too: their VMs show what is cloned."""
+    with options.fleet() as fleet:
+        fleet.scope(host=host, zone=zone)
+        return fleet.reports()
+
+
+def _settings(options: Options, address: str) -> Settings:
+    from maas_virtualbox.maas.enlistment import Settings  # noqa: PLC0415 - an extra
+
+    loaded = options.loaded
+    return Settings(
+        tokens.load(options.secrets_file()),
+        address or power_parameters.reachable_address(loaded.listen),
+        loaded.listen.port,
+        loaded.tls_certificate_file is not None,
+    )
+
+
+def _show_plan(plan: Plan, as_format: show.Format) -> None:
+    if plan.changes:
+        show.rows(
+            ("PLAN", "HOST", "VM", "MACHINE", "WHAT", "REMEDY"),
+            [(c.kind, c.host, c.vm, c.machine, c.text, c.remedy) for c in plan.changes],
+            as_format,
+            None,
+        )
+    if as_format is show.Format.TABLE:
+        print(("\n" if plan.changes else "nothing to do: ") + plan.summary())

@@ -1,0 +1,136 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The doctor on MAAS's side: whether it can switch the VMs, and sees what VirtualBox says.
+
+Looks and never touches, as `doctor` does.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING
+
+from maas_virtualbox import errors, power_parameters
+from maas_virtualbox.doctor import Finding, Level
+from maas_virtualbox.maas import enlistment
+from maas_virtualbox.maas.enlistment import Kind
+from maas_virtualbox.states import Power
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from maas_virtualbox.fleet import HostReport
+    from maas_virtualbox.host import VM
+    from maas_virtualbox.maas.client import MAAS
+    from maas_virtualbox.maas.enlistment import Plan, Settings
+    from maas_virtualbox.maas.models import Machine
+
+HOST = "MAAS"
+"""Stands for the host's name in findings about MAAS itself."""
+
+_OLDEST_VERSION = (2, 9, 2)
+"""The first with the webhook power type."""
+
+_LEVELS = {
+    Kind.CREATE: Level.WARNING,
+    Kind.ADOPT: Level.WARNING,
+    Kind.UPDATE: Level.WARNING,
+    Kind.LEAVE_ALONE: Level.WARNING,
+    Kind.ORPHAN: Level.WARNING,
+    Kind.CLASH: Level.ERROR,
+}
+
+
+def examine(client: MAAS, reports: Sequence[HostReport], settings: Settings) -> list[Finding]:
+    """Look at MAAS and at its machines of these VMs; never raises for what it finds.
+
+    Args:
+        client: which MAAS.
+        reports: as `Fleet.reports` returns them, of all hosts.
+        settings: as for enlistment; the findings say what that would do.
+    """
+    findings: list[Finding] = []
+    try:
+        findings += [_version(client.version()), *_key(client), *_racks(client, settings.address)]
+        plan = enlistment.plan_fleet(reports, enlistment.read(client), settings)
+    except errors.MAASError as error:
+        check = "API key" if error.status in (401, 403) else "API"
+        findings.append(Finding(HOST, "", check, Level.ERROR, str(error)))
+        return findings
+    findings += _planned(plan)
+    findings += _powers(plan, (vm for report in reports for vm in report.vms))
+    return findings
+
+
+def _version(version: str) -> Finding:
+    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
+    text = f"MAAS {version} answers"
+    if match and tuple(int(part or 0) for part in match.groups()) >= _OLDEST_VERSION:
+        return Finding(HOST, "", "API", Level.OK, text)
+    remedy = "upgrade MAAS: the webhook power type came with 2.9.2"
+    return Finding(HOST, "", "API", Level.ERROR, text, remedy)
+
+
+def _key(client: MAAS) -> Iterator[Finding]:
+    user = client.whoami()
+    if user.is_admin:
+        yield Finding(HOST, "", "API key", Level.OK, f"{user.name} is an administrator")
+    else:
+        text = f"{user.name}, whose key it is, is no administrator, and may not enlist"
+        remedy = "maas-virtualbox maas login, with an administrator's key"
+        yield Finding(HOST, "", "API key", Level.ERROR, text, remedy)
+
+
+def _racks(client: MAAS, address: str) -> Iterator[Finding]:
+    """MAAS polls only what is on a subnet in which a rack has an interface (see `doubt`)."""
+    if doubt := power_parameters.doubt(address):
+        yield Finding(HOST, "", "rack", Level.ERROR, doubt)
+        return
+    racks = client.racks()
+    ours = ipaddress.ip_address(address)
+    near = [rack for rack in racks if any(ours in subnet for subnet in rack.subnets)]
+    if near:
+        text = f"{near[0].hostname} is on a subnet of {address}"
+        yield Finding(HOST, "", "rack", Level.OK, text)
+        return
+    subnets = dict.fromkeys(str(subnet) for rack in racks for subnet in rack.subnets)
+    text = f"no rack is on a subnet of {address}, so MAAS does not ask there"
+    remedy = f"--address with an IP of this machine in {' or '.join(subnets) or 'its network'}"
+    yield Finding(HOST, "", "rack", Level.ERROR, text, remedy)
+
+
+def _planned(plan: Plan) -> Iterator[Finding]:
+    for change in plan.changes:
+        text = change.text
+        if change.kind is Kind.CREATE:
+            text = "MAAS does not know it"
+        remedy = change.remedy
+        level = _LEVELS[change.kind]
+        if change.kind in enlistment.WRITING:
+            remedy = "maas-virtualbox maas enlist"
+        if change.kind is Kind.UPDATE and "power_type" in dict(change.writes.fields):
+            level = Level.ERROR  # MAAS cannot switch it as it is
+        host, vm = change.host or HOST, change.vm or change.machine
+        yield Finding(host, vm, str(change.kind), level, text, remedy)
+
+
+def _powers(plan: Plan, vms: Iterable[VM]) -> Iterator[Finding]:
+    touched = {change.uuid for change in plan.changes}
+    for vm in vms:
+        machine = plan.machines.get(vm.uuid)
+        if machine is not None and vm.power is not Power.UNKNOWN:
+            finding = _power(vm, machine)
+            if finding.level is not Level.OK or vm.uuid not in touched:
+                yield finding
+
+
+def _power(vm: VM, machine: Machine) -> Finding:
+    seen = machine.power_state
+    name = vm.name
+    if seen == str(vm.power):
+        text = f"MAAS knows it as {machine.hostname}, and saw that it is {seen}"
+        return Finding(vm.host.name, name, "power", Level.OK, text)
+    text = f"MAAS last saw {machine.hostname} as {seen}; VirtualBox says {vm.power}"
+    remedy = "MAAS asks every 5 minutes; if this stays, the power service's log says why"
+    return Finding(vm.host.name, name, "power", Level.WARNING, text, remedy)

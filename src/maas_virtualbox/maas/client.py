@@ -1,0 +1,344 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""MAAS's REST API 2.0: the calls that are needed here, and no others.
+
+Logging in is OAuth 1.0 PLAINTEXT, as MAAS wants it: the key itself goes with each request, so that
+no request follows a redirection, and no text of a failed one is shown unread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import requests
+import requests_oauthlib
+from requests import adapters
+from urllib3 import exceptions
+from urllib3.util import retry
+
+from maas_virtualbox import errors
+from maas_virtualbox.maas.models import Machine, Rack, User, Zone
+from maas_virtualbox.printable import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    import pydantic
+    from typing_extensions import Self
+
+    Fields = Sequence[tuple[str, str]]
+    # A form's fields, in order; a name may come several times.
+
+_T = TypeVar("_T")
+
+MAX_PARALLEL = 8
+"""How many calls MAAS gets from us at a time, at the most: each keeps a worker of its region."""
+
+_API = "/api/2.0/"
+_CALL_S, _LISTING_S = 60.0, 240.0
+"""Seconds for a call, and for one that lists all machines: a thousand may take MAAS minutes."""
+_CONNECT_S = 10.0
+_RETRIES, _PAUSE_S = 3, 0.3
+_CHUNK_BYTES = 1 << 16
+_WORDS = 300
+
+_HINTS = {
+    401: "is the API key right? `maas apikey --username NAME` prints it",
+    403: "is the key an administrator's?",
+    404: "is it there no more, or is this not MAAS's URL (…:5240/MAAS)?",
+}
+
+# At level debug both write the key and all power tokens: PLAINTEXT has them in the header.
+for _name in ("oauthlib", "requests_oauthlib"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+class _Retry(retry.Retry):
+    """Repeats what never arrived, and reads and PUTs also where a connection broke or MAAS says
+    503, as it does while it starts. A POST that may have been carried out is not sent twice; a
+    slow MAAS would only get slower."""
+
+    def increment(self, *args: Any, **options: Any) -> _Retry:
+        error = options.get("error")
+        if isinstance(error, exceptions.ReadTimeoutError):
+            raise error
+        return cast("_Retry", super().increment(*args, **options))
+
+
+class MAAS:
+    """One MAAS, as one of its users. A context manager; may be shared between threads.
+
+    Each method raises `MAASError` where MAAS does not answer as it should: the text says why, and
+    `retry` whether the same call may succeed later.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: pydantic.SecretStr,
+        ca_file: Path | None = None,
+        *,
+        carrier: adapters.BaseAdapter | None = None,
+    ) -> None:
+        """Prepare; connects to nothing.
+
+        Args:
+            url: such as `http://10.0.0.2:5240/MAAS`; MAAS 1.x wants `…/api/1.0/` at its end.
+            api_key: as `maas apikey` prints it: three parts apart by colons.
+            ca_file: the CA of an HTTPS certificate. None: the system's.
+            carrier: what carries the requests, for tests. None: the network, with retries.
+
+        Raises:
+            ConfigError: the key has not three parts, the URL is none, or the CA file is not there.
+        """
+        if not url.startswith(("http://", "https://")) or "@" in url:
+            raise errors.ConfigError(f"maas-url: expected http://ADDRESS:5240/MAAS, not {url!r}")
+        self._base = url.rstrip("/") + ("/" if "/api/" in url else _API)
+        parts = api_key.get_secret_value().strip().split(":")
+        if len(parts) != 3 or not all(part.isprintable() and part for part in parts):
+            raise errors.ConfigError(
+                "maas-api-key-file: expected a key of three parts apart by colons, as `maas apikey"
+                " --username NAME` prints it"
+            )
+        if ca_file is not None and not ca_file.is_file():
+            raise errors.ConfigError(f"maas-ca-file: {ca_file}: there is no such file")
+        self._secrets = tuple(parts)
+        # Given to each request: a session's own yields to the environment's.
+        self._verify: bool | str = True if ca_file is None else str(ca_file)
+        self._session = requests.Session()
+        self._session.auth = requests_oauthlib.OAuth1(
+            parts[0], "", parts[1], parts[2], signature_method="PLAINTEXT"
+        )
+        adapter = carrier or adapters.HTTPAdapter(
+            pool_maxsize=MAX_PARALLEL,
+            max_retries=_Retry(
+                _RETRIES,
+                allowed_methods=("GET", "PUT"),
+                status_forcelist=(503,),
+                backoff_factor=_PAUSE_S,
+                raise_on_status=False,
+                respect_retry_after_header=False,  # it may name any time
+            ),
+        )
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._session.close()
+
+    def add_interface(self, system_id: str, mac: str) -> None:
+        """Give a machine another physical interface."""
+        path = f"nodes/{system_id}/interfaces/"
+        self._call("POST", path, [("mac_address", mac)], op="create_physical")
+
+    def create_machine(self, fields: Fields) -> str:
+        """Make a machine and return its system id."""
+        return self._parsed("POST", "machines/", lambda raw: str(raw["system_id"]), fields)
+
+    def create_tag(self, name: str, comment: str) -> None:
+        """Make a tag."""
+        self._call("POST", "tags/", [("name", name), ("comment", comment)])
+
+    def create_zone(self, zone: Zone) -> None:
+        """Make a physical zone."""
+        self._call("POST", "zones/", [("name", zone.name), ("description", zone.description)])
+
+    def machines(self) -> list[Machine]:
+        """Return all machines with their power parameters: two calls, however many there are.
+
+        Raises:
+            MAASError: also if the key is no administrator's, who alone sees power parameters.
+        """
+        powers: dict[str, Any] = self._parsed(
+            "GET", "machines/", dict, op="power_parameters", limit=_LISTING_S
+        )
+        return self._parsed(
+            "GET",
+            "machines/",
+            lambda raw: [Machine.parse(each, powers.get(each["system_id"]) or {}) for each in raw],
+            limit=_LISTING_S,
+        )
+
+    def racks(self) -> list[Rack]:
+        """Return all rack controllers."""
+        return self._parsed(
+            "GET", "rackcontrollers/", lambda raw: [Rack.parse(each) for each in raw]
+        )
+
+    def tag_machine(self, name: str, system_id: str, *, remove: bool = False) -> None:
+        """Put a tag on a machine, or take it off."""
+        fields = [("remove" if remove else "add", system_id)]
+        self._call("POST", f"tags/{name}/", fields, op="update_nodes")
+
+    def tags(self) -> dict[str, str]:
+        """Return the comments of all tags."""
+        return self._parsed(
+            "GET",
+            "tags/",
+            lambda raw: {str(each["name"]): str(each["comment"] or "") for each in raw},
+        )
+
+    def update_interface(self, system_id: str, interface: int, mac: str) -> None:
+        """Give an interface another MAC."""
+        self._call("PUT", f"nodes/{system_id}/interfaces/{interface}/", [("mac_address", mac)])
+
+    def update_machine(self, system_id: str, fields: Fields) -> None:
+        """Change a machine; what is not given stays."""
+        self._call("PUT", f"machines/{system_id}/", fields)
+
+    def update_tag(self, name: str, comment: str) -> None:
+        """Give a tag another comment."""
+        self._call("PUT", f"tags/{name}/", [("name", name), ("comment", comment)])
+
+    def version(self) -> str:
+        """Return MAAS's version, such as `3.7.3`."""
+        return self._parsed("GET", "version/", lambda raw: str(raw["version"]))
+
+    def whoami(self) -> User:
+        """Return whose key it is."""
+        return self._parsed("GET", "users/", User.parse, op="whoami")
+
+    def zones(self) -> list[Zone]:
+        """Return all physical zones."""
+        return self._parsed("GET", "zones/", lambda raw: [Zone.parse(each) for each in raw])
+
+    # -- One call -----------------------------------------------------------------------------
+
+    def _parsed(
+        self,
+        method: str,
+        path: str,
+        parse: Callable[[Any], _T],
+        fields: Fields = (),
+        op: str = "",
+        *,
+        limit: float | None = None,
+    ) -> _T:
+        raw = self._call(method, path, fields, op, limit)
+        try:
+            return parse(raw)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            what = path.rstrip("/").replace("/", " ")
+            raise errors.MAASError(
+                f"{self._base}{path}: these are no {what} of MAAS; is this the URL of MAAS"
+                " (…:5240/MAAS)?"
+            ) from None
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        fields: Fields = (),
+        op: str = "",
+        limit: float | None = None,
+    ) -> Any:
+        uri = self._base + path
+        limit = limit or _CALL_S
+        until = time.monotonic() + limit
+        try:
+            with self._session.request(
+                method,
+                uri,
+                params={"op": op} if op else None,
+                data=list(fields) or None,
+                timeout=(_CONNECT_S, limit),
+                allow_redirects=False,
+                verify=self._verify,
+                stream=True,
+            ) as answer:
+                body = _read(answer, until)
+        except (requests.RequestException, TimeoutError) as error:
+            raise self._unanswered(uri, error, method, limit) from None
+        if not 200 <= answer.status_code < 300:
+            raise self._refused(uri, answer, body, fields)
+        if method != "GET" and op == "update_nodes":
+            return None  # its answer is of no use, and of several kinds
+        try:
+            return json.loads(body)
+        except ValueError:
+            raise errors.MAASError(
+                f"{uri}: the answer is no JSON; is this the URL of MAAS (…:5240/MAAS)?"
+            ) from None
+
+    def _unanswered(
+        self, uri: str, error: Exception, method: str, limit: float
+    ) -> errors.MAASError:
+        # The words of a failed request can quote its headers; its kind says enough.
+        if isinstance(error, requests.exceptions.SSLError):
+            return errors.MAASError(
+                f"{uri}: MAAS's certificate is not one to trust: say whose it is with maas-ca-file"
+            )
+        if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
+            return errors.MAASError(f"{uri}: this is no URL: mend maas-url")
+        if isinstance(error, requests.ConnectTimeout) or not isinstance(
+            error, requests.Timeout | TimeoutError
+        ):
+            kind = type(error).__name__
+            why = f"no answer from MAAS: {kind}; does it run there? is the address right?"
+        else:
+            why = f"no answer from MAAS in {limit:g} s"
+        if method == "POST":
+            why += " (whether it did what was asked is unknown: the next run sees)"
+        return errors.MAASError(f"{uri}: {why}", retry=True)
+
+    def _refused(
+        self, uri: str, answer: requests.Response, body: bytes, fields: Fields
+    ) -> errors.MAASError:
+        code = answer.status_code
+        hint = _HINTS.get(code, "")
+        if 300 <= code < 400:
+            target = answer.headers.get("Location", "").partition("?")[0]
+            hint = f"it is at {target or 'another place'}: put that into maas-url"
+        words = self._hide(_words(body), fields)
+        return errors.MAASError(
+            f"{uri}: MAAS answered {code}"
+            + (f": {words}" if words else "")
+            + (f"; {hint}" if hint else ""),
+            retry=code >= 500,
+            status=code,
+        )
+
+    def _hide(self, words: str, fields: Fields) -> str:
+        """Take secrets out of MAAS's words, which quote what they complain of."""
+        tokens = [value for name, value in fields if name.endswith(("_token", "_pass"))]
+        for secret in (*self._secrets, *tokens):
+            if secret:
+                words = words.replace(secret, "…")
+        return words[:_WORDS]
+
+
+def _read(answer: requests.Response, until: float) -> bytes:
+    """Return the body; raises `TimeoutError` where it comes in drops."""
+    body = bytearray()
+    for chunk in cast("Iterable[bytes]", answer.iter_content(_CHUNK_BYTES)):
+        body += chunk
+        if time.monotonic() > until:
+            raise TimeoutError
+    return bytes(body)
+
+
+def _words(body: bytes) -> str:
+    """Return MAAS's complaint on one line: its JSON of fields, or its text; nothing from HTML."""
+    text = body.decode("utf-8", "replace").strip()
+    if text.startswith("<"):
+        return ""
+    with contextlib.suppress(ValueError):
+        raw = json.loads(text)
+        if isinstance(raw, dict):
+            complaints = cast("dict[str, object]", raw).items()
+            return printable("; ".join(f"{name}: {_first(each)}" for name, each in complaints))
+    return printable(text.partition("\n")[0])
+
+
+def _first(complaints: object) -> object:
+    if isinstance(complaints, list):
+        return next(iter(cast("list[object]", complaints)), "")
+    return complaints

@@ -1,0 +1,421 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""What enlistment would do: VMs compared with MAAS's machines, as plain data. Asks nobody.
+
+Which machine is a VM's
+    First the one whose power parameters are our URIs, which have the VM's UUID in them and are
+    written by the same call as the machine itself; then the one with our mark; then the one with
+    one of its MACs or its hardware UUID. The first is ours and kept up to date. The others are
+    adopted if MAAS cannot switch them yet, and left alone, unless asked, if somebody gave them
+    another power type.
+
+The mark
+    A tag, `virtualbox-UUID`. Owner data cannot be one: MAAS lets only the user who has allocated
+    the machine write it, and forgets it when the machine is released; tags are any administrator's
+    and stay. The tag's comment remembers the VM's name, so that a machine is renamed when its VM
+    was, and not when a person renamed the machine.
+
+What is never done
+    Nothing is deleted, and where two things could be meant (equal names, cloned MACs) the plan
+    says so and leaves both.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+import re
+from typing import TYPE_CHECKING
+
+from maas_virtualbox.maas import hostnames
+from maas_virtualbox.maas.models import Zone
+from maas_virtualbox.maas.plans import Change, Kind, Plan, Writes
+from maas_virtualbox.power_parameters import POWER_TYPE, ROUTES
+from maas_virtualbox.printable import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from maas_virtualbox.host import VM
+    from maas_virtualbox.maas.models import Machine
+    from maas_virtualbox.maas.plans import Inventory, Settings
+
+TAG_PREFIX = "virtualbox-"
+REMEMBERS = "VirtualBox VM "
+"""A mark's comment is this and the VM's name."""
+
+_NO_POWER = ("", "manual")
+_MEND = "delete that machine in MAAS, or mend its MACs there"
+_SHOWN = 3
+_ZONE_NAME = re.compile(r"\w[ \w-]*")
+_URI = re.compile(r"(?P<base>https?://[^/]+)" + ROUTES + r"(?P<uuid>[0-9a-f-]{36})/(?P<verb>\w+)")
+
+_NEW_NIC_STATUSES = ("New", "Ready", "Allocated", "Broken", "Failed testing")
+"""In which MAAS adds interfaces to a machine; it gives one another MAC when Deployed, too."""
+
+
+def plan(vms: Iterable[VM], known: Inventory, settings: Settings) -> Plan:
+    """Compare VMs with what MAAS knows.
+
+    Args:
+        vms: all of the fleet's, those that are not selected too: they show what is cloned.
+        known: see `enlistment.read`.
+        settings: how, and whom.
+    """
+    return _Planner(vms, known, settings).plan()
+
+
+def our_uris(machine: Machine) -> tuple[str, str]:
+    """Return the base and the VM's UUID of a machine's URIs; empty unless all three are of our
+    form and of one VM."""
+    if machine.power_type != POWER_TYPE:
+        return "", ""
+    found: set[tuple[str, str]] = set()
+    for verb in ("on", "off", "query"):
+        match = _URI.fullmatch(machine.power_parameters.get(f"power_{verb}_uri", ""))
+        found.add((match["base"], match["uuid"]) if match and match["verb"] == verb else ("", ""))
+    return found.pop() if len(found) == 1 else ("", "")
+
+
+def _swapped(uuid: str) -> str:
+    """Return a UUID in SMBIOS's other byte order, as some firmware tells it."""
+    parts = uuid.split("-")
+    turned = [bytes.fromhex(part)[::-1].hex() for part in parts[:3]]
+    return "-".join([*turned, *parts[3:]])
+
+
+class _Planner:
+    """One comparison; made for it and thrown away."""
+
+    def __init__(self, vms: Iterable[VM], known: Inventory, settings: Settings) -> None:
+        self._vms = list(vms)
+        self._known = known
+        self._settings = settings
+        self._zones = {zone.name for zone in known.zones}
+        self._accounts: dict[str, dict[str, None]] = collections.defaultdict(dict)
+        self._vms_by_uuid: dict[str, list[VM]] = collections.defaultdict(list)
+        self._vms_by_mac: dict[str, list[VM]] = collections.defaultdict(list)
+        for vm in self._vms:
+            self._accounts[vm.host.zone][vm.host.account] = None
+            self._vms_by_uuid[vm.uuid].append(vm)
+            for mac in dict.fromkeys(vm.macs):
+                self._vms_by_mac[mac].append(vm)
+        self._by_uri: dict[str, list[Machine]] = collections.defaultdict(list)
+        self._by_trait: dict[str, list[Machine]] = collections.defaultdict(list)
+        for machine in known.machines:
+            if uuid := our_uris(machine)[1]:
+                self._by_uri[uuid].append(machine)
+            for trait in dict.fromkeys([*machine.tags, *machine.macs, machine.hardware_uuid]):
+                self._by_trait[trait].append(machine)
+        self._claims: dict[str, list[VM]] = collections.defaultdict(list)
+        for vm in self._vms:
+            if vm.uuid not in self._by_uri:
+                for machine in self._candidates(vm):
+                    self._claims[machine.system_id].append(vm)
+        self._taken = {machine.hostname for machine in known.machines}
+        self._ours: dict[str, Machine] = {}
+
+    def plan(self) -> Plan:
+        """Judge every VM that is meant, and what is left over."""
+        selected = [vm for vm in self._vms if self._settings.selects(vm)]
+        namesakes = self._namesakes(selected)
+        changes = [
+            change for vm in selected for change in self._judge(vm, namesakes.get(vm.uuid, ""))
+        ]
+        if self._settings.selects_all:
+            changes += self._left_over({change.system_id for change in changes})
+        return Plan(tuple(changes), self._ours)
+
+    # -- Which machine ------------------------------------------------------------------------
+
+    def _judge(self, vm: VM, namesakes: str) -> Iterator[Change]:
+        twins = self._vms_by_uuid[vm.uuid]
+        machines = self._by_uri.get(vm.uuid, [])
+        zone = vm.host.zone
+        if len(twins) > 1:
+            text = f"its UUID is on several hosts: {_some(twin.host for twin in twins)}"
+            remedy = "a VM was copied whole: unregister it on all hosts but one"
+            yield _said(Kind.CLASH, vm, text, remedy)
+        elif zone and zone not in self._zones and not _ZONE_NAME.fullmatch(zone):
+            text = f"MAAS takes no zone named {zone!r}: letters, digits, blanks, - and _ only"
+            remedy = f"give {vm.host} another zone= in the host list"
+            yield _said(Kind.LEAVE_ALONE, vm, text, remedy)
+        elif len(machines) > 1:
+            text = f"several machines have its URIs: {_names(machines)}"
+            yield _said(Kind.CLASH, vm, text, "delete all but one of these machines in MAAS")
+        elif machines:
+            self._ours[vm.uuid] = machines[0]
+            yield from self._keep(vm, machines[0])
+        elif cloned := self._cloned(vm):
+            yield cloned
+        elif candidates := self._candidates(vm):
+            yield self._adopt(vm, candidates)
+        else:
+            yield self._create(vm, namesakes)
+
+    def _candidates(self, vm: VM) -> list[Machine]:
+        """Return the machines that may be a VM's, though none has its URIs."""
+        traits = [*vm.macs, vm.uuid, _swapped(vm.uuid)]
+        machines = self._by_trait.get(_mark(vm.uuid)) or [
+            machine for trait in traits for machine in self._by_trait.get(trait, ())
+        ]
+        return list({machine.system_id: machine for machine in machines}.values())
+
+    def _adopt(self, vm: VM, candidates: Sequence[Machine]) -> Change:
+        machine = candidates[0]
+        rivals = [each for each in self._claims[machine.system_id] if each.uuid != vm.uuid]
+        if len(candidates) > 1:
+            text = f"several machines have its MACs, UUID or mark: {_names(candidates)}"
+            remedy = "delete all but one of these machines in MAAS"
+            return _said(Kind.CLASH, vm, text, remedy)
+        if rivals:
+            text = f"{machine.hostname} in MAAS fits {_some(rivals)} as well"
+            return _said(Kind.CLASH, vm, text, _MEND, machine)
+        owner = our_uris(machine)[1]
+        if owner in self._vms_by_uuid:
+            text = f"{machine.hostname} in MAAS, which fits, is {self._vms_by_uuid[owner][0]}"
+            return _said(Kind.CLASH, vm, text, _MEND, machine)
+        if machine.power_type in _NO_POWER:
+            return self._change(Kind.ADOPT, vm, machine, "MAAS cannot switch it yet")
+        has = f"the URIs of the VM {owner}" if owner else f"the power type {machine.power_type}"
+        if self._settings.take_over:
+            return self._change(Kind.ADOPT, vm, machine, f"taken over: it has {has}")
+        text = f"{machine.hostname} in MAAS has {has}"
+        return _said(Kind.LEAVE_ALONE, vm, text, "--take-over gives it ours", machine)
+
+    def _create(self, vm: VM, namesakes: str) -> Change:
+        if not vm.machine.accessible:
+            text = "VirtualBox cannot read its settings"
+            return _said(Kind.LEAVE_ALONE, vm, text, "maas-virtualbox check says more")
+        if not vm.macs:
+            text = "has no network card, and MAAS knows machines by their MACs"
+            remedy = f"VBoxManage modifyvm {vm.uuid} --nic1 hostonly"
+            return _said(Kind.LEAVE_ALONE, vm, text, remedy)
+        if namesakes:
+            remedy = (
+                f"rename it: VBoxManage modifyvm {vm.uuid} --name NAME; or enlist its host alone,"
+                f" --host {vm.host}: where the name is taken in MAAS, it gets its host's added"
+            )
+            return _said(Kind.CLASH, vm, f"its name is also that of {namesakes}", remedy)
+        return self._change(Kind.CREATE, vm, None, f"MAC {', '.join(vm.macs)}")
+
+    def _cloned(self, vm: VM, macs: Iterable[str] | None = None) -> Change | None:
+        for mac in vm.macs if macs is None else macs:
+            others = [each for each in self._vms_by_mac[mac] if each is not vm]
+            if others:
+                slot = next(nic.slot for nic in vm.machine.nics or () if nic.mac == mac)
+                remedy = f"VBoxManage modifyvm {vm.uuid} --macaddress{slot} auto"
+                text = f"its MAC {mac} is also that of {_some(others)}"
+                return _said(Kind.CLASH, vm, text, remedy)
+        return None
+
+    def _namesakes(self, selected: Iterable[VM]) -> dict[str, str]:
+        """Return, by UUID, which VMs of other hosts would have the same hostname."""
+        named: dict[str, list[VM]] = collections.defaultdict(list)
+        for vm in selected:
+            named[hostnames.valid(vm.name)].append(vm)
+        return {
+            vm.uuid: _some(other for other in vms if other.host.name != vm.host.name)
+            for name, vms in named.items()
+            if name
+            for vm in vms
+        }
+
+    def _left_over(self, mentioned: set[str]) -> Iterator[Change]:
+        """The machines of ours whose VM no host has. A token proves them ours: another power
+        service's are none of our business."""
+        settings = self._settings
+        for machine in self._known.machines:
+            base, uuid = our_uris(machine)
+            if not uuid or uuid in self._vms_by_uuid or machine.system_id in mentioned:
+                continue
+            wanted = settings.parameters(uuid)
+            proven = settings.secrets.opens(machine.power_parameters.get("power_token", ""), uuid)
+            here = wanted.power_on_uri.startswith(f"{base}/")
+            text, fields = self._power(uuid, machine)
+            if settings.unreachable and proven and fields:
+                writes = Writes(fields=tuple(fields))
+                kind, remedy = Kind.UPDATE, ""
+            elif not settings.unreachable and (proven or here):
+                kind, writes, text = Kind.ORPHAN, Writes(), "its VM is on none of the hosts"
+                remedy = "delete the machine in MAAS, or put the VM's host on the host list"
+            else:
+                continue
+            yield Change(
+                kind, "", "", uuid, text, machine.hostname, machine.system_id, remedy, writes
+            )
+
+    # -- What is written ----------------------------------------------------------------------
+
+    def _keep(self, vm: VM, machine: Machine) -> Iterator[Change]:
+        """What a machine of ours lacks, and what it cannot have."""
+        change = self._change(Kind.UPDATE, vm, machine, "")
+        if change.text:
+            yield change
+        given = {mac for _, mac in change.writes.interfaces}
+        lacking = [mac for mac in vm.macs if mac not in machine.macs and mac not in given]
+        if cloned := self._cloned(vm, lacking):
+            yield cloned
+        elif lacking:
+            others = self._by_trait.get(lacking[0])
+            if others:
+                text = f"its new MAC {lacking[0]} is that of {others[0].hostname} in MAAS"
+                yield _said(Kind.CLASH, vm, text, _MEND, machine)
+            else:
+                text = (
+                    f"its new MAC {lacking[0]} has to wait while the machine is {machine.status}"
+                )
+                remedy = "enlist again when it is Ready"
+                yield _said(Kind.LEAVE_ALONE, vm, text, remedy, machine)
+
+    def _change(self, kind: Kind, vm: VM, machine: Machine | None, why: str) -> Change:
+        fields: list[tuple[str, str]] = []
+        said = [why]
+        if machine is None:
+            fields += [
+                ("architecture", f"{vm.machine.architecture or 'amd64'}/generic"),
+                *(("mac_addresses", mac) for mac in dict.fromkeys(vm.macs)),
+                ("commission", str(self._settings.commission).lower()),
+            ]
+        hostname = self._hostname(vm, machine)
+        if machine is None or hostname != machine.hostname:
+            fields.append(("hostname", hostname))
+            said.append(f"hostname {machine.hostname} → {hostname}" if machine else "")
+        zone = vm.host.zone
+        if zone and (machine is None or zone != machine.zone):
+            fields.append(("zone", zone))
+            said.append(f"zone {machine.zone} → {zone}" if machine else f"zone {zone}")
+        power, parameters = self._power(vm.uuid, machine)
+        fields += parameters
+        interfaces = self._interfaces(vm, machine) if machine else ()
+        marking = self._marking(vm, machine)
+        said += [f"MAC {mac}" for _, mac in interfaces]
+        if kind is Kind.UPDATE:
+            said += [power, "mark" if marking != Writes() else ""]
+        new = zone and zone not in self._zones and ("zone", zone) in fields
+        return Change(
+            kind,
+            vm.host.name,
+            vm.name,
+            vm.uuid,
+            "; ".join(part for part in said if part),
+            machine=hostname,
+            system_id=machine.system_id if machine else "",
+            writes=dataclasses.replace(
+                marking,
+                zone=Zone(zone, ", ".join(self._accounts[zone])) if new else None,
+                fields=tuple(fields),
+                interfaces=interfaces,
+            ),
+        )
+
+    def _power(self, uuid: str, machine: Machine | None) -> tuple[str, list[tuple[str, str]]]:
+        """Return what is wrong with a machine's power parameters, and the fields that mend it."""
+        wanted: dict[str, str] = dataclasses.asdict(self._settings.parameters(uuid))
+        base = our_uris(machine)[0] if machine else ""
+        has: Mapping[str, str] = machine.power_parameters if machine and base else {}
+        # A person may have given the racks our CA, and made them check it.
+        wanted["power_verify_ssl"] = has.get("power_verify_ssl", wanted["power_verify_ssl"])
+        wrong = {name for name, value in wanted.items() if has.get(name) != value}
+        if not wrong:
+            return "", []
+        here = wanted["power_on_uri"].partition(ROUTES)[0]
+        said = [f"URIs {base + ' → ' if base else ''}{here}"] if _any(wrong, "_uri") else []
+        said += ["token"] if "power_token" in wrong else []
+        said += ["regular expressions"] if _any(wrong, "_regex") else []
+        return ", ".join(said), [
+            ("power_type", POWER_TYPE),
+            # No rack needs to be there to take them.
+            ("power_parameters_skip_check", "true"),
+            *((f"power_parameters_{name}", value) for name, value in wanted.items()),
+        ]
+
+    def _hostname(self, vm: VM, machine: Machine | None) -> str:
+        """Return a machine's hostname: it follows the VM's name, unless a person changed it."""
+        candidates = hostnames.candidates(vm.name, vm.host.name, vm.uuid)
+        if machine is not None:
+            tag = _mark(vm.uuid)
+            comment = self._known.tags.get(tag, "") if tag in machine.tags else ""
+            before = comment.removeprefix(REMEMBERS)
+            was_ours = machine.hostname in hostnames.candidates(before, vm.host.name, vm.uuid)
+            renamed = comment and vm.machine.accessible and comment != _comment(vm)
+            if not (renamed and was_ours):
+                return machine.hostname
+        own = machine.hostname if machine else None
+        free = (each for each in candidates if each == own or each not in self._taken)
+        name = next(free, candidates[-1])
+        self._taken.add(name)
+        return name
+
+    def _interfaces(self, vm: VM, machine: Machine) -> tuple[tuple[int | None, str], ...]:
+        """Return which interface gets which MAC: one whose NIC is gone, or else a new one."""
+        gone: list[int | None] = [
+            interface.id
+            for interface in machine.interfaces
+            if interface.kind == "physical" and interface.mac not in vm.macs
+        ]
+        new = [
+            mac
+            for mac in dict.fromkeys(vm.macs)
+            if mac not in self._by_trait and len(self._vms_by_mac[mac]) == 1
+        ]
+        if machine.status in _NEW_NIC_STATUSES:
+            gone += [None] * len(new)
+        elif machine.status != "Deployed":
+            gone = []
+        return tuple(zip(gone, new, strict=False))
+
+    def _marking(self, vm: VM, machine: Machine | None) -> Writes:
+        tag, comment = _mark(vm.uuid), _comment(vm)
+        tags = machine.tags if machine else ()
+        made = tag in self._known.tags
+        put = tag not in tags
+        others = tuple(each for each in tags if each.startswith(TAG_PREFIX) and each != tag)
+        write = made and vm.machine.accessible and self._known.tags[tag] != comment
+        if made and not (put or others or write):
+            return Writes()
+        return Writes(
+            tag=tag,
+            comment=comment,
+            make_tag=not made,
+            write_comment=write,
+            put_tag=put,
+            take_off=others,
+        )
+
+
+def _mark(uuid: str) -> str:
+    return TAG_PREFIX + uuid
+
+
+def _comment(vm: VM) -> str:
+    # MAAS strips what it is given.
+    return (REMEMBERS + printable(vm.name)).strip()
+
+
+def _names(machines: Iterable[Machine]) -> str:
+    return _some(machine.hostname for machine in machines)
+
+
+def _some(things: Iterable[object]) -> str:
+    """Return the first few, and that there are more."""
+    shown = [str(thing) for thing in itertools.islice(things, _SHOWN + 1)]
+    return ", ".join(shown[:_SHOWN] + ["…"] * (len(shown) > _SHOWN))
+
+
+def _any(names: Iterable[str], end: str) -> bool:
+    return any(name.endswith(end) for name in names)
+
+
+def _said(kind: Kind, vm: VM, text: str, remedy: str, machine: Machine | None = None) -> Change:
+    return Change(
+        kind,
+        vm.host.name,
+        vm.name,
+        vm.uuid,
+        text,
+        machine.hostname if machine else "",
+        machine.system_id if machine else "",
+        remedy,
+    )

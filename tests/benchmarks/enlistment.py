@@ -1,0 +1,73 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""What it costs us to tell MAAS of 1,000 VMs: our own CPU, calls, and calls at a time.
+
+The stand-in's machines are padded to the size real ones have in MAAS's listing.
+"""
+
+from __future__ import annotations
+
+import time
+
+from maas_virtualbox import tokens
+from maas_virtualbox.maas import enlistment
+from maas_virtualbox.maas.client import MAX_PARALLEL
+from maas_virtualbox.maas.enlistment import Settings
+
+from tests import maas_api
+from tests.vms import A, B, mac, vm
+
+_VMS = 1000
+_PLAN_S = 2.0
+_PADDING = [{"id": number, "name": f"sda-part{number}", "tags": ["ssd"]} for number in range(400)]
+"""20 KB."""
+
+
+def run() -> list[tuple[str, ...]]:
+    """Measure; a row a result, as `__main__` shows them."""
+    settings = Settings(tokens.Secrets.new(), "10.0.0.2", 5307)
+    vms = [vm(f"node{number}", mac(number), host=(A, B)[number % 2]) for number in range(_VMS)]
+    rows: list[tuple[str, ...]] = []
+
+    def row(what: str, ours: str, beside: str, mark: str, *, good: bool) -> None:
+        rows.append((what, ours, beside, "", mark, "ok" if good else "failed"))
+
+    with maas_api.served() as region, maas_api.client(region) as client:
+        for number in range(_VMS):
+            padding = {"blockdevice_set": _PADDING}
+            region.add_machine(f"other{number}", macs=[mac(5000 + number)], **padding)
+        for what in ("new to MAAS", "known to it"):
+            region.forget_calls()
+            # The stand-in's threads are not ours; nor is the time it takes.
+            began = time.thread_time()
+            plan = enlistment.plan(vms, enlistment.read(client), settings)
+            seconds = time.thread_time() - began
+            calls = len(region.calls)
+            row(
+                f"plan of {_VMS} VMs {what}",
+                f"{seconds:.2f} s CPU",
+                f"{calls} calls",
+                f"< {_PLAN_S:g} s, 4 calls",
+                good=seconds < _PLAN_S and calls == 4,
+            )
+            if plan.writing:
+                region.delay_s = 0.005
+                began = time.perf_counter()
+                outcome = enlistment.apply(client, plan)
+                seconds = time.perf_counter() - began
+                row(
+                    f"{_VMS} VMs enlisted",
+                    f"{seconds:.1f} s",
+                    f"{region.most_at_once} calls at a time",
+                    f"{MAX_PARALLEL} at the most",
+                    good=region.most_at_once <= MAX_PARALLEL and len(outcome.done) == _VMS,
+                )
+                region.delay_s = 0.0
+                region.machines = {
+                    system_id: machine | {"blockdevice_set": _PADDING}
+                    for system_id, machine in region.machines.items()
+                    if not machine["hostname"].startswith("other")
+                }
+            else:
+                row("written where all is known", str(len(plan.writing)), "", "0", good=True)
+    return rows

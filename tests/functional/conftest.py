@@ -1,0 +1,35 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""What functional tests share: the program, run in this process."""
+
+from __future__ import annotations
+
+import sys
+from typing import Protocol
+
+import pytest
+
+from maas_virtualbox import cli
+
+
+class Run(Protocol):
+    """Runs the program in this process: exit code, standard output, standard error."""
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]: ...
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The program, in this process."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["maas-virtualbox", *arguments])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        assert "PRIVATE KEY" not in out + err
+        code = left.value.code
+        return code if isinstance(code, int) else 0, out, err
+
+    return run

@@ -1,0 +1,408 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""`maas login`, `maas enlist` and `maas check`, with two simulated hosts and a MAAS over HTTP."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import signal
+import stat
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from maas_virtualbox import cli, tokens
+from maas_virtualbox.simulator import Simulator
+from maas_virtualbox.states import VMState
+
+from tests import maas_api
+from tests.maas_api import KEY, USER_KEY, Region
+from tests.service import PROGRAM
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from pathlib import Path
+
+    from tests.functional.conftest import Run
+
+
+@dataclasses.dataclass
+class Lab:
+    """Two hosts with five VMs each, a MAAS, and the program configured for them."""
+
+    region: Region
+    first: Simulator
+    second: Simulator
+    config_file: Path
+    options: dict[str, object]
+    run: Run
+
+    def configure(self, **options: object) -> None:
+        """Write the configuration file, with other options."""
+        self.options |= {name.replace("_", "-"): value for name, value in options.items()}
+        self.config_file.write_text(yaml.safe_dump(self.options))
+
+    def maas(self, *arguments: str) -> tuple[int, str, str]:
+        """Run `maas-virtualbox maas …`; what it says has no secret in it."""
+        code, out, err = self.run("--config", str(self.config_file), "maas", *arguments)
+        for part in KEY.split(":"):
+            assert part not in out + err
+        return code, out, err
+
+    def enlist(self, *arguments: str) -> dict[str, Any]:
+        """Enlist well, counting calls from here on; returns the JSON."""
+        self.region.forget_calls()
+        code, out, err = self.maas("enlist", "--format", "json", *arguments)
+        assert (code, err) == (0, "")
+        return json.loads(out)
+
+
+@pytest.fixture
+def lab(tmp_path: Path, run: Run) -> Generator[Lab]:
+    """Everything up, and nothing enlisted."""
+    with (
+        maas_api.served() as region,
+        Simulator() as first,
+        Simulator(key_file=first.key_file) as second,
+    ):
+        for number in range(1, 6):
+            first.virtualbox.add_vm(f"mbp13-{number}", macs=[f"08:00:27:00:13:0{number}"])
+            second.virtualbox.add_vm(f"mbp15-{number}", macs=[f"08:00:27:00:15:0{number}"])
+        key_file = tmp_path / "key"
+        key_file.write_text(f"{KEY}\n")
+        tokens.save(tmp_path / "secrets.yaml", tokens.Secrets.new())
+        made = Lab(region, first, second, tmp_path / "config.yaml", {}, run)
+        made.configure(
+            hosts=[
+                f"{first.host_entry} name=one zone=izMBP13",
+                f"{second.host_entry} name=two zone=izMBP15",
+            ],
+            ssh_private_key_file=str(first.key_file),
+            known_hosts_file=str(tmp_path / "pins"),
+            secrets_file=str(tmp_path / "secrets.yaml"),
+            listen="10.0.0.2:5307",
+            maas_url=region.url,
+            maas_api_key_file=str(key_file),
+        )
+        yield made
+        assert not region.strange
+
+
+def told(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """What was planned for whom, and what became of it."""
+    return [(each["kind"], each["vm"], each["text"], each["result"]) for each in found["changes"]]
+
+
+# -- enlist -------------------------------------------------------------------------------------
+
+
+def test_one_command_enlists_ten_vms_of_two_hosts_and_the_next_writes_nothing(lab: Lab) -> None:
+    planned = lab.enlist("--dry-run")
+    assert lab.region.writes == []
+    done = lab.enlist()
+
+    assert planned["summary"] == done["summary"] == "10 create"
+    assert {each["result"] for each in planned["changes"]} == {""}
+    assert {each["result"] for each in done["changes"]} == {"done"}
+    assert [zone["name"] for zone in done["zones"]] == ["izMBP13", "izMBP15"]
+    assert lab.region.zones["izMBP13"] == lab.first.host_entry
+    names = {each["hostname"] for each in lab.region.machines.values()}
+    assert names == {f"mbp{kind}-{number}" for kind in (13, 15) for number in range(1, 6)}
+    uri = lab.region.machine("mbp13-1")["power_parameters"]["power_on_uri"]
+    uuid = lab.first.virtualbox.vm("mbp13-1").uuid
+    assert uri == f"http://10.0.0.2:5307/vm/{uuid}/on"
+
+    again = lab.enlist()
+    assert (again["changes"], again["summary"]) == ([], "10 as they should be")
+    assert lab.region.writes == []
+    assert len(lab.region.reads) == 4
+
+
+def test_the_plan_is_an_aligned_plain_table_in_a_pipe(lab: Lab) -> None:
+    code, out, err = lab.maas("enlist")
+
+    heading, *rows = out.splitlines()
+    assert (code, err) == (0, "")
+    assert heading.split() == ["PLAN", "HOST", "VM", "MACHINE", "WHAT", "REMEDY"]
+    assert rows[0].index("MAC 08:00:27") == heading.index("WHAT")
+    assert rows[-1] == "10 of 10 machines written"
+    assert "\x1b" not in out
+    assert lab.maas("enlist")[1] == "nothing to do: 10 as they should be\n"
+    assert lab.maas("enlist", "--format", "plain")[1] == ""
+
+
+def test_another_address_is_ten_updates_and_nothing_else(lab: Lab) -> None:
+    lab.enlist()
+
+    done = lab.enlist("--address", "10.0.0.9")
+
+    assert done["summary"] == "10 update"
+    assert [call.method for call in lab.region.writes] == ["PUT"] * 10
+    uris = [each["power_parameters"]["power_off_uri"] for each in lab.region.machines.values()]
+    assert all(uri.startswith("http://10.0.0.9:5307/") for uri in uris)
+
+
+def test_a_rename_a_new_nic_and_a_move_are_the_right_updates(lab: Lab) -> None:
+    lab.enlist()
+    renamed = lab.first.virtualbox.vm("mbp13-1")
+    renamed.name = "web"
+    lab.first.virtualbox.vm("mbp13-2").macs = ["080027001399"]
+    moved = lab.first.virtualbox.vm("mbp13-3")
+    lab.first.vboxmanage("unregistervm", moved.uuid)
+    lab.second.virtualbox.add_vm(moved.name, macs=moved.macs, uuid=moved.uuid)
+
+    done = lab.enlist()
+
+    assert told(done) == [
+        ("update", "web", "hostname mbp13-1 → web; mark", "done"),
+        ("update", "mbp13-2", "MAC 08:00:27:00:13:99", "done"),
+        ("update", "mbp13-3", "zone izMBP13 → izMBP15", "done"),
+    ]
+    assert len(lab.region.writes) == 4
+    assert lab.enlist()["changes"] == []
+
+
+def test_filters_and_commissioning(lab: Lab) -> None:
+    done = lab.enlist("--host", "one", "--name", "*-[12]", "--commission")
+    assert [each["vm"] for each in done["changes"]] == ["mbp13-1", "mbp13-2"]
+    assert lab.region.machine("mbp13-1")["status_name"] == "Commissioning"
+
+    assert len(lab.enlist("--zone", "izMBP15")["changes"]) == 5
+    code, _, err = lab.maas("enlist", "--host", "three")
+    assert code == cli.EXIT_FAILED
+    assert "no host 'three' in the host list" in err
+
+
+def test_a_clash_is_said_and_the_others_are_enlisted(lab: Lab) -> None:
+    lab.second.virtualbox.vm("mbp15-1").macs = ["080027001301"]
+
+    code, out, _ = lab.maas("enlist")
+
+    assert code == cli.EXIT_FAILED
+    assert out.count("clash") == 3  # two lines and the summary
+    assert "its MAC 08:00:27:00:13:01 is also that of two/mbp15-1" in out
+    assert len(lab.region.machines) == 8
+
+
+def test_a_host_that_is_down_does_not_hold_up_the_others(lab: Lab) -> None:
+    lab.enlist()
+    lab.second.close_port()
+
+    code, out, err = lab.maas("enlist", "--format", "json")
+
+    assert code == cli.EXIT_HOST_DOWN
+    assert json.loads(out)["changes"] == []
+    assert "two: " in err
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [
+        ((401, "no"), "is the API key right?"),
+        ((403, "no"), "is the key an administrator's?"),
+        ((200, "<html>"), "the answer is no JSON"),
+    ],
+)
+def test_trouble_with_maas_is_one_sentence(lab: Lab, trouble: tuple[int, str], words: str) -> None:
+    lab.region.forced = [trouble]
+
+    code, out, err = lab.maas("enlist")
+
+    assert (code, out) == (cli.EXIT_FAILED, "")
+    assert err.startswith("maas-virtualbox: http://127.0.0.1:")
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_a_maas_that_dies_in_the_middle_is_said_once_and_the_next_run_finishes(lab: Lab) -> None:
+    lab.region.dies_after_writes = 7
+    code, out, err = lab.maas("enlist", "--format", "json")
+
+    assert code == cli.EXIT_FAILED
+    assert err.count("no answer from MAAS") == 1
+    results = {each["result"] for each in json.loads(out)["changes"]}
+    assert "done" not in results or results >= {"done", "not tried"}
+
+    lab.region.dies_after_writes = None
+    lab.enlist()
+    assert lab.enlist()["summary"] == "10 as they should be"
+
+
+def test_ctrl_c_ends_a_run_with_whole_machines_and_the_next_finishes(lab: Lab) -> None:
+    lab.region.delay_s = 0.15
+    process = subprocess.Popen([PROGRAM, "--config", lab.config_file, "maas", "enlist"])
+    try:
+        until = time.monotonic() + 20
+        while not lab.region.machines and time.monotonic() < until:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == cli.EXIT_INTERRUPTED
+    finally:
+        process.kill()
+        process.wait(10)
+
+    assert 0 < len(lab.region.machines) <= 8
+    assert {len(each["tag_names"]) for each in lab.region.machines.values()} == {1}
+    lab.region.delay_s = 0.0
+    lab.enlist()
+    assert lab.enlist()["summary"] == "10 as they should be"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"maas_url": ""}, "maas enlist needs maas-url and maas-api-key-file"),
+        ({"maas_api_key_file": "/nosuch"}, "/nosuch cannot be read"),
+        ({"maas_url": "10.0.0.2"}, "maas-url: expected http://ADDRESS:5240/MAAS"),
+    ],
+)
+def test_what_is_missing_is_said(lab: Lab, options: dict[str, object], words: str) -> None:
+    lab.configure(**options)
+
+    code, _, err = lab.maas("enlist")
+
+    assert code == cli.EXIT_USAGE
+    assert words in err
+
+
+def test_an_address_that_is_a_name_is_refused_before_anything_is_written(lab: Lab) -> None:
+    code, _, err = lab.maas("enlist", "--address", "maas.example")
+
+    assert code == cli.EXIT_USAGE
+    assert "expected a literal IP address, not 'maas.example'" in err
+    assert lab.region.writes == []
+
+
+# -- login --------------------------------------------------------------------------------------
+
+
+def log_in(config: Sequence[str], key: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Log in as a process, the key on its standard input."""
+    return subprocess.run(
+        [PROGRAM, *config, "maas", "login", *arguments],
+        input=f"{key}\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_login_tries_the_key_keeps_it_and_says_what_to_configure(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "key"
+    with maas_api.served() as region:
+        done = log_in([], KEY, region.url, "--key-file", str(path))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert path.read_text() == f"{KEY}\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "the key of admin, an administrator of MAAS (mode 0600)" in done.stdout
+    lines = done.stdout.partition("In the configuration file:\n\n")[2]
+    assert yaml.safe_load(lines) == {"maas-url": region.url, "maas-api-key-file": str(path)}
+    assert KEY not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("key", "code", "words"),
+    [
+        (USER_KEY, cli.EXIT_USAGE, "this is the key of bob, who is no administrator"),
+        ("wrong:wrong-token:wrong-secret", cli.EXIT_FAILED, "is the API key right?"),
+        ("no key", cli.EXIT_USAGE, "expected a key of three parts"),
+        ("", cli.EXIT_USAGE, "expected a key of three parts"),
+    ],
+)
+def test_login_keeps_no_key_that_does_not_do(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, key: str, code: int, words: str
+) -> None:
+    path = tmp_path / "key"
+    monkeypatch.setattr("sys.stdin", io.StringIO(key))
+    with maas_api.served() as region:
+        left, out, err = run("maas", "login", region.url, "--key-file", str(path))
+
+    assert (left, out) == (code, "")
+    assert words in err
+    assert not key or key not in err
+    assert not path.exists()
+
+
+# -- check --------------------------------------------------------------------------------------
+
+
+def findings(lab: Lab, *arguments: str) -> tuple[int, dict[str, list[dict[str, str]]]]:
+    """The exit code, and what `maas check` found, by check."""
+    code, out, _ = lab.maas("check", "--format", "json", *arguments)
+    found: dict[str, list[dict[str, str]]] = {}
+    for each in json.loads(out):
+        found.setdefault(each["check"], []).append(each)
+    return code, found
+
+
+def test_check_is_content_when_maas_sees_what_virtualbox_says(lab: Lab) -> None:
+    lab.enlist()
+    lab.first.virtualbox.vm("mbp13-1").state = VMState.SAVED
+    for machine in lab.region.machines.values():
+        machine["power_state"] = "off"
+
+    code, found = findings(lab)
+
+    assert code == 0
+    assert {name: len(each) for name, each in found.items()} == {
+        "API": 1,
+        "API key": 1,
+        "rack": 1,
+        "power": 10,
+    }
+    assert {each["level"] for some in found.values() for each in some} == {"ok"}
+    assert found["API"][0]["text"] == "MAAS 3.7.3 answers"
+
+
+def test_check_says_what_maas_does_not_know_or_sees_otherwise(lab: Lab) -> None:
+    lab.enlist("--host", "one")
+    lab.region.machine("mbp13-1")["power_state"] = "on"
+
+    code, found = findings(lab)
+
+    assert code == 0
+    assert len(found["create"]) == 5
+    assert found["create"][0]["remedy"] == "maas-virtualbox maas enlist"
+    (wrong,) = (each for each in found["power"] if each["vm"] == "mbp13-1")
+    assert wrong["text"] == "MAAS last saw mbp13-1 as on; VirtualBox says off"
+    assert wrong["level"] == "warning"
+
+
+def test_check_finds_uris_that_are_not_ours_and_an_address_no_rack_is_near(lab: Lab) -> None:
+    lab.enlist()
+
+    code, found = findings(lab, "--address", "192.168.7.7")
+
+    assert code == cli.EXIT_FAILED
+    assert len(found["update"]) == 10
+    assert "URIs http://10.0.0.2:5307 → http://192.168.7.7:5307" in found["update"][0]["text"]
+    assert "no rack is on a subnet of 192.168.7.7" in found["rack"][0]["text"]
+    assert "10.0.0.0/24" in found["rack"][0]["remedy"]
+
+
+def test_check_finds_a_maas_that_is_too_old_a_key_of_nobody_and_loopback(lab: Lab) -> None:
+    lab.region.version = "2.9.1"
+    lab.region.users[KEY] = ("bob", False)
+
+    code, found = findings(lab, "--address", "127.0.0.1")
+
+    assert code == cli.EXIT_FAILED
+    assert "the webhook power type came with 2.9.2" in found["API"][0]["remedy"]
+    assert "bob, whose key it is, is no administrator" in found["API key"][0]["text"]
+    assert "MAAS polls nothing on 127.0.0.1" in found["rack"][0]["text"]
+
+
+def test_check_finds_a_maas_that_is_down(lab: Lab) -> None:
+    lab.region.forced = [(500, "")]
+
+    code, found = findings(lab)
+
+    assert code == cli.EXIT_FAILED
+    assert "MAAS answered 500" in found["API"][0]["text"]

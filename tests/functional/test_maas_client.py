@@ -1,0 +1,305 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""MAAS's API over HTTP: how we log in, and what trouble looks like."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import socket
+import subprocess
+import threading
+import time
+import urllib.parse
+from typing import TYPE_CHECKING
+
+import pydantic
+import pytest
+
+from maas_virtualbox import errors, maas, tokens
+from maas_virtualbox.maas import client as maas_client
+from maas_virtualbox.maas import enlistment
+from maas_virtualbox.maas.enlistment import Settings
+
+from tests import maas_api
+from tests.maas_api import KEY, Region
+from tests.service import free_port
+from tests.vms import mac, ten, vm
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+HERE = Settings(tokens.Secrets.new(), "10.0.0.2", 5307)
+SECRET_PARTS = ("kq3VbConsumer", "hT5mToken", "w9%Secret", "w9%25Secret")
+
+
+@pytest.fixture
+def region() -> Generator[Region]:
+    """A region on a port of its own, asked nothing strange."""
+    with maas_api.served() as made:
+        yield made
+    assert not made.strange
+
+
+def enlist(region: Region, key: str = KEY) -> enlistment.Outcome:
+    """Enlist ten VMs on two hosts."""
+    with maas_api.client(region, key) as client:
+        known = enlistment.read(client)
+        return enlistment.apply(client, enlistment.plan(ten(), known, HERE))
+
+
+def test_a_request_is_signed_as_maas_wants_it(region: Region) -> None:
+    with maas_api.client(region) as client:
+        assert client.whoami().is_admin
+        (headers,) = region.headers
+
+    fields = dict(
+        part.strip().split("=", 1)
+        for part in headers["Authorization"].removeprefix("OAuth ").split(",")
+    )
+    assert fields["oauth_signature_method"] == '"PLAINTEXT"'
+    assert fields["oauth_consumer_key"] == '"kq3VbConsumer"'
+    assert fields["oauth_token"] == '"hT5mToken"'
+    signature = urllib.parse.unquote(fields["oauth_signature"].strip('"'))
+    assert signature == "&" + urllib.parse.quote("w9%Secret")
+
+
+def test_ten_vms_arrive_over_http_and_all_connections_are_kept(region: Region) -> None:
+    outcome = enlist(region)
+
+    assert outcome.failures == ()
+    parameters = region.machine("a-node1")["power_parameters"]
+    assert parameters == dataclasses.asdict(HERE.parameters(ten()[0].uuid))
+
+
+def test_no_more_than_eight_calls_at_a_time(region: Region) -> None:
+    vms = [vm(f"node{number}", mac(number)) for number in range(60)]
+    with maas_api.client(region) as client:
+        plan = enlistment.plan(vms, enlistment.read(client), HERE)
+        region.delay_s = 0.01
+        seen: list[enlistment.Result] = []
+        outcome = enlistment.apply(client, plan, progress=seen.append)
+
+    assert (len(outcome.done), len(seen)) == (60, 60)
+    assert region.most_at_once == 8
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words", "again"),
+    [
+        (401, "Authorization Error: 'Expired timestamp'", "is the API key right?", False),
+        (403, "<html>Forbidden</html>", "403; is the key an administrator's?", False),
+        (404, "", "is this not MAAS's URL", False),
+        (409, "Busy with\nsomething", "MAAS answered 409: Busy with", False),
+        (
+            400,
+            '{"hostname": ["Taken.", "Really."], "x": "y"}',
+            "400: hostname: Taken.; x: y",
+            False,
+        ),
+        (500, "oops \x1b[31m", r"MAAS answered 500: oops \x1b[31m", True),
+        (503, "<html>", "MAAS answered 503", True),
+        (200, "<html>Welcome</html>", "no JSON; is this the URL of MAAS", False),
+        (200, '{"a": 1}', "these are no machines of MAAS", False),
+        (200, "[1]", "these are no machines of MAAS", False),
+        (302, "http://10.0.0.66/MAAS/?next=x", "it is at http://10.0.0.66/MAAS/: put that", False),
+    ],
+)
+def test_what_maas_may_answer_is_one_sentence_and_nothing_is_written(
+    region: Region, status: int, body: str, words: str, again: bool
+) -> None:
+    region.forced = [(status, body)]
+
+    with pytest.raises(errors.MAASError) as raised:
+        enlist(region)
+
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert "/api/2.0/" in str(raised.value)
+    assert raised.value.retry is again
+    assert region.writes == []
+    assert region.machines == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (401, "Authorization Error", "is the API key right?"),
+        (403, "", "is the key an administrator's?"),
+        (503, "", "MAAS answered 503"),
+        (200, "<html>", "no JSON"),
+        (302, "http://elsewhere/", "it is at http://elsewhere/"),
+    ],
+)
+def test_trouble_in_the_middle_ends_the_run_with_one_sentence(
+    region: Region, status: int, body: str, words: str
+) -> None:
+    with maas_api.client(region) as client:
+        plan = enlistment.plan(ten(), enlistment.read(client), HERE)
+        region.forced = [(status, body)]
+        outcome = enlistment.apply(client, plan)
+        region.forced = []
+
+    (failure,) = outcome.failures
+    assert words in str(failure)
+    assert len(outcome.not_tried) == 10
+    assert region.machines == {}
+    assert enlist(region).failures == ()
+
+
+def test_a_conflict_is_that_machines_own(region: Region) -> None:
+    enlist(region)
+    moved = dataclasses.replace(HERE, address="10.0.0.9")
+    with maas_api.client(region) as client:
+        plan = enlistment.plan(ten(), enlistment.read(client), moved)
+        region.forced = [(409, "The machine is locked."), (200, "{}")]
+        outcome = enlistment.apply(client, plan)
+
+    (failure,) = outcome.failures
+    assert "The machine is locked." in str(failure)
+    assert str(failure).startswith(("a/a-node", "b/b-node"))
+    assert len(outcome.done) == 9
+
+
+def test_a_user_who_is_no_administrator_reads_why(region: Region) -> None:
+    with pytest.raises(errors.MAASError, match="403: This method is reserved for admin") as raised:
+        enlist(region, maas_api.USER_KEY)
+
+    assert raised.value.status == 403
+
+
+def test_a_busy_maas_is_asked_again_for_what_only_reads(region: Region) -> None:
+    region.forced = [(503, ""), (503, ""), (200, '{"version": "3.7.3"}')]
+
+    with maas_api.client(region) as client:
+        assert client.version() == "3.7.3"
+
+    assert len(region.calls) == 3
+
+
+def test_a_busy_maas_is_not_sent_a_second_new_machine(region: Region) -> None:
+    region.forced = [(503, "")]
+
+    with maas_api.client(region) as client, pytest.raises(errors.MAASError):
+        client.create_machine([("architecture", "amd64/generic")])
+
+    assert len(region.calls) == 1
+
+
+def test_no_maas_at_all_is_one_sentence() -> None:
+    url = f"http://127.0.0.1:{free_port()}/MAAS"
+    with (
+        maas.MAAS(url, pydantic.SecretStr(KEY)) as client,
+        pytest.raises(errors.MAASError, match="no answer from MAAS: ConnectionError") as raised,
+    ):
+        client.zones()
+
+    assert raised.value.retry
+    assert url in str(raised.value)
+
+
+def test_a_slow_maas_is_given_up_and_not_asked_again(
+    region: Region, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maas_client, "_CALL_S", 0.2)
+    region.delay_s = 1.0
+
+    with maas_api.client(region) as client, pytest.raises(errors.MAASError, match=r"in 0\.2 s"):
+        client.zones()
+
+    time.sleep(1.2)
+    assert len(region.calls) == 1
+
+
+def test_an_answer_in_drops_is_given_up_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maas_client, "_CALL_S", 0.5)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def drip() -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for _ in range(50):
+                connection.sendall(b"1\r\n \r\n")
+                time.sleep(0.1)
+
+    threading.Thread(target=drip, daemon=True).start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/MAAS"
+    began = time.monotonic()
+    with (
+        listener,
+        maas.MAAS(url, pydantic.SecretStr(KEY)) as client,
+        pytest.raises(errors.MAASError, match="no answer from MAAS in"),
+    ):
+        client.zones()
+
+    assert time.monotonic() - began < 4
+
+
+def test_https_needs_a_ca_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pem = tmp_path / "certificate.pem"
+    options = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1"
+    names = ["-subj", "/CN=maas", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(
+        ["openssl", "req", *options.split(), *names, "-keyout", pem, "-out", f"{pem}2"],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    ca_file = tmp_path / "certificate.pem2"
+    pem.write_text(pem.read_text() + ca_file.read_text())
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem.with_name("nosuch.pem")))
+    with maas_api.served(certificate=pem) as region:
+        with maas_api.client(region, ca_file=ca_file) as client:
+            assert client.version() == "3.7.3"
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+        with (
+            maas_api.client(region) as client,
+            pytest.raises(errors.MAASError, match="maas-ca-file") as raised,
+        ):
+            client.version()
+    assert not raised.value.retry
+    with pytest.raises(errors.ConfigError, match="there is no such file"):
+        maas_api.client(region, ca_file=tmp_path / "nosuch.pem")
+
+
+def test_nothing_of_the_key_is_in_a_log_or_an_error(
+    region: Region, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    said: list[str] = []
+    enlist(region)
+    token = HERE.secrets.vm_token(ten()[0].uuid)
+    region.users.clear()
+    with pytest.raises(errors.MAASError) as refused:  # whose words quote the key
+        enlist(region)
+    said.append(str(refused.value))
+    with maas_api.client(region) as client:
+        region.forced = [(400, f"bad power_token {token}")]
+        with pytest.raises(errors.MAASError) as raised:
+            client.update_machine("sys001", [("power_parameters_power_token", token)])
+    said += [str(raised.value), repr(client), caplog.text]
+
+    assert "Invalid access token: …:…:…" in said[0]
+    for text in said:
+        assert token not in text
+        for part in SECRET_PARTS:
+            assert part not in text
+
+
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [
+        ("10.0.0.2", KEY),
+        ("http://me:secret@x/MAAS", KEY),
+        ("http://x/MAAS", "a:b"),
+        ("http://x/MAAS", "a::b"),
+        ("http://x/MAAS", "a:b:c\nd"),
+    ],
+)
+def test_a_wrong_url_or_key_is_found_before_anything_is_sent(url: str, key: str) -> None:
+    with pytest.raises(errors.ConfigError, match="expected"):
+        maas.MAAS(url, pydantic.SecretStr(key))
