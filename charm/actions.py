@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import ops
 
 import credentials
+import enlistment
 import statuses
 import workload
 
@@ -31,6 +32,7 @@ class Actions(ops.Object):
         self._charm = charm
         for name, method in (
             ("check-hosts", self._check_hosts),
+            ("enlist", self._enlist),
             ("get-public-key", self._get_public_key),
             ("install-host-extensions", self._install_host_extensions),
             ("list-vms", self._list_vms),
@@ -46,6 +48,30 @@ class Actions(ops.Object):
         host = event.params.get("host")
         output = self._run(event, "check", _format(event), *(["--", host] if host else []))
         event.set_results({"findings": output})
+        if not host and self._charm.config["maas-url"]:
+            address = f"--address={self._charm.address()}"
+            output = self._run(event, "maas", "check", _format(event), address)
+            event.set_results({"findings-of-maas": output})
+
+    def _enlist(self, event: ops.ActionEvent) -> None:
+        flags = ("dry-run", "commission", "take-over")
+        if not event.params["dry-run"] and not self._charm.unit.is_leader():
+            event.fail(f"only the leader can: juju run {self._charm.app.name}/leader enlist")
+            return
+        try:
+            address = self._charm.address()
+        except statuses.Unready as reason:
+            event.fail(str(reason))
+            return
+        chosen = [f"--{name}" for name in flags if event.params[name]]
+        only = _only(event, "zone", "name")
+        answer = enlistment.run(self._charm.root, address, *chosen, *only)
+        if answer.output:
+            event.set_results(
+                {"summary": enlistment.summary(answer), "changes": enlistment.lines(answer)}
+            )
+        if answer.problem:
+            event.fail(answer.problem)
 
     def _get_public_key(self, event: ops.ActionEvent) -> None:
         try:

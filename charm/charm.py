@@ -4,8 +4,8 @@
 """The charm: Juju's events in, one wanted state of the machine out.
 
 `options` checks what people configured, `credentials` and `certificates` fetch what is secret,
-`network` picks the address, `workload` brings the machine into the wanted state, `actions` are for
-people, `statuses` and `observability` report.
+`network` picks the address, `workload` brings the machine into the wanted state, `enlistment`
+tells MAAS, `actions` are for people, `statuses` and `observability` report.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import ops
 import actions
 import certificates
 import credentials
+import enlistment
 import network
 import observability
 import options
@@ -38,6 +39,7 @@ class MAASVirtualBoxCharm(ops.CharmBase):
         self._unready: statuses.Unready | None = None
         self._wanted: workload.Wanted | None = None
         self._unchanged = False
+        self._unknown_to_maas = ""
         self.tracing = ops.tracing.Tracing(self, "charm-tracing")
         self.certificates = certificates.Certificates(self, self.address)
         self.actions = actions.Actions(self)
@@ -88,11 +90,15 @@ class MAASVirtualBoxCharm(ops.CharmBase):
                 tls=bool(wanted.tls_certificate),
                 token=wanted.tokens.metrics_token(),
             )
+            if self.unit.is_leader():
+                address = self.address()
+                self._unknown_to_maas = enlistment.keep_up(self.root, chosen, wanted, address)
         except statuses.Unready as reason:
             self._unready = reason
         except workload.WorkloadError as error:
             self._unready = statuses.blocked(str(error))
-        workload.settle(self.root, "" if self._unready else self._inputs())
+        well = not (self._unready or self._unknown_to_maas)
+        workload.note(self.root, workload.SETTLED, self._inputs() if well else "")
 
     def ssh_private_key(self) -> str:
         """Return the key in use: the one people gave, or the charm's own. Raises `Unready`."""
@@ -140,7 +146,7 @@ class MAASVirtualBoxCharm(ops.CharmBase):
     def _on_config_changed(self, event: ops.ConfigChangedEvent) -> None:
         # Juju fires it without a change too: after each refresh, reboot and restart of its agent.
         try:
-            self._unchanged = workload.is_settled(self.root, self._inputs())
+            self._unchanged = workload.is_noted(self.root, workload.SETTLED, self._inputs())
         except statuses.Unready:
             self._unchanged = False
         if not self._unchanged:
@@ -167,6 +173,8 @@ class MAASVirtualBoxCharm(ops.CharmBase):
             if self._wanted is None:
                 self._collect_wanted()
             event.add_status(statuses.of_hosts(workload.hosts(self.root)))
+            if self._unknown_to_maas:
+                event.add_status(ops.WaitingStatus(self._unknown_to_maas))
         except statuses.Unready as reason:
             event.add_status(reason.status)
         except workload.WorkloadError as error:

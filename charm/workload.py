@@ -53,8 +53,10 @@ _APPLIED = CONFIG / "applied"
 """Digests of what the running service was started and last reloaded with. Written last, so that
 what an interrupted hook left undone is done by the next."""
 
-_SETTLED = CONFIG / "settled"
-"""A digest of what the charm was told when all was last well."""
+SETTLED = CONFIG / "settled"
+"""A note of what the charm was told when all was last well."""
+TOLD = CONFIG / "told"
+"""A note of what MAAS was last told of us."""
 
 _MAAS_USER = "maas"
 _ASK_TIMEOUT_S = 15.0
@@ -164,8 +166,8 @@ def configure(root: Path, wanted: Wanted) -> None:
 
 def stop(root: Path) -> None:
     """Stop the service, for the next boot too; its files stay."""
-    for note in (_APPLIED, _SETTLED):
-        (root / note).unlink(missing_ok=True)
+    for path in (_APPLIED, SETTLED, TOLD):
+        (root / path).unlink(missing_ok=True)
     if (root / UNIT).exists():
         with contextlib.suppress(systemd.SystemdError):
             systemd.service_disable("--now", UNIT.name)
@@ -186,18 +188,18 @@ def remove(root: Path) -> None:
         passwd.remove_group(NAME)
 
 
-def settle(root: Path, inputs: str) -> None:
-    """Note with which inputs all is well; with none of them, where there are none."""
-    if not inputs:
-        (root / _SETTLED).unlink(missing_ok=True)
+def note(root: Path, path: Path, text: str) -> None:
+    """Keep the digest of a text, for `is_noted`; of none, where it is empty."""
+    if text:
+        files.write(root / path, _digest(text).encode(), 0o600)
     else:
-        files.write(root / _SETTLED, _digest(inputs).encode(), 0o600)
+        (root / path).unlink(missing_ok=True)
 
 
-def is_settled(root: Path, inputs: str) -> bool:
-    """Tell whether all was well with these inputs when the machine was last looked after."""
-    settled = root / _SETTLED
-    return settled.exists() and settled.read_text(encoding="ascii") == _digest(inputs)
+def is_noted(root: Path, path: Path, text: str) -> bool:
+    """Tell whether a text is the one that was noted last."""
+    noted = root / path
+    return noted.exists() and noted.read_text(encoding="ascii") == _digest(text)
 
 
 def is_running() -> bool:
@@ -334,7 +336,7 @@ def _write_files(root: Path, contents: Mapping[Path, str], unit: str) -> bool:
     for path, text in contents.items():
         files.write(root / path, text.encode(), 0o600, user)
     for path in (root / CONFIG).iterdir():
-        if path.relative_to(root) not in (*contents, _APPLIED, _SETTLED):
+        if path.relative_to(root) not in (*contents, _APPLIED, SETTLED, TOLD):
             path.unlink()
     return files.write(root / UNIT, unit.encode(), 0o644)
 

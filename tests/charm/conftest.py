@@ -21,6 +21,9 @@ import workload
 from charm import MAASVirtualBoxCharm
 from maas_virtualbox.doors.views import HostView
 
+from tests.conftest import unavailable
+from tests.service import PROGRAM
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -91,6 +94,8 @@ def host(name: str, *, vms: int = 0, running: int = 0, kind: str | None = None) 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScratchMachine:
     """A machine on which the charm may do what it likes."""
+    if os.geteuid() != 0:
+        unavailable("a charm is root")
     made = ScratchMachine(
         tmp_path / "root", tmp_path / "systemd", [], [host("alpha", vms=3, running=1)]
     )
@@ -112,6 +117,10 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScratchMachine:
         (current.parent / "1").mkdir(exist_ok=True)
         current.unlink(missing_ok=True)
         current.symlink_to("1")
+        program = current / "bin/maas-virtualbox"
+        program.parent.mkdir(exist_ok=True)
+        if not program.exists():
+            program.symlink_to(PROGRAM)
 
     def ask_hosts(_root: Path) -> list[HostView]:
         if not (made.systemd / "active").exists():

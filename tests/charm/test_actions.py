@@ -5,16 +5,12 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 from ops import testing
 
-import workload
 from maas_virtualbox import ssh_keys
 from maas_virtualbox.simulator import Simulator
 from maas_virtualbox.states import VMState
@@ -22,7 +18,6 @@ from maas_virtualbox.states import VMState
 from tests.charm.conftest import ROOT, state
 from tests.charm.test_events import RELOADED, state_after
 from tests.charm.test_secrets import TOKENS_FILE, shared_secret
-from tests.conftest import unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -33,14 +28,10 @@ if TYPE_CHECKING:
 
     Context = testing.Context[MAASVirtualBoxCharm]
 
-PROGRAM = Path(sys.executable).with_name("maas-virtualbox")
-
 
 @pytest.fixture
 def simulator() -> Generator[Simulator]:
     """A host with three VMs."""
-    if os.geteuid() != 0:
-        unavailable("a charm is root")
     with Simulator(vms=3) as simulator:
         yield simulator
 
@@ -55,14 +46,11 @@ def unit(context: Context, machine: ScratchMachine, simulator: Simulator) -> tes
         ssh_private_key=key.id,
     )
     out = context.run(context.on.config_changed(), before)
-    program = machine.root / workload.CURRENT / "bin/maas-virtualbox"
-    program.parent.mkdir()
-    program.symlink_to(PROGRAM)
     machine.systemctl_calls()
     return out
 
 
-def act(context: Context, unit: testing.State, name: str, **params: Any) -> dict[str, Any]:
+def act(context: Context, unit: testing.State, name: str, /, **params: Any) -> dict[str, Any]:
     """Run an action with its defaults, as Juju does; returns its results."""
     described = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())["actions"][name]
     defaults = {

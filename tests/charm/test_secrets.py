@@ -189,7 +189,7 @@ def test_hosts_from_zones_with_maass_key(context: Context, machine: ScratchMachi
         context.on.config_changed(),
         state(
             hosts="from-zones",
-            maas_url="http://10.0.0.2:5240/MAAS",
+            maas_url="http://127.0.0.1:9/MAAS",
             maas_api_key=secret.id,
             secrets=[secret],
         ),

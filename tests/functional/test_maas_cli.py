@@ -406,3 +406,14 @@ def test_check_finds_a_maas_that_is_down(lab: Lab) -> None:
 
     assert code == cli.EXIT_FAILED
     assert "MAAS answered 500" in found["API"][0]["text"]
+
+
+def test_only_some_kinds_of_changes_are_made_if_asked(lab: Lab) -> None:
+    assert lab.enlist("--only", "update")["summary"] == "0 as they should be"
+    assert lab.region.writes == []
+
+    lab.enlist("--only", "create")
+    lab.configure(listen="10.0.0.3:5307")
+
+    assert lab.enlist("--only", "adopt")["changes"] == []
+    assert lab.enlist("--only", "update", "--only", "adopt")["summary"] == "10 update"

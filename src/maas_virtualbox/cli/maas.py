@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import getpass
 import stat
 import sys
@@ -35,6 +36,14 @@ program = typer.Typer(
     no_args_is_help=True, help="Tell MAAS of the VMs, and look at what it knows of them."
 )
 app.add_typer(program, name="maas")
+
+
+class _Only(str, enum.Enum):
+    """The values of `--only`: the kinds of changes that write."""
+
+    CREATE = "create"
+    ADOPT = "adopt"
+    UPDATE = "update"
 
 
 @program.command()
@@ -100,6 +109,10 @@ def enlist(
     take_over: Annotated[  # noqa: FBT002 - a flag of the command line
         bool, typer.Option("--take-over", help="Replace other power types by ours.")
     ] = False,
+    only: Annotated[
+        list[_Only] | None,
+        typer.Option(help="Only such changes; may be given again."),
+    ] = None,
     address: AddressOption = "",
 ) -> None:
     """Make all VMs known to MAAS, with zones and power parameters. Safe to run again."""
@@ -119,6 +132,8 @@ def enlist(
         warning = power_parameters.doubt(settings.address)
         known = enlistment.read(client)
         plan = enlistment.plan_fleet(reports, known, settings)
+        if only:
+            plan = plan.of(*(enlistment.Kind(kind.value) for kind in only))
         if options.format is not show.Format.JSON:
             _show_plan(plan, options.format)
         outcome = None

@@ -1,0 +1,68 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""Machines in MAAS for our VMs, kept right by the leader without being asked."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import workload
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from options import CharmOptions
+
+ONLY = {"off": ("--only=update",), "adopt": ("--only=adopt", "--only=update"), "all": ()}
+"""What each value of auto-enlist lets happen. A machine that is ours follows our address and
+tokens in any case, or MAAS could switch its VM no more."""
+
+
+def keep_up(root: Path, chosen: CharmOptions, wanted: workload.Wanted, address: str) -> str:
+    """Tell MAAS what changed, if there is a MAAS to tell.
+
+    Returns:
+        What MAAS does not know, for `juju status`; empty if all is well.
+    """
+    if not (chosen.maas_url and wanted.maas_api_key):
+        return ""
+    tls = bool(wanted.tls_certificate)
+    told = repr((chosen.maas_url, address, chosen.listen_port, tls, wanted.tokens.dump()))
+    if chosen.auto_enlist == "off" and workload.is_noted(root, workload.TOLD, told):
+        return ""
+    answer = run(root, address, *ONLY[chosen.auto_enlist])
+    workload.note(root, workload.TOLD, "" if answer.problem else told)
+    if not answer.problem:
+        return ""
+    reason = summary(answer) or answer.problem.splitlines()[-1]
+    return f"MAAS does not know all VMs as they are ({reason}): see enlist dry-run=true"
+
+
+def run(root: Path, address: str, *options: str) -> workload.Answer:
+    """Enlist, or plan it; the output is `enlistment.report`'s JSON."""
+    return workload.run(root, "maas", "enlist", "--format=json", f"--address={address}", *options)
+
+
+def summary(answer: workload.Answer) -> str:
+    """Return such as `2 create, 1 clash`; empty where there is no plan."""
+    return json.loads(answer.output)["summary"] if answer.output else ""
+
+
+def lines(answer: workload.Answer) -> str:
+    """Return a line for each change, for people."""
+    changes: list[dict[str, Any]] = json.loads(answer.output)["changes"] if answer.output else []
+    return "\n".join(
+        " ".join(
+            str(part)
+            for part in (
+                f"{change['kind']}:",
+                f"{change['host']}/{change['vm']}" if change["vm"] else change["machine"],
+                change["text"],
+                change["error"] or change["remedy"],
+                f"({change['result']})" if change["result"] else "",
+            )
+            if part
+        )
+        for change in changes
+    )

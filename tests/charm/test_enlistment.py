@@ -1,0 +1,163 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The charm makes VMs known to MAAS: by action, and by itself. The real program, a simulated host,
+and a strict MAAS API over HTTP.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import ops
+import pytest
+from ops import testing
+
+from tests import maas_api
+from tests.charm.conftest import network, state
+from tests.charm.test_actions import act, simulator
+from tests.charm.test_events import replaced, state_after
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from charm import MAASVirtualBoxCharm
+    from maas_virtualbox.simulator import Simulator
+
+    from tests.charm.conftest import ScratchMachine
+
+    Context = testing.Context[MAASVirtualBoxCharm]
+
+__all__ = ["simulator"]
+
+
+@pytest.fixture
+def region() -> Generator[maas_api.Region]:
+    """A MAAS that knows no machine."""
+    with maas_api.served() as made:
+        yield made
+        assert not made.strange
+
+
+def unit(simulator: Simulator, region: maas_api.Region, **config: Any) -> testing.State:
+    """A unit that knows MAAS and a host of three VMs."""
+    ssh_key = testing.Secret({"private-key": simulator.key_file.read_text()})
+    api_key = testing.Secret({"api-key": maas_api.KEY})
+    return state(
+        secrets=[ssh_key, api_key],
+        hosts=f"{simulator.host_entry} name=demo zone=lab",
+        ssh_private_key=ssh_key.id,
+        maas_url=region.url,
+        maas_api_key=api_key.id,
+        **config,
+    )
+
+
+def uris(region: maas_api.Region) -> set[str]:
+    """The addresses that MAAS asks for power."""
+    return {
+        machine["power_parameters"]["power_query_uri"].split("/vm/")[0]
+        for machine in region.machines.values()
+    }
+
+
+def test_the_action_shows_its_plan_and_carries_it_out(
+    context: Context, simulator: Simulator, region: maas_api.Region
+) -> None:
+    before = context.run(context.on.config_changed(), unit(simulator, region))
+    assert region.writes == []
+
+    planned = act(context, before, "enlist", **{"dry-run": True})
+    assert (planned["summary"], region.writes) == ("3 create", [])
+    done = act(context, before, "enlist", name="node0[12]")
+    assert done["summary"] == "2 create"
+    assert "create: demo/node01" in done["changes"]
+    assert "(done)" in done["changes"]
+    assert uris(region) == {"http://10.0.0.2:5307"}
+    assert maas_api.KEY.split(":")[2] not in str(planned) + str(done)
+
+
+def test_the_action_is_the_leaders(
+    context: Context, simulator: Simulator, region: maas_api.Region
+) -> None:
+    before = context.run(context.on.config_changed(), unit(simulator, region))
+
+    with pytest.raises(testing.ActionFailed, match="only the leader can: juju run power/leader"):
+        act(context, replaced(before, leader=False), "enlist")
+
+
+def test_the_doctor_looks_at_maas_too(
+    context: Context, simulator: Simulator, region: maas_api.Region
+) -> None:
+    before = context.run(context.on.config_changed(), unit(simulator, region))
+
+    results = act(context, before, "check-hosts")
+
+    assert "enlist" in results["findings-of-maas"]
+
+
+@pytest.mark.parametrize(("choice", "known"), [("off", 1), ("adopt", 1), ("all", 3)])
+def test_auto_enlist_does_what_it_is_allowed(
+    context: Context, simulator: Simulator, region: maas_api.Region, choice: str, known: int
+) -> None:
+    mac = simulator.virtualbox.vms[0].macs[0].lower()
+    region.add_machine("known", macs=[":".join(re.findall("..", mac))])
+
+    out = context.run(context.on.config_changed(), unit(simulator, region, auto_enlist=choice))
+
+    powered = [each for each in region.machines.values() if each["power_type"] == "webhook"]
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+    assert len(region.machines) == known
+    assert len(powered) == (0 if choice == "off" else known)
+
+
+def test_machines_follow_the_units_address_and_tokens_without_being_asked(
+    context: Context, simulator: Simulator, region: maas_api.Region
+) -> None:
+    before = context.run(context.on.config_changed(), unit(simulator, region, auto_enlist="all"))
+    manual = context.run(context.on.config_changed(), state_after(before, auto_enlist="off"))
+    tokens = {each["power_parameters"]["power_token"] for each in region.machines.values()}
+    region.forget_calls()
+
+    context.run(context.on.update_status(), manual)
+    assert region.calls == []
+
+    moved = replaced(manual, networks={network("10.0.0.9")})
+    out = context.run(context.on.config_changed(), moved)
+    assert uris(region) == {"http://10.0.0.9:5307"}
+    assert len(region.writes) == 3
+
+    context.run(context.on.action("rotate-tokens", params={"grace": 1}), out)
+    after = {each["power_parameters"]["power_token"] for each in region.machines.values()}
+    assert len(after) == 3
+    assert not after & tokens
+
+
+def test_a_maas_that_refuses_is_a_waiting_status_and_tried_again(
+    context: Context, simulator: Simulator, region: maas_api.Region, machine: ScratchMachine
+) -> None:
+    region.forced = [(401, "Authorization Error")]
+
+    out = context.run(context.on.config_changed(), unit(simulator, region))
+
+    assert isinstance(out.unit_status, ops.WaitingStatus)
+    assert out.unit_status.message.startswith("MAAS does not know all VMs as they are (")
+    assert "401" in out.unit_status.message
+    assert (machine.systemd / "active").exists()
+
+    region.forced = []
+    assert isinstance(context.run(context.on.update_status(), out).unit_status, ops.ActiveStatus)
+
+
+def test_another_unit_than_the_leader_leaves_maas_alone(
+    context: Context, simulator: Simulator, region: maas_api.Region
+) -> None:
+    before = context.run(context.on.config_changed(), unit(simulator, region))
+    region.forget_calls()
+
+    context.run(
+        context.on.config_changed(),
+        replaced(state_after(before, auto_enlist="all"), leader=False),
+    )
+
+    assert region.calls == []
