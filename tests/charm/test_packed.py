@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import http.client
+import re
 import shutil
 import threading
 import time
@@ -18,9 +19,11 @@ from urllib import parse
 
 import pytest
 
+from maas_virtualbox import maas_template
 from maas_virtualbox.simulator import Simulator
 from maas_virtualbox.version import VERSION
 
+from tests import old_maas
 from tests.charm import machine as machines
 from tests.charm import packing
 from tests.charm.conftest import ROOT
@@ -50,6 +53,7 @@ class Host:
     vms: int
     authorise: Callable[[str], None]
     is_running: Callable[[], bool]
+    real: bool
 
 
 @pytest.fixture(params=["simulator", pytest.param("virtualbox", marks=pytest.mark.real)])
@@ -64,6 +68,7 @@ def host(request: pytest.FixtureRequest) -> Generator[Host]:
                 3,
                 simulator.authorise,
                 lambda: vm.state == "running",
+                real=False,
             )
         return
     lab: Lab = request.getfixturevalue("lab")
@@ -75,6 +80,7 @@ def host(request: pytest.FixtureRequest) -> Generator[Host]:
         3,
         lab.authorize,
         lambda: lab.state("vbox", "node1") == "running",
+        real=True,
     )
     lab.authorize()
     lab.reset("vbox")
@@ -163,6 +169,8 @@ def test_from_deploy_to_remove(charm: Path, machine: Machine, host: Host, tmp_pa
         parameters = unit.run_action("show-power-parameters", {"vm": host.vm})
 
         check_power(unit, host, parameters)
+        if host.real:
+            check_extensions(unit)
         check_that_nothing_changes(unit, machine)
         check_secrets(juju, app, machine)
         check_refresh(juju, app, machine, parameters, tmp_path / "next")
@@ -185,6 +193,18 @@ def check_power(unit: Unit, host: Host, parameters: dict[str, Any]) -> None:
     assert not host.is_running()
     with pytest.raises(ActionFailed, match="no VM"):
         unit.run_action("power", {"vm": "nobody", "change": "on"})
+
+
+def check_extensions(unit: Unit) -> None:
+    """Give the host the extension scripts, twice, and take them away."""
+    scripts = "startvm stopvm killvm checkvm gate"
+    first = unit.run_action("install-host-extensions", {"host": "alpha"})
+    assert first["changed"] == scripts
+    assert first["restricted-key"].startswith('restrict,command="')
+    again = unit.run_action("install-host-extensions", {"host": "alpha"})
+    assert again["changed"] == "nothing"
+    taken = unit.run_action("install-host-extensions", {"host": "alpha", "remove": True})
+    assert taken["changed"] == scripts
 
 
 def check_that_nothing_changes(unit: Unit, machine: Machine) -> None:
@@ -244,6 +264,56 @@ def check_refresh(
     assert after & releases == {"current"}
     assert pulse.answers > 10
     assert pulse.longest_gap < LONGEST_GAP_S
+
+
+def test_beside_an_old_maas(charm: Path, machine: Machine, tmp_path: Path) -> None:
+    install_old_maas(machine)
+    template = machine.path(f"/{maas_template.TEMPLATE}")
+    with Simulator(vms=1) as simulator, Juju(tmp_path / "juju") as juju:
+        key = juju.add_secret({"private-key": simulator.key_file.read_text()})
+        hosts = f"{simulator.host_entry} name=alpha"
+        config = {"hosts": hosts, "listen-port": free_port(), "ssh-private-key": key}
+        app = juju.deploy(charm, "power", on=[machine], config=config)
+        juju.grant_secret(key, "power")
+        juju.settle()
+        (unit,) = app.units
+        vm = simulator.virtualbox.vms[0]
+        mac = ":".join(re.findall("..", vm.macs[0].lower()))
+        before = old_maas.STOCK
+        assert template.read_bytes() != before
+
+        for change, state in (("on", "running"), ("query", "running"), ("off", "poweroff")):
+            script = old_maas.render(template, old_maas.variables("1.9", change, mac))
+            done = machine.run(
+                ["setpriv", "--reuid=maas", "--regid=maas", "--init-groups", "/bin/sh"],
+                input=script,
+                env={},
+            )
+            assert done.returncode == 0, done
+            assert vm.state == state
+
+        app.config({"power-template": "off"})
+        juju.settle()
+        assert template.read_bytes() == before
+        app.config({"power-template": "on"})
+        juju.settle()
+        assert template.read_bytes() != before
+        assert unit.status[0] == "active"
+
+        app.remove()
+        juju.settle()
+    assert template.read_bytes() == before
+    assert not machine.path("/var/lib/maas/VBox_extensions").exists()
+    assert not [path for path in machine.changes() if "virtualbox" in path.lower()]
+
+
+def install_old_maas(machine: Machine) -> None:
+    """Put on the machine what MAAS 1.4 to 1.9 brings that concerns us."""
+    add = ["useradd", "--system", "--home-dir", "/var/lib/maas", "--create-home", "maas"]
+    assert machine.run(add).returncode == 0
+    template = machine.path(f"/{maas_template.TEMPLATE}")
+    template.parent.mkdir(parents=True)
+    template.write_bytes(old_maas.STOCK)
 
 
 def main_pid(machine: Machine) -> str:
