@@ -96,6 +96,8 @@ class Actions(ops.Object):
 
     def _power(self, event: ops.ActionEvent) -> None:
         change, vm = event.params["change"], event.params["vm"]
+        if isinstance(change, bool):
+            change = "on" if change else "off"
         output = self._run(event, change, "--format=json", *_only(event), "--", vm)
         _set_results(event, output)
 

@@ -21,6 +21,7 @@ import workload
 from charm import MAASVirtualBoxCharm
 from maas_virtualbox.doors.views import HostView
 
+from tests.charm import charmcraft
 from tests.conftest import unavailable
 from tests.service import PROGRAM
 
@@ -138,7 +139,17 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScratchMachine:
 def context(machine: ScratchMachine) -> testing.Context[MAASVirtualBoxCharm]:
     """Runs the charm's events on the scratch machine."""
     del machine
-    return testing.Context(MAASVirtualBoxCharm, app_name="power")
+    described = charmcraft.read()
+    # ops.testing knows no parameter of two types.
+    described["actions"]["power"]["params"]["change"]["type"] = "string"
+    kinds = ("config", "actions")
+    return testing.Context(
+        MAASVirtualBoxCharm,
+        meta={name: described[name] for name in described if name not in kinds},
+        config=described["config"],
+        actions=described["actions"],
+        app_name="power",
+    )
 
 
 def network(*addresses: str) -> testing.Network:
