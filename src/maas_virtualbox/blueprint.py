@@ -60,15 +60,6 @@ def _mac(text: str) -> str:
     return mac
 
 
-def _matching(what: str, pattern: re.Pattern[str], expected: str) -> pydantic.AfterValidator:
-    def check(text: str) -> str:
-        if text and not pattern.fullmatch(text):
-            raise ValueError(f"the {what} {text!r} is not allowed: {expected}")
-        return text
-
-    return pydantic.AfterValidator(check)
-
-
 class VMSpec(documents.Options):
     """A VM to be made. Immutable and safe to share between threads.
 
@@ -88,14 +79,15 @@ class VMSpec(documents.Options):
     attachment: Attachment = "hostonly"
     """What the NIC is attached to; MAAS's DHCP server does not reach `nat` and `none`."""
     network: Annotated[
-        str, _matching("network", _NETWORK, "no quotes, $, backslashes or leading dash")
+        str, documents.matching("network", _NETWORK, "no quotes, $, backslashes or leading dash")
     ] = ""
     """The host's interface for `bridged`, its host-only network for `hostonly`. Empty: the only
     one there is."""
     mac: Annotated[str, pydantic.AfterValidator(_mac)] = ""
     """The NIC's MAC in any notation. Empty: a free one of VirtualBox's range is chosen."""
     os_type: Annotated[
-        str, _matching("OS type", _OS_TYPE, "one of those `VBoxManage list ostypes` shows")
+        str,
+        documents.matching("OS type", _OS_TYPE, "one of those `VBoxManage list ostypes` shows"),
     ] = "Ubuntu_64"
     """VirtualBox's name of the guest's system."""
 

@@ -13,6 +13,7 @@ import yaml
 from maas_virtualbox import errors
 
 if TYPE_CHECKING:
+    import re
     from pathlib import Path
 
 _Options = TypeVar("_Options", bound="Options")
@@ -122,3 +123,20 @@ def explain(error: pydantic.ValidationError) -> str:
         return f"unknown option {option!r}"
     text = first["msg"].removeprefix("Value error, ")
     return text if first["type"] == "value_error" else f"{option}: {text}"
+
+
+def matching(what: str, pattern: re.Pattern[str], expected: str) -> pydantic.AfterValidator:
+    """Return what lets a text pass that is empty or matches a pattern whole.
+
+    Args:
+        what: the text's name in the message, such as `user`.
+        pattern: what it has to match.
+        expected: the same in words.
+    """
+
+    def check(text: str) -> str:
+        if text and not pattern.fullmatch(text):
+            raise ValueError(f"the {what} {text!r} is not allowed: {expected}")
+        return text
+
+    return pydantic.AfterValidator(check)

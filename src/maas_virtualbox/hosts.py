@@ -84,15 +84,6 @@ def _address(text: str) -> str:
     return text
 
 
-def _matching(what: str, pattern: re.Pattern[str], expected: str) -> pydantic.AfterValidator:
-    def check(text: str) -> str:
-        if text and not pattern.fullmatch(text):
-            raise ValueError(f"the {what} {text!r} is not allowed: {expected}")
-        return text
-
-    return pydantic.AfterValidator(check)
-
-
 class Host(documents.Options):
     """One account that owns VMs: on another machine over SSH, or on this one.
 
@@ -103,20 +94,30 @@ class Host(documents.Options):
     address: Annotated[str, pydantic.AfterValidator(_address)] = "local"
     """Host name, IPv4 or IPv6 address; not used for this machine."""
     user: Annotated[
-        str, _matching("user", _USER, "letters, digits and _ . + - \\ only, no shell characters")
+        str,
+        documents.matching(
+            "user", _USER, "letters, digits and _ . + - \\ only, no shell characters"
+        ),
     ] = ""
     """The account that owns the VMs. Empty: this machine, the account that runs this program."""
     port: Annotated[int, pydantic.Field(ge=1, le=65535)] = 22
     """TCP port of the SSH server."""
-    name: Annotated[str, _matching("name", _LABEL, "letters, digits, spaces and . - _ only")] = ""
+    name: Annotated[
+        str, documents.matching("name", _LABEL, "letters, digits, spaces and . - _ only")
+    ] = ""
     """What people call the host. `parse_hosts` fills it: the zone's name where the host is alone
     in its zone, else the address."""
-    zone: Annotated[str, _matching("zone", _LABEL, "letters, digits, spaces and . - _ only")] = ""
+    zone: Annotated[
+        str, documents.matching("zone", _LABEL, "letters, digits, spaces and . - _ only")
+    ] = ""
     """MAAS's physical zone of the host's VMs; may be empty."""
     host_key: Annotated[tuple[str, ...], pydantic.Field(max_length=16)] = ()
     """Pinned host keys, as fingerprints `SHA256:…`. Empty: the first connection pins."""
     vboxmanage: Annotated[
-        str, _matching("vboxmanage path", _PATH, "an absolute path without quotes or $ ; & | < >")
+        str,
+        documents.matching(
+            "vboxmanage path", _PATH, "an absolute path without quotes or $ ; & | < >"
+        ),
     ] = ""
     """Absolute path of VBoxManage on the host. Empty: looked for in the known places."""
 
