@@ -75,11 +75,27 @@ def create(
     owner: VirtualBoxHost,
     specs: Sequence[VMSpec],
     *,
-    macs: Iterable[str],
-    progress: Callable[[VMSpec, errors.Error | None], None] | None,
-    timeout: float,
+    macs: Iterable[str] = (),
+    progress: Callable[[VMSpec, errors.Error | None], None] | None = None,
+    timeout: float = TIMEOUT_S,
 ) -> list[Creation]:
-    """Make VMs; see `VirtualBoxHost.create_vms`."""
+    """Make VMs on a host, side by side, each whole or not at all; what an interrupted call left
+    half made is removed before. Needs a key that is not bound to the gate.
+
+    Args:
+        owner: the host.
+        specs: what to make.
+        macs: MACs that no VM may get, besides those of the host's VMs.
+        progress: called on this thread with each VM that is made, or why it is not.
+        timeout: seconds for each VM, its repetitions included.
+
+    Returns:
+        What became of each, in the order of `specs`.
+
+    Raises:
+        CreationError: they do not fit the host; nothing was made.
+        HostDown: the host cannot be asked; nothing was made.
+    """
     plans = _plan(owner, specs, deletion.clear_abandoned(owner), frozenset(macs))
     stop = threading.Event()
     makings = [_Making(owner, plan, timeout, stop) for plan in plans]

@@ -33,9 +33,26 @@ GATED = (
 )
 
 
-def delete(owner: VirtualBoxHost, uuid: str, *, power_off: bool, timeout: float) -> None:
-    """Delete a VM with its disks; see `VirtualBoxHost.delete_vm`."""
-    deletion = _Deletion(owner, uuid, time.monotonic() + timeout, power_off=power_off)
+def delete(
+    owner: VirtualBoxHost, uuid: str, *, power_off: bool = False, timeout: float | None = None
+) -> None:
+    """Delete a VM that this library made, with its disk. Needs a key that is not bound to the
+    gate.
+
+    Args:
+        owner: the host.
+        uuid: the VM.
+        power_off: pull the plug of one that is on; otherwise that is an error.
+        timeout: seconds for everything (default: the policy's `action_timeout`).
+
+    Raises:
+        UnknownVM: the host has no such VM.
+        DeletionError: it was not made by this library, is on, or has disks outside its folder,
+            which VirtualBox would delete too; nothing was done. Or it is not done in time.
+        HostDown: the host cannot be asked.
+    """
+    limit = owner.policy.action_timeout if timeout is None else timeout
+    deletion = _Deletion(owner, uuid, time.monotonic() + limit, power_off=power_off)
     trouble = ""
     for seconds in attempts(deletion.deadline):
         try:

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from maas_virtualbox import creation, errors, settings
+from maas_virtualbox import creation, deletion, errors, settings
 from maas_virtualbox.host import VM, PowerPolicy, VirtualBoxHost
 
 if TYPE_CHECKING:
@@ -122,6 +122,16 @@ class Fleet:
         for threads in self._threads.values():
             threads.shutdown(wait=False, cancel_futures=True)
 
+    def create_vm(
+        self, spec: VMSpec, *, host: str = "", timeout: float = creation.TIMEOUT_S
+    ) -> VM:
+        """Make one VM and return it; see `create_vms`. Raises what that puts into `Creation`."""
+        (made,) = self.create_vms([spec], host=host, timeout=timeout)
+        if made.vm is None:
+            assert made.error
+            raise made.error
+        return made.vm
+
     def create_vms(
         self,
         specs: Sequence[VMSpec],
@@ -130,7 +140,7 @@ class Fleet:
         progress: Callable[[VMSpec, errors.Error | None], None] | None = None,
         timeout: float = creation.TIMEOUT_S,
     ) -> list[Creation]:
-        """Make VMs on one host; see `VirtualBoxHost.create_vms`. Their MACs are unlike those of
+        """Make VMs on one host; see `creation.create`. Their MACs are unlike those of
         all VMs of the fleet, as far as its hosts are or were in reach.
 
         Args:
@@ -150,14 +160,14 @@ class Fleet:
             raise errors.UnknownVM(f"say which host shall have the VMs: {names}")
         others = [owner for owner in self.hosts if owner is not owners[0]]
         macs = [mac for known in self._ask_all(others, _macs) for mac in known]
-        return owners[0].create_vms(specs, macs=macs, progress=progress, timeout=timeout)
+        return creation.create(owners[0], specs, macs=macs, progress=progress, timeout=timeout)
 
     def delete_vm(
         self, vm: VM | str, *, power_off: bool = False, timeout: float | None = None
     ) -> None:
-        """Delete a VM, given a VM or a selector; see `VirtualBoxHost.delete_vm`."""
+        """Delete a VM, given a VM or a selector; see `deletion.delete`."""
         owner, uuid = self._owner(vm)
-        owner.delete_vm(uuid, power_off=power_off, timeout=timeout)
+        deletion.delete(owner, uuid, power_off=power_off, timeout=timeout)
 
     def find(
         self, selector: str, *, host: str = "", zone: str = "", timeout: float | None = None

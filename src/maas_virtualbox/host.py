@@ -16,16 +16,14 @@ import threading
 import time
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
-from maas_virtualbox import creation, deletion, errors, observer, vboxmanage
+from maas_virtualbox import errors, observer, vboxmanage
 from maas_virtualbox.faults import Fault
 from maas_virtualbox.states import Power, VMState
 from maas_virtualbox.transport import MAX_PARALLEL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator
 
-    from maas_virtualbox.blueprint import VMSpec
-    from maas_virtualbox.creation import Creation
     from maas_virtualbox.hosts import Host
     from maas_virtualbox.settings import Machine
     from maas_virtualbox.transport import Transport
@@ -207,60 +205,6 @@ class VirtualBoxHost:
         return VM(self.host, machine, state, Power.ON)
 
     # -- Acting -------------------------------------------------------------------------------
-
-    def create_vm(self, spec: VMSpec, *, timeout: float = creation.TIMEOUT_S) -> VM:
-        """Make one VM and return it; see `create_vms`. Raises what that puts into `Creation`."""
-        (made,) = self.create_vms([spec], timeout=timeout)
-        if made.vm is None:
-            assert made.error
-            raise made.error
-        return made.vm
-
-    def create_vms(
-        self,
-        specs: Sequence[VMSpec],
-        *,
-        macs: Iterable[str] = (),
-        progress: Callable[[VMSpec, errors.Error | None], None] | None = None,
-        timeout: float = creation.TIMEOUT_S,
-    ) -> list[Creation]:
-        """Make VMs, side by side, each whole or not at all; what an interrupted call left half
-        made is removed before. Needs a key that is not bound to the gate.
-
-        Args:
-            specs: what to make.
-            macs: MACs that no VM may get, besides those of the host's VMs.
-            progress: called on this thread with each VM that is made, or why it is not.
-            timeout: seconds for each VM, its repetitions included.
-
-        Returns:
-            What became of each, in the order of `specs`.
-
-        Raises:
-            CreationError: they do not fit the host; nothing was made.
-            HostDown: the host cannot be asked; nothing was made.
-        """
-        return creation.create(self, specs, macs=macs, progress=progress, timeout=timeout)
-
-    def delete_vm(
-        self, uuid: str, *, power_off: bool = False, timeout: float | None = None
-    ) -> None:
-        """Delete a VM that this library made, with its disk. Needs a key that is not bound to the
-        gate.
-
-        Args:
-            uuid: the VM.
-            power_off: pull the plug of one that is on; otherwise that is an error.
-            timeout: seconds for everything (default: the policy's `action_timeout`).
-
-        Raises:
-            UnknownVM: the host has no such VM.
-            DeletionError: it was not made by this library, is on, or has disks outside its folder,
-                which VirtualBox would delete too; nothing was done. Or it is not done in time.
-            HostDown: the host cannot be asked.
-        """
-        seconds = self.policy.action_timeout if timeout is None else timeout
-        deletion.delete(self, uuid, power_off=power_off, timeout=seconds)
 
     def power_off(
         self,

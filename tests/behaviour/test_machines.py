@@ -82,7 +82,7 @@ def test_ten_vms_in_one_call_are_ready_for_maas(bench: Bench, fleet: mv.Fleet) -
 def test_a_vm_is_what_was_asked_for_and_can_be_switched(bench: Bench, fleet: mv.Fleet) -> None:
     spec = small("wished", cpus=2, nic_model="virtio", mac="02:00:5e:00:53:01", memory=24)
 
-    vm = fleet.hosts[0].create_vm(spec)
+    vm = fleet.create_vm(spec)
     info = bench.vboxmanage("showvminfo", vm.uuid, "--machinereadable").stdout.splitlines()
     fleet.power_on("02:00:5e:00:53:01")
     on = fleet.find("wished").power
@@ -151,7 +151,7 @@ def test_a_killed_creation_leaves_nothing_half_made_after_the_next(
         if half_made:
             break
 
-    fleet.hosts[0].create_vm(small("after"))
+    fleet.create_vm(small("after"))
 
     assert half_made
     whole = vms(bench)
@@ -202,19 +202,19 @@ def test_an_interrupted_call_takes_back_what_is_half_made(bench: Bench, fleet: m
 
 @free
 def test_a_deleted_vm_is_gone_with_its_disk(bench: Bench, fleet: mv.Fleet) -> None:
-    vm = fleet.hosts[0].create_vm(small("gone"))
+    vm = fleet.create_vm(small("gone"))
 
     fleet.delete_vm(vm)
 
     assert (vms(bench), disks(bench)) == ([], [])
     with pytest.raises(mv.UnknownVM):
         fleet.delete_vm(vm)
-    fleet.hosts[0].create_vm(small("gone"))  # nothing is in the way of another
+    fleet.create_vm(small("gone"))  # nothing is in the way of another
 
 
 @free
 def test_a_vm_that_is_not_ours_is_not_deleted(bench: Bench, fleet: mv.Fleet) -> None:
-    vm = fleet.hosts[0].create_vm(small("ours"))
+    vm = fleet.create_vm(small("ours"))
     bench.vboxmanage("clonevm", vm.uuid, "--name", "clone", "--register")
 
     for name in ("node01", "clone"):
@@ -226,7 +226,7 @@ def test_a_vm_that_is_not_ours_is_not_deleted(bench: Bench, fleet: mv.Fleet) -> 
 
 @free
 def test_a_vm_that_runs_is_deleted_only_where_that_is_said(bench: Bench, fleet: mv.Fleet) -> None:
-    vm = fleet.hosts[0].create_vm(small("busy"))
+    vm = fleet.create_vm(small("busy"))
     fleet.power_on(vm)
 
     with pytest.raises(mv.DeletionError, match="it is on"):
@@ -240,7 +240,7 @@ def test_a_vm_that_runs_is_deleted_only_where_that_is_said(bench: Bench, fleet: 
 
 @free
 def test_a_disk_from_elsewhere_is_never_deleted_along(bench: Bench, fleet: mv.Fleet) -> None:
-    vm = fleet.hosts[0].create_vm(small("vm"))
+    vm = fleet.create_vm(small("vm"))
     home = vm.machine.settings_file.partition("/VirtualBox VMs/")[0]
     path = f"{home}/precious.vdi"
     place = ("--storagectl", "IDE", "--port", "0", "--device", "0", "--type", "hdd")
@@ -269,7 +269,7 @@ def test_a_disk_from_elsewhere_is_never_deleted_along(bench: Bench, fleet: mv.Fl
 def test_a_key_bound_to_the_gate_neither_makes_nor_deletes(bench: Bench, fleet: mv.Fleet) -> None:
     free_bench = benches.RealBench(bench.lab) if isinstance(bench, benches.RealBench) else bench
     with benches.fleet_of(free_bench) as other:
-        vm = other.hosts[0].create_vm(small("vm"))
+        vm = other.create_vm(small("vm"))
 
     (refused,) = fleet.create_vms([small("new")])
     with pytest.raises(mv.CreationError, match=r"bound to the gate.*another key with --key"):
@@ -283,7 +283,7 @@ def test_a_key_bound_to_the_gate_neither_makes_nor_deletes(bench: Bench, fleet: 
 
 @free
 def test_vboxmanage_refuses_in_the_same_words(bench: Bench, fleet: mv.Fleet) -> None:
-    vm = fleet.hosts[0].create_vm(small("vm"))
+    vm = fleet.create_vm(small("vm"))
     file = vm.machine.settings_file
     disk = file.replace(".vbox", ".vdi")
     sata = ("--storagectl", "SATA", "--port", "3", "--device", "0", "--type", "hdd")

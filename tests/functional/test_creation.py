@@ -88,7 +88,7 @@ def test_a_service_that_stumbles_midway_is_no_reason_to_fail(
     )
     simulator.inject(Fault(Action.FAIL, on=step, stderr=stumbles))
 
-    vm = fleet.hosts[0].create_vm(mv.VMSpec(name="vm"))
+    vm = fleet.create_vm(mv.VMSpec(name="vm"))
     made = left(simulator)
     fleet.delete_vm(vm)
 
@@ -201,7 +201,7 @@ def test_a_host_that_is_down_is_an_error_at_once(simulator: Simulator, fleet: mv
 
 
 def test_the_only_network_there_is_need_not_be_said(fleet: mv.Fleet) -> None:
-    vm = fleet.hosts[0].create_vm(mv.VMSpec(name="vm"))
+    vm = fleet.create_vm(mv.VMSpec(name="vm"))
 
     assert vm.machine.nics
     assert (vm.machine.nics[0].attachment, vm.machine.nics[0].network) == ("hostonly", "vboxnet0")
@@ -281,7 +281,7 @@ def test_macs_are_unlike_those_of_all_hosts_of_the_fleet(
 def test_a_deletion_whose_connection_breaks_is_no_reason_to_fail(
     simulator: Simulator, fleet: mv.Fleet, step: str
 ) -> None:
-    vm = fleet.hosts[0].create_vm(mv.VMSpec(name="vm"))
+    vm = fleet.create_vm(mv.VMSpec(name="vm"))
     simulator.inject(Fault(Action.DROP, on="list" if step == "hdds" else step))
 
     fleet.delete_vm(vm)
@@ -292,7 +292,7 @@ def test_a_deletion_whose_connection_breaks_is_no_reason_to_fail(
 def test_a_vm_that_is_gone_while_the_answer_is_lost_is_deleted(
     simulator: Simulator, fleet: mv.Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vm = fleet.hosts[0].create_vm(mv.VMSpec(name="vm"))
+    vm = fleet.create_vm(mv.VMSpec(name="vm"))
     manage = fleet.hosts[0].vboxmanage
     unregistervm = manage.unregistervm
 
@@ -310,7 +310,7 @@ def test_a_vm_that_is_gone_while_the_answer_is_lost_is_deleted(
 def test_a_vm_virtualbox_does_not_let_go_is_an_error_with_its_words(
     simulator: Simulator, fleet: mv.Fleet
 ) -> None:
-    vm = fleet.hosts[0].create_vm(mv.VMSpec(name="vm"))
+    vm = fleet.create_vm(mv.VMSpec(name="vm"))
     simulator.inject(Fault(Action.FAIL, on="unregistervm", stderr=BROKEN))
 
     with pytest.raises(mv.DeletionError, match=r"^demo/vm: not deleted: It is broken") as caught:
@@ -321,7 +321,7 @@ def test_a_vm_virtualbox_does_not_let_go_is_an_error_with_its_words(
 
 
 def test_a_vm_that_cannot_be_read_is_not_deleted(simulator: Simulator, fleet: mv.Fleet) -> None:
-    vm = fleet.hosts[0].create_vm(mv.VMSpec(name="vm"))
+    vm = fleet.create_vm(mv.VMSpec(name="vm"))
     simulator.virtualbox.vm("vm").accessible = False
 
     with pytest.raises(mv.DeletionError, match="whose it is cannot be told"):

@@ -200,7 +200,7 @@ def test_an_inaccessible_vm_is_not_started_and_the_file_is_named(lab: Lab) -> No
 
 def test_a_disk_from_elsewhere_is_found_behind_a_snapshot(ten: benches.RealBench) -> None:
     with benches.fleet_of(ten) as fleet:
-        vm = fleet.hosts[0].create_vm(mv.VMSpec(name="made", disk=1, attachment="none"))
+        vm = fleet.create_vm(mv.VMSpec(name="made", disk=1, attachment="none"))
         path = f"{vm.machine.settings_file.partition('/VirtualBox VMs/')[0]}/precious.vdi"
         place = ("--storagectl", "IDE", "--port", "0", "--device", "0", "--type", "hdd")
         for command in (
@@ -222,7 +222,7 @@ def test_a_disk_from_elsewhere_is_found_behind_a_snapshot(ten: benches.RealBench
 def test_what_unregistervm_deletes_is_known(ten: benches.RealBench) -> None:
     """If VirtualBox became more careful, so might `ownership.foreign_disks`."""
     with benches.fleet_of(ten) as fleet:
-        vm = fleet.hosts[0].create_vm(mv.VMSpec(name="made", disk=1, attachment="none"))
+        vm = fleet.create_vm(mv.VMSpec(name="made", disk=1, attachment="none"))
     folder, _, _ = vm.machine.settings_file.rpartition("/")
     notes = ten.lab.path(f"{folder}/notes.txt")
     notes.write_text("mine")
