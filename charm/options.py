@@ -28,6 +28,8 @@ class CharmOptions(config.SharedOptions):
     """The subnet of the address MAAS reaches us by. None: the binding's."""
     maas_api_key: str = ""
     """The URI of a secret with `api-key`."""
+    auto_enlist: Literal["off", "adopt", "all"] = "off"
+    """Which VMs MAAS is told of without being asked."""
     power_template: Literal["auto", "on", "off"] = "auto"
     """Whether the power template of MAAS 1.4 to 1.9 is installed."""
 
