@@ -32,7 +32,7 @@ variable "constraints" {
 }
 
 variable "endpoint_bindings" {
-  description = "Spaces of the endpoints. The address in the binding `power` is the one MAAS reaches a unit by. Null: the model's default space."
+  description = "Spaces of the endpoints. The address in the binding `peers` is the one MAAS reaches a unit by. Null: the model's default space."
   type        = set(object({ space = string, endpoint = optional(string) }))
   default     = null
 }
