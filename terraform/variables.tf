@@ -38,7 +38,7 @@ variable "endpoint_bindings" {
 }
 
 variable "maas_api_key" {
-  description = "API key of a MAAS administrator, as consumer:token:secret; hosts = \"from-zones\" needs it. Null: the charm asks MAAS nothing."
+  description = "API key of a MAAS administrator, as consumer:token:secret; enlistment and hosts = \"from-zones\" need it. Null: the charm asks MAAS nothing."
   type        = string
   sensitive   = true
   default     = null
