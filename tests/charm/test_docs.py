@@ -224,6 +224,18 @@ def broken_links(page: Path) -> list[str]:
     return broken
 
 
+@pytest.mark.parametrize(
+    ("heading", "folder"),
+    [("Where things live", "."), ("The library", "src/maas_virtualbox"), ("The charm", "charm")],
+)
+def test_the_map_of_the_folders_names_what_is_there(heading: str, folder: str) -> None:
+    section = (ROOT / "CONTRIBUTING.md").read_text().partition(f" {heading}\n")[2]
+    rows = section.partition("\n#")[0].split("\n| `")[1:]
+    named = {name.strip("`/") for row in rows for name in row.partition(" | ")[0].split()}
+    assert len(named) > 5
+    assert not {name for name in named if not (ROOT / folder / name).exists()}
+
+
 # --- The reference
 
 
