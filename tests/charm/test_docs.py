@@ -38,6 +38,7 @@ NEEDS = {
     "a VirtualBox host",
     "a charm",
 }
+COMMAND = get_command(program.app)
 USAGE_ERROR = typer.BadParameter.__mro__[1]
 """click's: typer brings a click of its own, or not."""
 every_page = pytest.mark.parametrize(
@@ -51,6 +52,10 @@ every_page = pytest.mark.parametrize(
 @every_page
 def test_the_charm_has_what_a_page_tells_to_type(page: Path) -> None:
     charmcraft.assert_commands_exist(page.read_text())
+
+
+def test_the_charm_has_what_its_own_description_tells_to_type() -> None:
+    charmcraft.assert_commands_exist((ROOT / "charmcraft.yaml").read_text())
 
 
 @pytest.mark.parametrize(
@@ -98,7 +103,7 @@ def test_what_the_program_does_not_have_is_found(wrong: str) -> None:
 
 def check(argv: list[str]) -> None:
     """Parse a command line as the program does. Raises `USAGE_ERROR` where that would fail."""
-    command: Any = get_command(program.app)
+    command: Any = COMMAND
     context: Any = command.make_context("maas-virtualbox", list(argv))
     while isinstance(command, TyperGroup):
         name, command, rest = command.resolve_command(
@@ -131,7 +136,7 @@ def run(*argv: str) -> str:
     """Run the program in this process; returns what it prints."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        get_command(program.app).main(list(argv), standalone_mode=False)
+        COMMAND.main(list(argv), standalone_mode=False)
     return printed.getvalue()
 
 
