@@ -5,7 +5,7 @@ UV := .tools/bin/uv
 TOX := $(UV) run --quiet --frozen --group tox tox run --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test format lint static unit functional virtualbox coverage benchmark clean
+.PHONY: help demo test format lint static unit functional charm virtualbox coverage benchmark pack docs clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -14,7 +14,7 @@ demo: $(UV)  ## Play MAAS: ten VMs on and off through the service; real ones wit
 	@$(UV) run --quiet --frozen --no-dev --extra cli --extra service maas-virtualbox $(if $(HOSTS),--hosts '$(HOSTS)') $(if $(KEY),--key '$(KEY)') demo
 
 test: $(UV)  ## All checks and tests; those with a real VirtualBox need root on Debian 12
-	$(TOX) -e lint,static,unit,functional,coverage,virtualbox
+	$(TOX) -e lint,static,unit,functional,coverage,charm,virtualbox
 
 format: $(UV)  ## Format the code and mend what can be mended
 	$(TOX) -e format
@@ -34,11 +34,20 @@ functional: $(UV)  ## Tests against the simulator and a real sshd
 coverage: $(UV)  ## Lines that the unit and functional tests ran
 	$(TOX) -e coverage
 
+charm: $(UV)  ## Tests of the charm, also packed, on machines with a systemd of their own (root, Debian 12)
+	$(TOX) -e charm
+
 virtualbox: $(UV)  ## Tests against a real VirtualBox (root, Debian 12)
 	$(TOX) -e virtualbox
 
 benchmark: $(UV)  ## Ratios beside plain VBoxManage and fence_vbox (root, Debian 12)
 	$(TOX) -e benchmark
+
+pack: $(UV)  ## Pack the charm into dist/ (Debian 12, or where charmcraft is installed)
+	@$(UV) run --quiet --frozen --no-dev python -m tests.charm.packing dist
+
+docs: $(UV)  ## Write docs/reference/charm.md anew from charmcraft.yaml
+	@$(UV) run --quiet --frozen --no-dev python -m tests.charm.reference
 
 clean:  ## Remove what these targets made
 	rm -rf .tools .venv .tox .coverage* .pytest_cache .ruff_cache .hypothesis dist

@@ -32,13 +32,13 @@ variable "constraints" {
 }
 
 variable "endpoint_bindings" {
-  description = "Spaces of the endpoints. The address in the binding `power` is the one MAAS reaches a unit by. Null: the model's default space."
+  description = "Spaces of the endpoints. The address in the binding `peers` is the one MAAS reaches a unit by. Null: the model's default space."
   type        = set(object({ space = string, endpoint = optional(string) }))
   default     = null
 }
 
 variable "maas_api_key" {
-  description = "API key of a MAAS administrator, as consumer:token:secret; hosts = \"from-zones\" needs it. Null: the charm asks MAAS nothing."
+  description = "API key of a MAAS administrator, as consumer:token:secret; enlistment and hosts = \"from-zones\" need it. Null: the charm asks MAAS nothing."
   type        = string
   sensitive   = true
   default     = null

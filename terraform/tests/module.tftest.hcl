@@ -87,7 +87,7 @@ run "machines_and_spaces_are_those_given_and_machines_say_how_many_units" {
   variables {
     machines          = ["3", "5"]
     units             = 7
-    endpoint_bindings = [{ endpoint = "power", space = "rack" }, { space = "alpha" }]
+    endpoint_bindings = [{ endpoint = "peers", space = "rack" }, { space = "alpha" }]
   }
 
   # The provider refuses machines together with units.
@@ -98,7 +98,7 @@ run "machines_and_spaces_are_those_given_and_machines_say_how_many_units" {
   assert {
     condition = { for binding in juju_application.this.endpoint_bindings : coalesce(binding.endpoint, "default") => binding.space } == {
       default = "alpha"
-      power   = "rack"
+      peers   = "rack"
     }
     error_message = "The endpoints are not bound as given."
   }

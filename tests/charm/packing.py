@@ -72,7 +72,7 @@ def pack(project: Path, destination: Path) -> Path:
         destination: the folder for the .charm file; made if need be.
 
     Returns:
-        The .charm file.
+        The .charm file; of several, one for each platform, the last that was made.
 
     Raises:
         PackingError: charmcraft is not to be had, or refused; with charmcraft's own words.
@@ -92,11 +92,12 @@ def pack(project: Path, destination: Path) -> Path:
             recipe_file.write_text(yaml.safe_dump({**recipe, "platforms": _PLATFORMS}))
         # Without --output: charmcraft 4.5 takes that path twice, one below the other.
         _charmcraft("pack", *options, folder=work)
-        charms = sorted(work.glob("*.charm"), key=lambda charm: charm.stat().st_mtime)
+        # Its names have an _; a link for a bundle has none.
+        charms = sorted(work.glob("*_*.charm"), key=lambda charm: charm.stat().st_mtime)
         if not charms:
             raise PackingError(f"charmcraft made no .charm of {project}")
         destination.mkdir(parents=True, exist_ok=True)
-        return Path(shutil.copy(charms[-1], destination))
+        return [Path(shutil.copy(charm, destination)) for charm in charms][-1]
 
 
 def analyse(charm: Path) -> str:

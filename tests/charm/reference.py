@@ -1,0 +1,188 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""Writes docs/reference/charm.md from charmcraft.yaml: `make docs`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tests.charm import charmcraft
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+PAGE = charmcraft.ROOT / "docs" / "reference" / "charm.md"
+
+STATUSES = (
+    ("active", "24 VMs on 3 hosts, 8 running", "nothing: all is well"),
+    (
+        "waiting",
+        "1 of 3 hosts unreachable: attic (login refused: add the public key, see get-public-key)",
+        "run `get-public-key`, and add the line on that host: [how](../how-to/hosts-and-keys.md)",
+    ),
+    (
+        "waiting",
+        "… unreachable: attic (host key changed: see trust-host)",
+        "[compare fingerprints](../how-to/hosts-and-keys.md#a-host-key-has-changed)",
+    ),
+    (
+        "waiting",
+        "… unreachable: attic (VBoxManage not found: see check-hosts)",
+        "install VirtualBox there, or say where it is: `vboxmanage=/path` in `hosts`",
+    ),
+    (
+        "waiting",
+        "… unreachable: attic (no answer: see check-hosts)",
+        "wake the host, or mend its network or its address in `hosts`",
+    ),
+    (
+        "waiting",
+        "the leader has not made the credentials yet",
+        "wait: the leader's next hook makes them",
+    ),
+    (
+        "waiting",
+        "Juju knows no IP address of this machine yet",
+        "wait; if it lasts, look at `juju show-unit` for the machine's addresses",
+    ),
+    (
+        "waiting",
+        "a certificate of the certificates relation is not there yet",
+        "wait; if it lasts, look at the provider's status",
+    ),
+    (
+        "blocked",
+        "no hosts: juju config maas-virtualbox hosts='user@address'",
+        "set `hosts`",
+    ),
+    (
+        "blocked",
+        "OPTION: expected …",
+        "set the option to what the sentence says; until then the service runs on as it was",
+    ),
+    (
+        "blocked",
+        "hosts: from-zones needs maas-url and maas-api-key",
+        "set these two as well",
+    ),
+    (
+        "blocked",
+        "hosts: expected user@address, also for VMs on this machine: user@127.0.0.1",
+        "name the account that owns the VMs: the service runs as a user of its own",
+    ),
+    (
+        "blocked",
+        "OPTION: the secret cannot be read: juju grant-secret …",
+        "grant it; the unit notices at its next update-status",
+    ),
+    (
+        "blocked",
+        "OPTION: the secret has no api-key: juju update-secret …",
+        "update the secret so that it has this field",
+    ),
+    (
+        "blocked",
+        "ssh-private-key: …",
+        "put an OpenSSH or PEM private key without a passphrase into the secret",
+    ),
+    (
+        "blocked",
+        "listen-subnet: this machine has no address in 10.0.0.0/24; it has …",
+        "choose a subnet of one of the addresses shown",
+    ),
+    (
+        "blocked",
+        "power-template: expected auto or off: there is no /etc/maas/templates/power/…",
+        "set `power-template=auto`: MAAS 2.0 and newer have no templates",
+    ),
+    (
+        "blocked",
+        "power-template: …; or set it to off",
+        "as the sentence says: mostly a template that is not MAAS's own",
+    ),
+    (
+        "blocked",
+        "the power service does not start: see `journalctl -u maas-virtualbox` on the machine",
+        "read its last lines: mostly another program has the port (`listen-port`)",
+    ),
+    (
+        "blocked",
+        "the power service does not answer: see `journalctl -u maas-virtualbox` on the machine",
+        "read its last lines",
+    ),
+    ("maintenance", "installing the power service", "wait"),
+    ("maintenance", "stopped", "wait: the unit is being removed"),
+    ("maintenance", "removed", "wait: the unit is being removed"),
+)
+"""What `juju status` says, and what people do about it."""
+
+_HEAD = """\
+# Reference: the charm
+
+<!-- Written by `make docs` from charmcraft.yaml: change that, or tests/charm/reference.py. -->
+
+{summary}
+
+Needs {assumes}. Runs on {bases}, on amd64 and arm64.
+
+## Statuses
+
+| status | message | what to do |
+|---|---|---|
+"""
+
+
+def render(charm: Mapping[str, Any]) -> str:
+    """The page, given the content of charmcraft.yaml."""
+    bases = sorted({platform.rpartition(":")[0] for platform in charm["platforms"]})
+    page = _HEAD.format(
+        summary=charm["summary"],
+        assumes=" and ".join(charm["assumes"]),
+        bases=" and ".join(bases),
+    )
+    page += _rows((status, f"`` {text} ``", remedy) for status, text, remedy in STATUSES)
+    page += "\n## Options\n"
+    for name, option in charm["config"]["options"].items():
+        default = option.get("default", "")
+        shown = f"default `{default}`" if default != "" else "no default"
+        page += f"\n### {name}\n\n{option['type']}, {shown}\n\n{option['description'].strip()}\n"
+    page += "\n## Actions\n\nSuch as `juju run maas-virtualbox/0 list-vms format=json`.\n"
+    for name, action in sorted(charm["actions"].items()):
+        page += f"\n### {name}\n\n{action['description'].strip()}\n"
+        if parameters := action.get("params"):
+            page += "\n| parameter | type | | meaning |\n|---|---|---|---|\n"
+            page += _rows(
+                (f"`{each}`", _type(schema), _need(each, schema, action), schema["description"])
+                for each, schema in parameters.items()
+            )
+    page += "\n## Relations\n\n| endpoint | interface | side | meaning |\n|---|---|---|---|\n"
+    return page + _rows(
+        (f"`{name}`", f"`{each['interface']}`", side, each.get("description", "among units"))
+        for side in ("provides", "requires", "peers")
+        for name, each in charm[side].items()
+    )
+
+
+def _rows(rows: Iterator[tuple[str, ...]]) -> str:
+    return "".join(f"| {' | '.join(' '.join(cell.split()) for cell in row)} |\n" for row in rows)
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    limits = [str(schema[limit]) for limit in ("minimum", "maximum") if limit in schema]
+    return " ".join([schema["type"], " to ".join(limits)]).strip()
+
+
+def _need(name: str, schema: Mapping[str, Any], action: Mapping[str, Any]) -> str:
+    if name in action.get("required", []):
+        return "required"
+    if "default" not in schema:
+        return ""
+    default = schema["default"]
+    return f"default `{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(charmcraft.read()), encoding="utf-8")
+    print(PAGE.relative_to(charmcraft.ROOT))
