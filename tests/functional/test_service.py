@@ -376,6 +376,7 @@ def test_vms_and_hosts_as_json(service: ServiceProcess, simulator: Simulator) ->
                 "vms": 4,
                 "running": 1,
                 "error": None,
+                "kind": None,
             }
         ]
     }
