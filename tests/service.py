@@ -13,6 +13,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,13 +25,24 @@ from maas_virtualbox.power_parameters import PowerParameters
 from maas_virtualbox.simulator import maas
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from typing_extensions import Self
 
 PROGRAM = Path(sys.executable).with_name("maas-virtualbox")
 
 _START_S = 20.0
+
+# The sockets are numbered from 3 on, and meant for one process.
+_PASS_ON = """
+import fcntl, json, os, sys
+above = [fcntl.fcntl(each, fcntl.F_DUPFD, 100) for each in json.loads(sys.argv[1])]
+for number, each in enumerate(above, 3):
+    os.dup2(each, number)
+os.closerange(3 + len(above), 200)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(above))}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 _UNVERIFIED = ssl.create_default_context()
 _UNVERIFIED.check_hostname = False
@@ -42,6 +54,44 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+class Pulse:
+    """Asks a service all the time, and tells for how long it was not there. A context manager."""
+
+    def __init__(self, ask: Callable[[], int]) -> None:
+        self._ask = ask
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.answers = 0
+        self.longest_gap = 0.0
+        """Seconds between two answers of status 200, or since the last."""
+        self.failures: list[str] = []
+        """What else was had: connections refused or broken, other statuses."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=60)
+
+    def _run(self) -> None:
+        seen = time.monotonic()
+        while not self._stop.wait(0.02):
+            try:
+                code = self._ask()
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(repr(error))
+                continue
+            now = time.monotonic()
+            self.longest_gap = max(self.longest_gap, now - seen)
+            if code == 200:
+                self.answers += 1
+                seen = now
+            else:
+                self.failures.append(str(code))
 
 
 class ServiceProcess:
@@ -110,15 +160,20 @@ class ServiceProcess:
         """Write the options to the configuration file."""
         self.config_file.write_text(yaml.safe_dump(self.options))
 
-    def start(self, *, wait: bool = True) -> None:
-        """Start it; returns when it is ready."""
+    def start(self, *, wait: bool = True, sockets: Sequence[socket.socket] = ()) -> None:
+        """Start it, with listening sockets as systemd passes them; returns when it is ready."""
         self.write_config()
+        command: list[object] = [PROGRAM, "serve", "--config", self.config_file]
+        numbers = [each.fileno() for each in sockets]
+        if numbers:
+            command = [sys.executable, "-c", _PASS_ON, json.dumps(numbers), *command]
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [PROGRAM, "serve", "--config", self.config_file],
+                [str(word) for word in command],
                 stderr=log,
                 stdout=log,
                 env=self._environment,
+                pass_fds=numbers,
             )
         if wait:
             self.wait_until_ready()
@@ -133,10 +188,10 @@ class ServiceProcess:
             time.sleep(0.05)
         raise AssertionError(f"the service does not get ready:\n{self.log}")
 
-    def wait_for_log(self, words: str) -> None:
-        """Wait until it has logged something."""
+    def wait_for_log(self, words: str, times: int = 1) -> None:
+        """Wait until it has logged something, so many times."""
         until = time.monotonic() + _START_S
-        while words not in self.log:
+        while self.log.count(words) < times:
             assert time.monotonic() < until, self.log
             time.sleep(0.05)
 

@@ -11,8 +11,8 @@ import dataclasses
 import http.client
 import re
 import shutil
-import threading
 import time
+from concurrent import futures
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib import parse
@@ -20,7 +20,7 @@ from urllib import parse
 import pytest
 
 from maas_virtualbox import maas_template
-from maas_virtualbox.simulator import Simulator
+from maas_virtualbox.simulator import Action, Fault, Simulator
 from maas_virtualbox.version import VERSION
 
 from tests import old_maas
@@ -30,12 +30,10 @@ from tests.charm.conftest import ROOT
 from tests.charm.juju import ActionFailed, Juju
 from tests.charm.machine import Machine
 from tests.conftest import unavailable
-from tests.service import free_port
+from tests.service import Pulse, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-
-    from typing_extensions import Self
 
     from tests.charm.juju import Application, Unit
     from tests.virtualbox.lab.lab import Lab
@@ -53,7 +51,8 @@ class Host:
     vms: int
     authorise: Callable[[str], None]
     is_running: Callable[[], bool]
-    real: bool
+    simulator: Simulator | None = None
+    """Of a host that is not real."""
 
 
 @pytest.fixture(params=["simulator", pytest.param("virtualbox", marks=pytest.mark.real)])
@@ -68,7 +67,7 @@ def host(request: pytest.FixtureRequest) -> Generator[Host]:
                 3,
                 simulator.authorise,
                 lambda: vm.state == "running",
-                real=False,
+                simulator,
             )
         return
     lab: Lab = request.getfixturevalue("lab")
@@ -80,7 +79,6 @@ def host(request: pytest.FixtureRequest) -> Generator[Host]:
         3,
         lab.authorize,
         lambda: lab.state("vbox", "node1") == "running",
-        real=True,
     )
     lab.authorize()
     lab.reset("vbox")
@@ -118,38 +116,6 @@ def ask(parameters: dict[str, Any], change: str, token: str | None = None) -> tu
         return answer.status, answer.read().decode()
 
 
-class Pulse:
-    """Asks the service all the time, and tells for how long it was not there."""
-
-    def __init__(self, parameters: dict[str, Any]) -> None:
-        self._parameters = parameters
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self.longest_gap = 0.0
-        self.answers = 0
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(timeout=60)
-
-    def _run(self) -> None:
-        seen = time.monotonic()
-        while not self._stop.wait(0.02):
-            try:
-                code, _ = ask(self._parameters, "query")
-            except OSError:
-                code = 0
-            if code == 200:
-                now = time.monotonic()
-                self.longest_gap = max(self.longest_gap, now - seen)
-                self.answers += 1
-                seen = now
-
-
 def test_from_deploy_to_remove(charm: Path, machine: Machine, host: Host, tmp_path: Path) -> None:
     with Juju(tmp_path / "juju") as juju:
         app = juju.deploy(charm, "power", on=[machine])
@@ -169,11 +135,12 @@ def test_from_deploy_to_remove(charm: Path, machine: Machine, host: Host, tmp_pa
         parameters = unit.run_action("show-power-parameters", {"vm": host.vm})
 
         check_power(unit, host, parameters)
-        if host.real:
+        if host.simulator is None:
             check_extensions(unit)
         check_that_nothing_changes(unit, machine)
         check_secrets(juju, app, machine)
-        check_refresh(juju, app, machine, parameters, tmp_path / "next")
+        check_refresh(juju, app, machine, host, parameters, tmp_path / "next")
+        check_other_port(juju, app, machine, host.vm, parameters)
 
         app.remove()
         juju.settle()
@@ -247,24 +214,60 @@ def check_secrets(juju: Juju, app: Application, machine: Machine) -> None:
 
 
 def check_refresh(
-    juju: Juju, app: Application, machine: Machine, parameters: dict[str, Any], new: Path
+    juju: Juju,
+    app: Application,
+    machine: Machine,
+    host: Host,
+    parameters: dict[str, Any],
+    new: Path,
 ) -> None:
-    """Give the unit the next revision, and ask its service all the while."""
+    """Give the unit the next revision, and ask its service all the while; on a simulated host, an
+    action hangs meanwhile."""
     shutil.copytree(app.charm.folder, new, symlinks=True)
     with (new / "src/maas_virtualbox/version.py").open("a") as code:
         code.write("# the next revision\n")
     process = main_pid(machine)
     releases = {path.name for path in machine.path("/opt/maas-virtualbox").iterdir()}
-    with Pulse(parameters) as pulse:
-        app.refresh(new)
-        juju.settle()
+    with futures.ThreadPoolExecutor() as threads:
+        asked: list[futures.Future[tuple[int, str]]] = []
+        if host.simulator:
+            (unit,) = app.units
+            vm = host.simulator.virtualbox.vms[1]
+            host.simulator.inject(Fault(Action.HANG, on="startvm", times=100))
+            hanging = unit.run_action("show-power-parameters", {"vm": vm.name})
+            asked.append(threads.submit(ask, hanging, "on"))
+        with Pulse(lambda: ask(parameters, "query")[0]) as pulse:
+            app.refresh(new)
+            juju.settle()
+        assert [job.result()[0] for job in asked] == [503 for _ in asked]
 
     after = {path.name for path in machine.path("/opt/maas-virtualbox").iterdir()}
     assert main_pid(machine) != process
     assert len(after) == len(releases) == 2
     assert after & releases == {"current"}
+    assert pulse.failures == []
     assert pulse.answers > 10
     assert pulse.longest_gap < LONGEST_GAP_S
+
+
+def check_other_port(
+    juju: Juju, app: Application, machine: Machine, vm: str, parameters: dict[str, Any]
+) -> None:
+    """Let the service listen elsewhere, and then nowhere."""
+    (unit,) = app.units
+    app.config({"listen-port": free_port()})
+    juju.settle()
+    assert unit.status[0] == "active"  # told over the UNIX socket
+    with pytest.raises(ConnectionRefusedError):
+        ask(parameters, "query")
+    parameters = unit.run_action("show-power-parameters", {"vm": vm})
+    assert ask(parameters, "query")[0] == 200
+
+    app.config({"hosts": ""})
+    juju.settle()
+    assert not machine.path("/run/maas-virtualbox").exists()
+    with pytest.raises(ConnectionRefusedError):
+        ask(parameters, "query")
 
 
 def test_beside_an_old_maas(charm: Path, machine: Machine, tmp_path: Path) -> None:
@@ -296,9 +299,11 @@ def test_beside_an_old_maas(charm: Path, machine: Machine, tmp_path: Path) -> No
         app.config({"power-template": "off"})
         juju.settle()
         assert template.read_bytes() == before
+        assert socket_group(machine) == "maas-virtualbox"
         app.config({"power-template": "on"})
         juju.settle()
         assert template.read_bytes() != before
+        assert socket_group(machine) == "maas"
         assert unit.status[0] == "active"
 
         app.remove()
@@ -315,6 +320,12 @@ def install_old_maas(machine: Machine) -> None:
     template = machine.path(f"/{maas_template.TEMPLATE}")
     template.parent.mkdir(parents=True)
     template.write_bytes(old_maas.STOCK)
+
+
+def socket_group(machine: Machine) -> str:
+    """Whose programs need no token."""
+    done = machine.run(["stat", "--format", "%G", "/run/maas-virtualbox/power.sock"])
+    return done.stdout.strip()
 
 
 def main_pid(machine: Machine) -> str:

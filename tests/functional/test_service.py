@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from maas_virtualbox import tokens
-from maas_virtualbox.simulator import Action, Fault, Simulator, Timings, maas
+from maas_virtualbox.simulator import Simulator, Timings, maas
 from maas_virtualbox.states import VMState
 
 from tests.service import ServiceProcess
@@ -184,9 +184,7 @@ def test_sighup_takes_up_hosts_tokens_and_log_settings(
         service.secrets = service.secrets.rotated(datetime.timedelta(0))
         tokens.save(Path(str(service.options["secrets-file"])), service.secrets)
         service.signal(signal.SIGHUP)
-        until = time.monotonic() + 10
-        while service.log.count("reloaded") < 2 and time.monotonic() < until:
-            time.sleep(0.05)
+        service.wait_for_log("reloaded", times=2)
         assert service.get("/api/v1/hosts", old_token)[0] == 401
         assert service.get("/api/v1/hosts", service.secrets.admin_token())[0] == 200
 
@@ -209,23 +207,6 @@ def test_it_stops_at_once_when_idle(service: ServiceProcess) -> None:
     began = time.monotonic()
     assert service.stop() == 0
     assert time.monotonic() - began < 3
-
-
-def test_a_stop_hands_work_back_within_ten_seconds(
-    service: ServiceProcess, simulator: Simulator
-) -> None:
-    uuid = simulator.virtualbox.vm("node01").uuid
-    simulator.inject(Fault(Action.HANG, on="startvm", times=100))
-    with futures.ThreadPoolExecutor() as threads:
-        token = service.secrets.vm_token(uuid)
-        post = threads.submit(service.request, "POST", f"/vm/{uuid}/on", token)
-        simulator_saw(simulator, "startvm")
-        began = time.monotonic()
-        assert service.stop() == 0
-        assert time.monotonic() - began < 10
-        code, body = post.result()
-    assert code == 503
-    assert "the service stops; retry" in json.loads(body)["error"]
 
 
 def test_a_stop_lets_an_action_end(tmp_path: Path) -> None:
@@ -376,6 +357,7 @@ def test_vms_and_hosts_as_json(service: ServiceProcess, simulator: Simulator) ->
                 "vms": 4,
                 "running": 1,
                 "error": None,
+                "kind": None,
             }
         ]
     }

@@ -107,6 +107,7 @@ class Dispatcher:
         self._fleet: Fleet | None = None
         self._actions: collections.defaultdict[str, list[_Action]] = collections.defaultdict(list)
         self._find_threads = futures.ThreadPoolExecutor(4, "find")
+        self._accepting = True
         self._stopping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._farewells: set[asyncio.Task[None]] = set()
 
@@ -136,8 +137,11 @@ class Dispatcher:
         await _close(old, watches)
 
     async def stop(self, patience: float) -> None:
-        """Wait up to `patience` seconds for actions under way, then hand them back."""
-        self.ready = False
+        """Wait up to `patience` seconds for actions under way, then hand them back.
+
+        Actions that are asked for from now on are not begun; queries are answered as before.
+        """
+        self.ready = self._accepting = False
         if tasks := [action.task for action in self._under_way()]:
             log.info("stopping: %d power actions are under way", len(tasks))
             await asyncio.wait(tasks, timeout=patience)
@@ -170,11 +174,22 @@ class Dispatcher:
             UnknownVM: all hosts were asked and none has such a VM.
             AmbiguousVM: several have.
         """
+        uuid = settings.normalise_uuid(selector)
         try:
+            if uuid and not self._remembered(selector):
+                await self._first_sight(uuid)
             _, machine, look = await self._locate(selector)
         except errors.HostDown:
             return Power.UNKNOWN
         return look.vms[machine.uuid].power if look.error is None else Power.UNKNOWN
+
+    async def _first_sight(self, uuid: str) -> None:
+        """Look at all hosts until one shows the VM: after a start, none is remembered yet, and one
+        that hangs is no reason to keep the others' queries waiting. Actions do wait: another host
+        might have the same VM."""
+        for look in asyncio.as_completed([each.look() for each in self.watches]):
+            if uuid in (await look).vms:
+                return
 
     async def _locate(self, selector: str) -> tuple[HostWatch, Machine, Look]:
         """Return what `_resolve` does, and a look at the host that shows the VM or an error."""
@@ -248,10 +263,10 @@ class Dispatcher:
         until = time.monotonic() + ANSWER_S
         try:
             owner, machine, _ = await self._locate(selector)
+            action = self._ask(owner, machine, change, caller)
         except errors.Error as error:
             _log_action(selector, change, caller, error, 0.0)
             raise
-        action = self._ask(owner, machine, change, caller)
         await asyncio.wait(
             {action.task, self._stopping},
             timeout=until - time.monotonic(),
@@ -272,9 +287,16 @@ class Dispatcher:
             )
 
     def _ask(self, owner: HostWatch, machine: Machine, change: Change, caller: Caller) -> _Action:
-        """Join the action that does this, or line one up: one runs, at most one waits."""
+        """Join the action that does this, or line one up: one runs, at most one waits.
+
+        Raises:
+            Stopping: there is none, and none is begun any more.
+        """
         line = self._actions[machine.uuid]
         same = next((each for each in line if each.change is change), None)
+        if same is None and not self._accepting:
+            vm = f"{owner.owner.host}/{machine.name} {{{machine.uuid}}}"
+            raise Stopping(f"{vm}: power {change} was not begun: the service stops; retry")
         for superseded in line[1:]:
             if superseded is not same:
                 superseded.task.cancel()

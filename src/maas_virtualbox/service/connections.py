@@ -13,6 +13,8 @@ from uvicorn.protocols.http import httptools_impl
 _MAX_HEAD_BYTES = 32 * 1024
 _REQUEST_S = 10.0
 """A request has to arrive within this time; MAAS's are one packet."""
+_LAST_REQUEST_S = 0.5
+"""The same for who connected just before the service stopped."""
 
 
 class LimitedProtocol(httptools_impl.HttpToolsProtocol):
@@ -22,6 +24,7 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._head_bytes = 0
         self._in_head = True
+        self._is_last = False
         self._deadline: asyncio.TimerHandle | None = None
         self._unanswered: collections.deque[httptools_impl.RequestResponseCycle]
         self._unanswered = collections.deque()
@@ -51,6 +54,8 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         super().on_headers_complete()
+        if self._is_last:
+            self.cycle.keep_alive = False
         self._unanswered.append(self.cycle)
         while self._unanswered and self._unanswered[0].response_complete:
             self._unanswered.popleft()
@@ -58,6 +63,15 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._disarm()
         super().on_message_complete()
+
+    def shutdown(self) -> None:
+        if not self._in_head:
+            super().shutdown()
+            return
+        # Its request is on its way, and nobody else will answer it.
+        self._is_last = True
+        self._disarm()
+        self._deadline = self.loop.call_later(_LAST_REQUEST_S, self._hang_up)
 
     def send_400_response(self, msg: str) -> None:
         self._forget_answers()
