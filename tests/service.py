@@ -225,15 +225,22 @@ class ServiceProcess:
         return maas.Driver(self.parameters(uuid), **options)
 
     def request(
-        self, method: str, path: str, token: str = "", timeout: float = 40.0
+        self,
+        method: str,
+        path: str,
+        token: str = "",
+        timeout: float = 40.0,
+        client: str = "127.0.0.1",
     ) -> tuple[int, str]:
-        """Make a request; returns status and body."""
+        """Make a request from an address; returns status and body."""
         connection = (
             http.client.HTTPSConnection(
                 "127.0.0.1", self.port, timeout=timeout, context=_UNVERIFIED
             )
             if self.tls
-            else http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+            else http.client.HTTPConnection(
+                "127.0.0.1", self.port, timeout=timeout, source_address=(client, 0)
+            )
         )
         with contextlib.closing(connection):
             headers = {"Authorization": f"Bearer {token}"} if token else {}

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+SNAPSHOT_AGE_S = 0.3
+
+
 @pytest.fixture
 def service(bench: benches.Bench, tmp_path: Path) -> Generator[ServiceProcess]:
-    """A power service for the bench's host."""
+    """A power service for the bench's host, which soon forgets what it has seen."""
     entry = f"{bench.host_entry} name=bench zone=lab"
-    with ServiceProcess(tmp_path, [entry], bench.key_file) as service:
+    with ServiceProcess(tmp_path, [entry], bench.key_file, snapshot_age=SNAPSHOT_AGE_S) as service:
         yield service
 
 
@@ -98,8 +101,8 @@ def test_what_others_change_is_seen(
     driver = service.driver(uuids[0])
     assert driver.query() == "off"
     bench.vboxmanage("startvm", uuids[0], "--type", "headless")
-    time.sleep(2.1)  # past the snapshot
+    time.sleep(2 * SNAPSHOT_AGE_S)
     assert driver.query() == "on"
     bench.kill_vm(uuids[0])
-    time.sleep(2.1)
+    time.sleep(2 * SNAPSHOT_AGE_S)
     assert driver.query() == "off"

@@ -293,6 +293,13 @@ def test_interrupted_is_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("list")[0] == cli.EXIT_INTERRUPTED
 
 
+@pytest.fixture
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MAAS's driver looks after actions sooner, and tries each twice only."""
+    monkeypatch.setattr(maas, "PAUSES_S", (0.1, 0.5))
+
+
+@pytest.mark.usefixtures("in_a_hurry")
 def test_demo_says_how_long_each_step_took(run: Run, options: list[str]) -> None:
     code, out, _ = run(*options, "demo")
 
@@ -302,10 +309,10 @@ def test_demo_says_how_long_each_step_took(run: Run, options: list[str]) -> None
     )
 
 
+@pytest.mark.usefixtures("in_a_hurry")
 def test_a_demo_that_fails_leaves_no_vm_on(
-    run: Run, options: list[str], simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+    run: Run, options: list[str], simulator: Simulator
 ) -> None:
-    monkeypatch.setattr(maas, "PAUSES_S", (0.5, 0.5))
     simulator.virtualbox.vm("node02").start_error = "broken"
 
     code, out, _ = run(*options, "demo")
@@ -315,6 +322,7 @@ def test_a_demo_that_fails_leaves_no_vm_on(
     assert {vm.state for vm in simulator.virtualbox.vms} == {VMState.POWEROFF}
 
 
+@pytest.mark.usefixtures("in_a_hurry")
 def test_a_demo_leaves_vms_alone_that_were_on(
     run: Run, options: list[str], simulator: Simulator
 ) -> None:

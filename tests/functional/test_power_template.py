@@ -63,27 +63,56 @@ def maas(service: ServiceProcess, tmp_path: Path) -> OldMAAS:
     return made
 
 
+@pytest.fixture(scope="module")
+def running(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Generator[tuple[Simulator, ServiceProcess]]:
+    """A host, and a service for it that runs, for tests that leave all VMs off."""
+    folder = tmp_path_factory.mktemp("service")
+    with (
+        Simulator(vms=4) as simulator,
+        ServiceProcess(
+            folder,
+            [f"{simulator.host_entry} name=alpha"],
+            simulator.key_file,
+            socket_file=str(folder / "power.sock"),
+        ) as service,
+    ):
+        yield simulator, service
+
+
+@pytest.fixture
+def maas_beside(running: tuple[Simulator, ServiceProcess], tmp_path: Path) -> OldMAAS:
+    """An old MAAS beside the one that runs."""
+    _, service = running
+    socket_file = Path(str(service.options["socket-file"]))
+    made = OldMAAS(tmp_path / "root", service.config_file, socket_file)
+    maas_template.install(made.root, made.settings)
+    return made
+
+
 # -- Running ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_on_query_off_through_the_service(
-    maas: OldMAAS, service: ServiceProcess, simulator: Simulator, version: str
+    maas_beside: OldMAAS, running: tuple[Simulator, ServiceProcess], version: str
 ) -> None:
+    maas, (simulator, service) = maas_beside, running
     vm = simulator.virtualbox.vm("node02")
-    with service:
-        for mac in (
-            "08:00:27:00:00:02",
-            ":".join(vm.uuid[-12:][i : i + 2] for i in range(0, 12, 2)),
-        ):
-            assert maas.power("query", mac, version).stdout == "off\n"
-            done = maas.power("on", mac, version)
-            assert (done.returncode, done.stdout) == (0, "")
-            assert maas.power("query", mac, version).stdout == "on\n"
-            assert vm.state is VMState.RUNNING
-            assert maas.power("off", mac, version).returncode == 0
-            assert vm.state is VMState.POWEROFF
-        assert "by a local program (socket)" in service.log
+    logged = len(service.log)
+    for mac in (
+        "08:00:27:00:00:02",
+        ":".join(vm.uuid[-12:][i : i + 2] for i in range(0, 12, 2)),
+    ):
+        assert maas.power("query", mac, version).stdout == "off\n"
+        done = maas.power("on", mac, version)
+        assert (done.returncode, done.stdout) == (0, "")
+        assert maas.power("query", mac, version).stdout == "on\n"
+        assert vm.state is VMState.RUNNING
+        assert maas.power("off", mac, version).returncode == 0
+        assert vm.state is VMState.POWEROFF
+    assert "by a local program (socket)" in service.log[logged:]
     assert maas.woken() == []
 
 
@@ -159,13 +188,11 @@ def test_a_failure_has_a_reason_maas_can_show(
 
 @pytest.mark.parametrize("mac", HOSTILE)
 @pytest.mark.parametrize("version", ["1.4", "1.9"])
-def test_a_hostile_mac_reaches_no_shell(
-    maas: OldMAAS, service: ServiceProcess, mac: str, version: str
-) -> None:
-    with service:
-        for change in ("on", "off", "query"):
-            assert maas.power(change, mac, version).returncode != 0
-        assert maas.power("on; touch pwned", "08:00:27:00:00:01", version).returncode == 1
+def test_a_hostile_mac_reaches_no_shell(maas_beside: OldMAAS, mac: str, version: str) -> None:
+    maas = maas_beside
+    for change in ("on", "off", "query"):
+        assert maas.power(change, mac, version).returncode != 0
+    assert maas.power("on; touch pwned", "08:00:27:00:00:01", version).returncode == 1
     assert not list(maas.root.rglob("pwned"))
     assert maas.woken() == []
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import re
 import time
@@ -20,31 +21,70 @@ from maas_virtualbox.states import VMState
 from tests.service import ServiceProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
+SNAPSHOT_AGE_S = 0.3
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def simulator() -> Generator[Simulator]:
-    """A host with four VMs."""
+    """A host with many VMs, for tests that change none but the one they are given."""
+    with Simulator(vms=40) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def service(
+    simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[ServiceProcess]:
+    """A service for it."""
+    entry = f"{simulator.host_entry} name=alpha zone=lab"
+    folder = tmp_path_factory.mktemp("service")
+    with ServiceProcess(folder, [entry], simulator.key_file) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def numbers() -> Iterator[int]:
+    """Numbers for what only one test may have."""
+    return itertools.count(1)
+
+
+@pytest.fixture
+def uuid(simulator: Simulator, numbers: Iterator[int]) -> str:
+    """The UUID of a VM that no other test is given."""
+    return simulator.virtualbox.vms[next(numbers)].uuid
+
+
+@pytest.fixture
+def client(numbers: Iterator[int]) -> str:
+    """An address that no other test comes from: failed logins are slowed by address."""
+    return f"127.0.1.{next(numbers)}"
+
+
+@pytest.fixture
+def own_simulator() -> Generator[Simulator]:
+    """A host with four VMs, to ill-treat."""
     with Simulator(vms=4) as simulator:
         yield simulator
 
 
 @pytest.fixture
-def service(simulator: Simulator, tmp_path: Path) -> Generator[ServiceProcess]:
-    """A service for it."""
-    entry = f"{simulator.host_entry} name=alpha zone=lab"
-    with ServiceProcess(tmp_path, [entry], simulator.key_file) as service:
+def own_service(own_simulator: Simulator, tmp_path: Path) -> Generator[ServiceProcess]:
+    """A service for it, which soon forgets what it has seen."""
+    entry = f"{own_simulator.host_entry} name=alpha zone=lab"
+    with ServiceProcess(
+        tmp_path, [entry], own_simulator.key_file, snapshot_age=SNAPSHOT_AGE_S
+    ) as service:
         yield service
 
 
 @pytest.fixture
-def uuid(simulator: Simulator) -> str:
-    """The UUID of the VM node01."""
-    return simulator.virtualbox.vm("node01").uuid
+def own_uuid(own_simulator: Simulator) -> str:
+    """The UUID of its VM node01."""
+    return own_simulator.virtualbox.vm("node01").uuid
 
 
 def at_once(_seconds: float) -> None:
@@ -200,11 +240,13 @@ def test_an_unknown_vm_is_gone_and_maas_does_not_take_that_for_success(
         "/vm",
     ],
 )
-def test_no_power_route_ever_answers_404_or_a_redirect(service: ServiceProcess, path: str) -> None:
+def test_no_power_route_ever_answers_404_or_a_redirect(
+    service: ServiceProcess, client: str, path: str
+) -> None:
     admin = service.secrets.admin_token()
     for uri in (path, path + "/"):
         for token in ("", admin):
-            code, body = service.request("POST", uri, token)
+            code, body = service.request("POST", uri, token, client=client)
             assert code in (400, 401, 405, 410), (uri, code, body)
             assert json.loads(body)["error"]
     if path.startswith("/vm/"):
@@ -223,10 +265,10 @@ def test_the_wrong_method_changes_nothing(
 
 
 def test_a_token_opens_its_own_vm_only(
-    service: ServiceProcess, simulator: Simulator, uuid: str
+    own_service: ServiceProcess, own_simulator: Simulator, own_uuid: str
 ) -> None:
-    other = simulator.virtualbox.vm("node02").uuid
-    token = service.secrets.vm_token(other)
+    other = own_simulator.virtualbox.vm("node02").uuid
+    token = own_service.secrets.vm_token(other)
     basic = base64.b64encode(f"x:{token}".encode()).decode()
     wrong = [
         "",
@@ -235,26 +277,26 @@ def test_a_token_opens_its_own_vm_only(
         "Authorization: Basic %%%\r\n",
         "Authorization: Bearer \xff\r\n",
         "Authorization: Digest x\r\n",
-        f"Authorization: Bearer {service.secrets.vm_token(uuid)}x\r\n",
+        f"Authorization: Bearer {own_service.secrets.vm_token(own_uuid)}x\r\n",
     ]
     for line in wrong:
-        request = f"POST /vm/{uuid}/on HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{line}\r\n"
-        head, body = head_and_body(service.exchange(request.encode("latin-1")))
+        request = f"POST /vm/{own_uuid}/on HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{line}\r\n"
+        head, body = head_and_body(own_service.exchange(request.encode("latin-1")))
         assert head[0] == "HTTP/1.1 401 Unauthorized", line
         assert 'www-authenticate: Bearer realm="maas-virtualbox"' in head
         assert "this VM's token" in json.loads(body)["error"]
-    assert simulator.virtualbox.vm(uuid).starts == 0
-    assert service.metric("maas_virtualbox_failed_logins_total") == len(wrong)
-    assert "login refused: 127.0.0.1" in service.log
-    assert token not in service.log
+    assert own_simulator.virtualbox.vm(own_uuid).starts == 0
+    assert own_service.metric("maas_virtualbox_failed_logins_total") == len(wrong)
+    assert "login refused: 127.0.0.1" in own_service.log
+    assert token not in own_service.log
 
 
 def test_failed_logins_are_slowed_and_right_ones_are_not(
-    service: ServiceProcess, uuid: str
+    own_service: ServiceProcess, own_uuid: str
 ) -> None:
     def timed(token: str) -> float:
         began = time.monotonic()
-        service.get(f"/vm/{uuid}/query", token)
+        own_service.get(f"/vm/{own_uuid}/query", token)
         return time.monotonic() - began
 
     wrong = [timed("wrong") for _ in range(6)]
@@ -262,7 +304,7 @@ def test_failed_logins_are_slowed_and_right_ones_are_not(
     assert wrong[-1] > wrong[0]
     with futures.ThreadPoolExecutor(8) as threads:
         slow = [threads.submit(timed, "wrong") for _ in range(6)]
-        quick = [timed(service.secrets.vm_token(uuid)) for _ in range(5)]
+        quick = [timed(own_service.secrets.vm_token(own_uuid)) for _ in range(5)]
         assert max(quick) < min(job.result() for job in slow)
 
 
@@ -277,56 +319,59 @@ def test_the_admin_token_opens_every_vm_by_any_selector(
 
 
 def test_an_ambiguous_selector_is_a_conflict(
-    service: ServiceProcess, simulator: Simulator
+    own_service: ServiceProcess, own_simulator: Simulator
 ) -> None:
-    simulator.virtualbox.add_vm("node01")
-    time.sleep(2.1)  # past the snapshot
-    code, body = service.request("POST", "/vm/node01/on", service.secrets.admin_token())
+    own_simulator.virtualbox.add_vm("node01")
+    time.sleep(2 * SNAPSHOT_AGE_S)
+    code, body = own_service.request("POST", "/vm/node01/on", own_service.secrets.admin_token())
     assert code == 409
     assert "fits 2 VMs" in json.loads(body)["error"]
-    assert simulator.count("startvm") == 0
+    assert own_simulator.count("startvm") == 0
 
 
 def test_a_host_that_is_down_is_unknown_to_queries_and_503_to_actions(
-    service: ServiceProcess, simulator: Simulator, uuid: str
+    own_service: ServiceProcess, own_simulator: Simulator, own_uuid: str
 ) -> None:
-    driver = service.driver(uuid, sleep=at_once)
-    token = service.secrets.vm_token(uuid)
-    simulator.close_port()
-    time.sleep(2.1)  # past the snapshot
+    driver = own_service.driver(own_uuid, sleep=at_once)
+    token = own_service.secrets.vm_token(own_uuid)
+    own_simulator.close_port()
+    time.sleep(2 * SNAPSHOT_AGE_S)
 
     assert driver.query() == "unknown"
     began = time.monotonic()
     assert [driver.query() for _ in range(20)] == ["unknown"] * 20
     assert time.monotonic() - began < 1
-    code, body = service.request("POST", f"/vm/{uuid}/on", token)
+    code, body = own_service.request("POST", f"/vm/{own_uuid}/on", token)
     assert code == 503
     assert "alpha" in json.loads(body)["error"]
     # A VM nobody has seen may be on it.
-    assert service.driver(NOBODY).query() == "unknown"
-    assert service.request("POST", f"/vm/{NOBODY}/on", service.secrets.vm_token(NOBODY))[0] == 503
+    assert own_service.driver(NOBODY).query() == "unknown"
+    assert (
+        own_service.request("POST", f"/vm/{NOBODY}/on", own_service.secrets.vm_token(NOBODY))[0]
+        == 503
+    )
 
 
 def test_maas_succeeds_on_its_ladder_when_the_host_comes_back(
-    service: ServiceProcess, simulator: Simulator, uuid: str
+    own_service: ServiceProcess, own_simulator: Simulator, own_uuid: str
 ) -> None:
     pauses: list[float] = []
 
     def sleep(seconds: float) -> None:
         pauses.append(seconds)
         if len(pauses) == 3:
-            simulator.restart_sshd()
+            own_simulator.restart_sshd()
         time.sleep(min(seconds, 2.0))
 
-    simulator.close_port()
-    driver = service.driver(uuid, sleep=sleep)
+    own_simulator.close_port()
+    driver = own_service.driver(own_uuid, sleep=sleep)
     driver.power_on()
 
     codes = [each.code for each in driver.exchanges]
     assert codes[:3] == [503, 503, 503]
     assert codes[-2:] == [200, 200]
     assert pauses[:4] == list(maas.PAUSES_S[:4])
-    assert simulator.virtualbox.vm(uuid).starts == 1
+    assert own_simulator.virtualbox.vm(own_uuid).starts == 1
 
 
 def test_repeated_posts_join_the_action_under_way(tmp_path: Path) -> None:
@@ -380,11 +425,11 @@ def test_one_hanging_host_delays_no_query_of_another(tmp_path: Path) -> None:
 
 
 def test_each_action_leaves_one_line_that_says_everything_but_the_token(
-    simulator: Simulator, tmp_path: Path, uuid: str
+    own_simulator: Simulator, tmp_path: Path, own_uuid: str
 ) -> None:
-    entry = f"{simulator.host_entry} name=alpha"
-    with ServiceProcess(tmp_path, [entry], simulator.key_file, log_format="json") as service:
-        service.driver(uuid, system_id="abc123", sleep=at_once).power_on()
+    entry = f"{own_simulator.host_entry} name=alpha"
+    with ServiceProcess(tmp_path, [entry], own_simulator.key_file, log_format="json") as service:
+        service.driver(own_uuid, system_id="abc123", sleep=at_once).power_on()
         service.driver(NOBODY).exchanges.clear()
         service.request("POST", f"/vm/{NOBODY}/on", service.secrets.vm_token(NOBODY))
         lines = [json.loads(line) for line in service.log.splitlines()]
@@ -396,9 +441,9 @@ def test_each_action_leaves_one_line_that_says_everything_but_the_token(
         "logger": "maas_virtualbox.power",
         "message": "",
         "change": "on",
-        "vm": f"alpha/node01 {{{uuid}}}",
+        "vm": f"alpha/node01 {{{own_uuid}}}",
         "host": "alpha",
-        "uuid": uuid,
+        "uuid": own_uuid,
         "client": "127.0.0.1",
         "token": "vm",
         "system-id": "abc123",
@@ -409,5 +454,5 @@ def test_each_action_leaves_one_line_that_says_everything_but_the_token(
     }
     assert refused["result"] == "unknown-vm"
     assert NOBODY in refused["reason"]
-    assert service.secrets.vm_token(uuid) not in service.log
+    assert service.secrets.vm_token(own_uuid) not in service.log
     assert service.secrets.master.get_secret_value() not in service.log
