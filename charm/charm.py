@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The charm: Juju's events in, one wanted state of the machine out.
 
-`options` checks what people configured, `credentials` and `certificates` fetch what is secret,
-`network` picks the address, `workload` brings the machine into the wanted state, `actions` are for
-people, `statuses` and `observability` report.
+`options` checks what people configured, `hosts` adds those of related units, `credentials` and
+`certificates` fetch what is secret, `network` picks the address, `workload` brings the machine
+into the wanted state, `actions` are for people, `statuses` and `observability` report.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import ops
 import actions
 import certificates
 import credentials
+import hosts
 import network
 import observability
 import options
@@ -40,6 +41,7 @@ class MAASVirtualBoxCharm(ops.CharmBase):
         self._unchanged = False
         self.tracing = ops.tracing.Tracing(self, "charm-tracing")
         self.certificates = certificates.Certificates(self, self.address)
+        self.hosts = hosts.Hosts(self)
         self.actions = actions.Actions(self)
         on = self.on
         framework.observe(on.install, self._on_install)
@@ -56,6 +58,7 @@ class MAASVirtualBoxCharm(ops.CharmBase):
             on[certificates.RELATION].relation_broken,
             on[observability.RELATION].relation_created,
             on[observability.RELATION].relation_changed,
+            self.hosts.changed,
         ):
             framework.observe(event, self.reconcile)
         framework.observe(on.secret_remove, self._on_secret_remove)
@@ -67,6 +70,10 @@ class MAASVirtualBoxCharm(ops.CharmBase):
         """Return the literal IP address that MAAS reaches this unit by. Raises `Unready`."""
         return network.address(self.model, self._options().listen_subnet)
 
+    def publish_keys(self) -> None:
+        """Tell related hosts whom to let in. Raises `Unready`."""
+        self.hosts.publish_keys(self._options().ssh_private_key)
+
     def reconcile(self, _event: ops.EventBase | None = None) -> None:
         """Bring the machine into the state that options, secrets and relations ask for.
 
@@ -76,7 +83,8 @@ class MAASVirtualBoxCharm(ops.CharmBase):
         try:
             if not workload.is_installed(self.root):
                 self._install()
-            chosen = self._options()
+            self.publish_keys()
+            chosen = self.hosts.merge(self._options())
             if not chosen.hosts:
                 workload.stop(self.root)
             wanted = self._collect_wanted()
@@ -110,9 +118,9 @@ class MAASVirtualBoxCharm(ops.CharmBase):
         return repr((sorted(self.config.items()), self.address()))
 
     def _collect_wanted(self) -> workload.Wanted:
-        chosen = self._options()
+        chosen = self.hosts.merge(self._options())
         if not chosen.hosts:
-            raise statuses.blocked(f"no hosts: juju config {self.app.name} hosts='user@address'")
+            raise self.hosts.missing()
         shared = credentials.load(self)
         certificate, certificate_key = self.certificates.assigned()
         self._wanted = workload.Wanted(
@@ -166,6 +174,7 @@ class MAASVirtualBoxCharm(ops.CharmBase):
                 raise self._unready
             if self._wanted is None:
                 self._collect_wanted()
+            self.hosts.check(self._options())
             event.add_status(statuses.of_hosts(workload.hosts(self.root)))
         except statuses.Unready as reason:
             event.add_status(reason.status)
