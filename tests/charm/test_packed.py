@@ -12,7 +12,6 @@ import http.client
 import shutil
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib import parse
 
@@ -22,7 +21,6 @@ from maas_virtualbox.simulator import Simulator
 from maas_virtualbox.version import VERSION
 
 from tests.charm import machine as machines
-from tests.charm import packing
 from tests.charm.conftest import ROOT
 from tests.charm.juju import ActionFailed, Juju
 from tests.charm.machine import Machine
@@ -31,6 +29,7 @@ from tests.service import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from pathlib import Path
 
     from typing_extensions import Self
 
@@ -80,15 +79,10 @@ def host(request: pytest.FixtureRequest) -> Generator[Host]:
     lab.reset("vbox")
 
 
-@pytest.fixture(scope="session")
-def charm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The packed charm, which charmcraft finds nothing wrong with, unpacked."""
-    if (reason := packing.unsupported()) is not None:
-        unavailable(reason)
-    folder = tmp_path_factory.mktemp("packed")
-    packed = packing.pack(ROOT, folder)
-    packing.analyse(packed)
-    return packing.unpack(packed, folder / "charm")
+@pytest.fixture
+def charm(pack: Callable[[Path], Path]) -> Path:
+    """The packed charm, unpacked."""
+    return pack(ROOT)
 
 
 @pytest.fixture

@@ -30,8 +30,10 @@ PROGRAM = "maas-virtualbox"
 ENVIRONMENT = {"LANG": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 """Of every program a charm starts; Juju's own, with the charm's PYTHONPATH, stays outside."""
 
+TIMEOUT_S = 120.0
+"""Seconds a program may take, unless it is said."""
+
 _COMPILE_TIMEOUT_S = 120.0
-_PROGRAM_TIMEOUT_S = 120.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +79,11 @@ def install(root: Path, charm: Path, name: str, *, compiled: Sequence[str]) -> N
     link.replace(root / current(name))
 
 
+def remove(root: Path, name: str) -> None:
+    """Remove all releases."""
+    shutil.rmtree(root / releases(name), ignore_errors=True)
+
+
 def remove_old(root: Path, name: str) -> None:
     """Remove the releases that are not in use any more."""
     kept = (current(name).name, (root / current(name)).readlink().name)
@@ -91,6 +98,7 @@ def run(
     *arguments: str,
     owner: files.Owner,
     environment: Mapping[str, str] | None = None,
+    timeout: float = TIMEOUT_S,
 ) -> Answer:
     """Run the program `maas-virtualbox`.
 
@@ -100,12 +108,20 @@ def run(
         arguments: its command and options.
         owner: the user and group that run it.
         environment: what it is given besides `ENVIRONMENT`.
+        timeout: seconds, after which it is ended.
     """
     program = root / current(name) / "bin" / PROGRAM
-    return run_as(owner, [str(program), *arguments], environment or {})
+    argv = [str(program), *arguments]
+    return run_as(owner, argv, environment or {}, timeout=timeout)
 
 
-def run_as(owner: files.Owner, argv: Sequence[str], environment: Mapping[str, str]) -> Answer:
+def run_as(
+    owner: files.Owner,
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    timeout: float = TIMEOUT_S,
+) -> Answer:
     """Run any program as a user and group, with `ENVIRONMENT` and what is given besides."""
     user, group = owner
     try:
@@ -118,13 +134,13 @@ def run_as(owner: files.Owner, argv: Sequence[str], environment: Mapping[str, st
             stdin=subprocess.DEVNULL,
             text=True,
             errors="replace",
-            timeout=_PROGRAM_TIMEOUT_S,
+            timeout=timeout,
             user=user,
             group=group,
             extra_groups=[],
         )
     except subprocess.TimeoutExpired:
-        return Answer("", f"not done within {_PROGRAM_TIMEOUT_S:.0f} s")
+        return Answer("", f"not done within {timeout:.0f} s")
     except OSError as error:
         return Answer("", f"{argv[0]} cannot be run: {error.strerror}")
     problem = done.stderr.replace(f"{PROGRAM}: ", "").strip() if done.returncode else ""
