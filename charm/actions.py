@@ -111,6 +111,7 @@ class Actions(ops.Object):
         if not shared.next_ssh_private_key:
             made = credentials.new_ssh_key()
             credentials.save(self._charm, dataclasses.replace(shared, next_ssh_private_key=made))
+            self._charm.publish_keys()
             event.set_results(
                 {
                     "next-public-key": self._public_line(made),
@@ -133,7 +134,7 @@ class Actions(ops.Object):
         event.set_results(
             {
                 "public-key": self._public_line(key),
-                "then": f"take the old key away from {_WHERE}",
+                "then": "take the old key away from ~/.ssh/authorized_keys of the hosts in config",
             }
         )
 
@@ -191,7 +192,7 @@ class Actions(ops.Object):
         return f"{credentials.public_key(private_key)} {charm.app.name}@{charm.model.name}"
 
 
-_WHERE = "~/.ssh/authorized_keys of the account on every host"
+_WHERE = "~/.ssh/authorized_keys of the account on every host; related hosts have it already"
 
 
 def _format(event: ops.ActionEvent) -> str:

@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The charm: Juju's events in, one wanted state of the machine out.
 
-`options` checks what people configured, `credentials` and `certificates` fetch what is secret,
-`network` picks the address, `workload` brings the machine into the wanted state, `enlistment`
-tells MAAS, `actions` are for people, `statuses` and `observability` report.
+`options` checks what people configured, `hosts` adds those of related units, `credentials` and
+`certificates` fetch what is secret, `network` picks the address, `workload` brings the machine
+into the wanted state, `enlistment` tells MAAS, `actions` are for people, `statuses` and
+`observability` report.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import actions
 import certificates
 import credentials
 import enlistment
+import hosts
 import network
 import observability
 import options
@@ -42,6 +44,7 @@ class MAASVirtualBoxCharm(ops.CharmBase):
         self._unknown_to_maas = ""
         self.tracing = ops.tracing.Tracing(self, "charm-tracing")
         self.certificates = certificates.Certificates(self, self.address)
+        self.hosts = hosts.Hosts(self)
         self.actions = actions.Actions(self)
         on = self.on
         framework.observe(on.install, self._on_install)
@@ -58,6 +61,7 @@ class MAASVirtualBoxCharm(ops.CharmBase):
             on[certificates.RELATION].relation_broken,
             on[observability.RELATION].relation_created,
             on[observability.RELATION].relation_changed,
+            self.hosts.changed,
         ):
             framework.observe(event, self.reconcile)
         framework.observe(on.secret_remove, self._on_secret_remove)
@@ -69,6 +73,10 @@ class MAASVirtualBoxCharm(ops.CharmBase):
         """Return the literal IP address that MAAS reaches this unit by. Raises `Unready`."""
         return network.address(self.model, self._options().listen_subnet)
 
+    def publish_keys(self) -> None:
+        """Tell related hosts whom to let in. Raises `Unready`."""
+        self.hosts.publish_keys(self._options().ssh_private_key)
+
     def reconcile(self, _event: ops.EventBase | None = None) -> None:
         """Bring the machine into the state that options, secrets and relations ask for.
 
@@ -78,7 +86,8 @@ class MAASVirtualBoxCharm(ops.CharmBase):
         try:
             if not workload.is_installed(self.root):
                 self._install()
-            chosen = self._options()
+            self.publish_keys()
+            chosen = self.hosts.merge(self._options())
             if not chosen.hosts:
                 workload.stop(self.root)
             wanted = self._collect_wanted()
@@ -116,9 +125,9 @@ class MAASVirtualBoxCharm(ops.CharmBase):
         return repr((sorted(self.config.items()), self.address()))
 
     def _collect_wanted(self) -> workload.Wanted:
-        chosen = self._options()
+        chosen = self.hosts.merge(self._options())
         if not chosen.hosts:
-            raise statuses.blocked(f"no hosts: juju config {self.app.name} hosts='user@address'")
+            raise self.hosts.missing()
         shared = credentials.load(self)
         certificate, certificate_key = self.certificates.assigned()
         self._wanted = workload.Wanted(
@@ -172,6 +181,7 @@ class MAASVirtualBoxCharm(ops.CharmBase):
                 raise self._unready
             if self._wanted is None:
                 self._collect_wanted()
+            self.hosts.check(self._options())
             event.add_status(statuses.of_hosts(workload.hosts(self.root)))
             if self._unknown_to_maas:
                 event.add_status(ops.WaitingStatus(self._unknown_to_maas))

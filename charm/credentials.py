@@ -133,6 +133,23 @@ def new_ssh_key() -> str:
     return ssh_keys.new_private_key()
 
 
+def public_keys(charm: ops.CharmBase, uri: str) -> list[str]:
+    """Return the public halves of the key in use and, during a rotation, of the next one.
+
+    Args:
+        charm: ours.
+        uri: of the secret with the key that people made for us; empty if they made none.
+
+    Raises:
+        Unready: a key is not there yet, or cannot be read.
+    """
+    if key := given_ssh_key(charm, uri):
+        return [public_key(key)]
+    shared = load(charm)
+    keys = (shared.ssh_private_key, shared.next_ssh_private_key)
+    return [public_key(key) for key in keys if key]
+
+
 def public_key(private_key: str) -> str:
     """Return the public half. Raises `IdentityError`."""
     from maas_virtualbox import ssh_keys  # noqa: PLC0415 - slow to load, seldom used

@@ -8,6 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import workload
+from maas_virtualbox.juju import programs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,17 +40,17 @@ def keep_up(root: Path, chosen: CharmOptions, wanted: workload.Wanted, address: 
     return f"MAAS does not know all VMs as they are ({reason}): see enlist dry-run=true"
 
 
-def run(root: Path, address: str, *options: str) -> workload.Answer:
+def run(root: Path, address: str, *options: str) -> programs.Answer:
     """Enlist, or plan it; the output is `enlistment.report`'s JSON."""
     return workload.run(root, "maas", "enlist", "--format=json", f"--address={address}", *options)
 
 
-def summary(answer: workload.Answer) -> str:
+def summary(answer: programs.Answer) -> str:
     """Return such as `2 create, 1 clash`; empty where there is no plan."""
     return json.loads(answer.output)["summary"] if answer.output else ""
 
 
-def lines(answer: workload.Answer) -> str:
+def lines(answer: programs.Answer) -> str:
     """Return a line for each change, for people."""
     changes: list[dict[str, Any]] = json.loads(answer.output)["changes"] if answer.output else []
     return "\n".join(

@@ -79,7 +79,4 @@ def parse(values: Mapping[str, object]) -> CharmOptions:
     Raises:
         ValueError: one is wrong; the text is one sentence that names it.
     """
-    try:
-        return CharmOptions.model_validate(dict(values))
-    except pydantic.ValidationError as error:
-        raise ValueError(" ".join(documents.explain(error).split())) from None
+    return documents.check(CharmOptions, values)

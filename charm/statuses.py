@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 
 import ops
 
+from maas_virtualbox.juju.statuses import Unready, blocked, count, waiting
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from maas_virtualbox.doors.views import HostView
+
+__all__ = ["Unready", "blocked", "of_hosts", "waiting"]
 
 _REMEDIES = {
     "login-refused": "login refused: add the public key, see get-public-key",
@@ -21,31 +25,13 @@ _REMEDIES = {
 _MOST_NAMED = 3
 
 
-class Unready(Exception):
-    """The unit cannot do its work now; nothing was changed. Its status says why."""
-
-    def __init__(self, status: ops.StatusBase) -> None:
-        super().__init__(status.message)
-        self.status = status
-
-
-def blocked(sentence: str) -> Unready:
-    """Return what a person has to mend."""
-    return Unready(ops.BlockedStatus(sentence))
-
-
-def waiting(sentence: str) -> Unready:
-    """Return what time will bring."""
-    return Unready(ops.WaitingStatus(sentence))
-
-
 def of_hosts(hosts: Sequence[HostView]) -> ops.StatusBase:
     """Return the status of a unit whose service runs, by what the service sees."""
     down = [host for host in hosts if not host.up]
     if not down:
         vms, running = sum(host.vms for host in hosts), sum(host.running for host in hosts)
         return ops.ActiveStatus(
-            f"{_count(vms, 'VM')} on {_count(len(hosts), 'host')}, {running} running"
+            f"{count(vms, 'VM')} on {count(len(hosts), 'host')}, {running} running"
         )
     named = [
         f"{host.name} ({_REMEDIES.get(host.kind or '', 'no answer: see check-hosts')})"
@@ -54,9 +40,5 @@ def of_hosts(hosts: Sequence[HostView]) -> ops.StatusBase:
     if len(down) > _MOST_NAMED:
         named.append(f"{len(down) - _MOST_NAMED} more")
     return ops.WaitingStatus(
-        f"{len(down)} of {_count(len(hosts), 'host')} unreachable: {', '.join(named)}"
+        f"{len(down)} of {count(len(hosts), 'host')} unreachable: {', '.join(named)}"
     )
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -21,8 +21,6 @@ import http.client
 import json
 import shutil
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +29,7 @@ from charmlibs import passwd, systemd
 
 from maas_virtualbox import errors, files, maas_template, templates
 from maas_virtualbox.doors.views import HostView
-from maas_virtualbox.version import VERSION
+from maas_virtualbox.juju import programs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,8 +39,8 @@ if TYPE_CHECKING:
 NAME = "maas-virtualbox"
 """Of the service, its user and its folders."""
 
-RELEASES = Path("opt", NAME)
-CURRENT = RELEASES / "current"
+RELEASES = programs.releases(NAME)
+CURRENT = programs.current(NAME)
 CONFIG = Path("etc", NAME)
 CONFIG_FILE = CONFIG / "config.yaml"
 STATE = Path("var/lib", NAME)
@@ -60,10 +58,7 @@ TOLD = CONFIG / "told"
 
 _MAAS_USER = "maas"
 _ASK_TIMEOUT_S = 15.0
-_COMPILE_TIMEOUT_S = 120.0
-_PROGRAM_TIMEOUT_S = 120.0
-_ENVIRONMENT = {"LANG": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-"""Of every program started here; Juju's own, with the charm's PYTHONPATH, stays outside."""
+_MODULES = ("maas_virtualbox.cli", "maas_virtualbox.maas", "maas_virtualbox.service.process")
 
 
 class WorkloadError(Exception):
@@ -88,15 +83,6 @@ class Wanted:
     """Whether MAAS's power template is patched: auto, on or off."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """What the program `maas-virtualbox` said."""
-
-    output: str
-    problem: str
-    """What went wrong, for people; empty if nothing did. There may be output all the same."""
-
-
 def install(root: Path, charm: Path) -> None:
     """Copy the charm's environment to its own place, unless it is there already."""
     if passwd.user_exists(NAME) is None:
@@ -107,19 +93,8 @@ def install(root: Path, charm: Path) -> None:
             home_dir="/nonexistent",
             create_home=False,
         )
-    release = _release(charm)
-    target = root / RELEASES / release
-    if not target.exists():
-        partial = target.with_name(f".{release}")
-        shutil.rmtree(partial, ignore_errors=True)
-        for folder in ("venv", "src", "templates"):
-            shutil.copytree(charm / folder, partial / folder, symlinks=True)
-        _make_program(partial, target)
-        partial.replace(target)
-    link = root / RELEASES / ".current"
-    link.unlink(missing_ok=True)
-    link.symlink_to(release)
-    link.replace(root / CURRENT)
+    # The service cannot write there: what it loads is compiled now, or it would be at every start.
+    programs.install(root, charm, NAME, compiled=_MODULES)
 
 
 def is_installed(root: Path) -> bool:
@@ -139,7 +114,7 @@ def configure(root: Path, wanted: Wanted) -> None:
     release = (root / CURRENT).readlink().name
     unit = templates.render(
         UNIT.name,
-        program=root / RELEASES / release / "bin" / NAME,
+        program=root / RELEASES / release / "bin" / programs.PROGRAM,
         config_file=root / CONFIG_FILE,
         user=NAME,
         group=_MAAS_USER if patched else NAME,
@@ -158,9 +133,7 @@ def configure(root: Path, wanted: Wanted) -> None:
         raise WorkloadError(
             f"the power service does not start: see `journalctl -u {NAME}` on the machine"
         ) from None
-    for old in (root / RELEASES).iterdir():
-        if old.name not in (CURRENT.name, release):
-            shutil.rmtree(old)
+    programs.remove_old(root, NAME)
     _place_template(root, patched=patched)
 
 
@@ -230,7 +203,7 @@ def hosts(root: Path) -> list[HostView]:
         ) from None
 
 
-def run(root: Path, *arguments: str, key: str = "") -> Answer:
+def run(root: Path, *arguments: str, key: str = "") -> programs.Answer:
     """Run the program `maas-virtualbox`, as the service's user and with its configuration.
 
     Args:
@@ -239,68 +212,17 @@ def run(root: Path, *arguments: str, key: str = "") -> Answer:
         key: the text of another SSH private key.
     """
     if not (root / CONFIG_FILE).exists():
-        return Answer("", "the power service is not configured yet: see juju status")
-    argv = [str(root / CURRENT / "bin" / NAME), "--config", str(root / CONFIG_FILE)]
-    user, group = _service_user()
+        return programs.Answer("", "the power service is not configured yet: see juju status")
+    options = ["--config", str(root / CONFIG_FILE)]
+    owner = _service_user()
     other_key = root / CONFIG / "other-ssh-key"
     try:
         if key:
-            files.write(other_key, key.encode(), 0o600, (user, group))
-            argv += ["--key", str(other_key)]
-        done = subprocess.run(
-            [*argv, *arguments],
-            capture_output=True,
-            check=False,
-            cwd="/",
-            env=_ENVIRONMENT,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            timeout=_PROGRAM_TIMEOUT_S,
-            user=user,
-            group=group,
-            extra_groups=[],
-        )
-    except subprocess.TimeoutExpired:
-        return Answer("", f"not done within {_PROGRAM_TIMEOUT_S:.0f} s: see check-hosts")
+            files.write(other_key, key.encode(), 0o600, owner)
+            options += ["--key", str(other_key)]
+        return programs.run(root, NAME, *options, *arguments, owner=owner)
     finally:
         other_key.unlink(missing_ok=True)
-    problem = done.stderr.replace(f"{NAME}: ", "").strip() if done.returncode else ""
-    return Answer(
-        done.stdout, problem or ("not all is well: see the results" if done.returncode else "")
-    )
-
-
-def _release(charm: Path) -> str:
-    """Name what the charm brings: differently where the code or a package differs."""
-    digest = hashlib.sha256()
-    for folder in ("src", "templates"):
-        for path in sorted((charm / folder).rglob("*")):
-            if path.is_file() and path.parent.name != "__pycache__":
-                digest.update(f"{path.relative_to(charm)}\0".encode() + path.read_bytes())
-    for package in sorted(charm.glob("venv/lib/python3*/site-packages/*.dist-info")):
-        digest.update(package.name.encode())
-    return f"{VERSION}-{digest.hexdigest()[:12]}"
-
-
-def _make_program(partial: Path, target: Path) -> None:
-    """Give a copied environment its interpreter and the program, to be run from `target`."""
-    python = partial / "venv/bin/python"
-    python.unlink(missing_ok=True)
-    python.parent.mkdir(exist_ok=True)
-    python.symlink_to(Path(sys.executable).resolve())
-    packages = next(partial.glob("venv/lib/python3*/site-packages"))
-    (packages / "maas_virtualbox.pth").write_text("../../../../src\n", encoding="utf-8")
-    script = f"#!{target}/venv/bin/python\nfrom maas_virtualbox.cli import main\n\nmain()\n"
-    files.write(partial / "bin" / NAME, script.encode(), 0o755)
-    # The service cannot write here: what it loads is compiled now, or it would be at every start.
-    modules = "maas_virtualbox.cli, maas_virtualbox.maas, maas_virtualbox.service.process"
-    subprocess.run(
-        [python, "-c", f"import {modules}"],
-        check=True,
-        cwd="/",
-        env=_ENVIRONMENT,
-        timeout=_COMPILE_TIMEOUT_S,
-    )
 
 
 def _contents(root: Path, wanted: Wanted) -> dict[Path, str]:

@@ -14,6 +14,7 @@ from maas_virtualbox import errors
 
 if TYPE_CHECKING:
     import re
+    from collections.abc import Mapping
     from pathlib import Path
 
 _Options = TypeVar("_Options", bound="Options")
@@ -113,6 +114,18 @@ def load(
         if option and option not in reason:
             reason = f"{option}: {reason}"
         raise errors.ConfigError(f"{what}{document.where(option)}: {reason}") from None
+
+
+def check(kind: type[_Options], values: Mapping[str, object]) -> _Options:
+    """Check options that are no file's.
+
+    Raises:
+        ValueError: one is unknown or wrong; the text is one sentence that names it.
+    """
+    try:
+        return kind.model_validate(dict(values))
+    except pydantic.ValidationError as error:
+        raise ValueError(" ".join(explain(error).split())) from None
 
 
 def explain(error: pydantic.ValidationError) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FOLDER = "VBox_host_extensions"
 SCRIPTS = ("startvm", "stopvm", "killvm", "checkvm", "gate")
 
+_COMMENT = "maas-virtualbox"
 _TIMEOUT_S = 20.0
 _UUID, _NONCE = "@UUID@", "@NONCE@"
 _LOCALES = ("C.UTF-8", "en_US.UTF-8")
@@ -74,12 +75,19 @@ def authorized_key(owner: VirtualBoxHost, key: paramiko.PKey, *, gate: bool) -> 
         key: the private key that logs in.
         gate: bind the key to the gate, which has to be installed.
     """
-    line = f"{key.get_name()} {key.get_base64()} maas-virtualbox"
-    if not gate:
-        return line
-    home = _run(owner, _posix(owner).home())
+    line = f"{key.get_name()} {key.get_base64()}"
+    return gated(_run(owner, _posix(owner).home()), line) if gate else f"{line} {_COMMENT}"
+
+
+def gated(home: str, key: str) -> str:
+    """Return the line that binds a public key to the gate.
+
+    Args:
+        home: the account's home folder.
+        key: `type base64`.
+    """
     program = f"{home}/{FOLDER}/gate".replace('"', '\\"')
-    return f'restrict,command="{program}" {line}'
+    return f'restrict,command="{program}" {key} {_COMMENT}'
 
 
 def _posix(owner: VirtualBoxHost) -> shells.Posix:

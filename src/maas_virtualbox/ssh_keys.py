@@ -4,11 +4,17 @@
 
 from __future__ import annotations
 
+import re
+
 from cryptography import exceptions
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from maas_virtualbox import errors
+
+_PUBLIC_KEY = re.compile(
+    r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)) [A-Za-z0-9+/]+={0,2}"
+)
 
 
 def new_private_key() -> str:
@@ -52,3 +58,14 @@ def public_key(private_key: str) -> str:
         .public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
         .decode("ascii")
     )
+
+
+def is_public_key(text: str) -> bool:
+    """Whether a text is one whole public key, `type base64` (ed25519, ecdsa or rsa), no more."""
+    if not _PUBLIC_KEY.fullmatch(text):
+        return False
+    try:
+        serialization.load_ssh_public_key(text.encode())
+    except (ValueError, exceptions.UnsupportedAlgorithm):
+        return False
+    return True

@@ -8,6 +8,7 @@ Users and systemd are stood in for here. `test_packed.py` runs the same charm wi
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import pwd
 import stat
@@ -21,12 +22,12 @@ import workload
 from charm import MAASVirtualBoxCharm
 from maas_virtualbox.doors.views import HostView
 
-from tests.charm import charmcraft
+from tests.charm import charmcraft, packing
 from tests.conftest import unavailable
 from tests.service import PROGRAM
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 ROOT = Path(__file__).parents[2]
 
@@ -90,6 +91,22 @@ def host(name: str, *, vms: int = 0, running: int = 0, kind: str | None = None) 
         error=kind and f"{name}: {kind}",
         kind=kind,
     )
+
+
+@pytest.fixture(scope="session")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """Packs a charm, once in all tests, lets charmcraft look for faults, and unpacks it."""
+    if (reason := packing.unsupported()) is not None:
+        unavailable(reason)
+
+    @functools.cache
+    def pack(project: Path) -> Path:
+        folder = tmp_path_factory.mktemp("packed")
+        packed = packing.pack(project, folder)
+        packing.analyse(packed)
+        return packing.unpack(packed, folder / "charm")
+
+    return pack
 
 
 @pytest.fixture

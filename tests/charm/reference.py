@@ -51,6 +51,28 @@ STATUSES = (
         "wait; if it lasts, look at the provider's status",
     ),
     (
+        "waiting",
+        "MAAS does not know all VMs as they are (2 clash): see enlist dry-run=true",
+        "`juju run maas-virtualbox/leader enlist dry-run=true` says why; it is tried again"
+        " at each update-status",
+    ),
+    (
+        "waiting",
+        "the related units have published no host yet",
+        "wait; if it lasts, look at the status of the units of virtualbox-host",
+    ),
+    (
+        "blocked",
+        "hosts: from-zones leaves out what is related: virtualbox-host/0",
+        "list the hosts in `hosts`, or remove the relation",
+    ),
+    (
+        "blocked",
+        "hosts: vbox@10.0.0.9 of virtualbox-host/0 is left out, for ivan@10.0.0.5 is called attic:"
+        " give that another name=",
+        "give the host in `hosts` another `name=`",
+    ),
+    (
         "blocked",
         "no hosts: juju config maas-virtualbox hosts='user@address'",
         "set `hosts`",

@@ -13,7 +13,6 @@ import re
 import shutil
 import time
 from concurrent import futures
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib import parse
 
@@ -25,7 +24,6 @@ from maas_virtualbox.version import VERSION
 
 from tests import old_maas
 from tests.charm import machine as machines
-from tests.charm import packing
 from tests.charm.conftest import ROOT
 from tests.charm.juju import ActionFailed, Juju
 from tests.charm.machine import Machine
@@ -34,6 +32,7 @@ from tests.service import Pulse, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from pathlib import Path
 
     from tests.charm.juju import Application, Unit
     from tests.virtualbox.lab.lab import Lab
@@ -84,15 +83,10 @@ def host(request: pytest.FixtureRequest) -> Generator[Host]:
     lab.reset("vbox")
 
 
-@pytest.fixture(scope="session")
-def charm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The packed charm, which charmcraft finds nothing wrong with, unpacked."""
-    if (reason := packing.unsupported()) is not None:
-        unavailable(reason)
-    folder = tmp_path_factory.mktemp("packed")
-    packed = packing.pack(ROOT, folder)
-    packing.analyse(packed)
-    return packing.unpack(packed, folder / "charm")
+@pytest.fixture
+def charm(pack: Callable[[Path], Path]) -> Path:
+    """The packed charm, unpacked."""
+    return pack(ROOT)
 
 
 @pytest.fixture

@@ -49,11 +49,15 @@ def set_host_up(
         else:
             written = host_setup.install(owner)
             key_file = options.key_file()
-            if key_file is None:
+            if key_file is None and (gate or not owner.host.is_local):
                 raise errors.ConfigError(
                     "which key is it for? say --key FILE, or ssh-private-key-file in --config"
                 )
-            line = host_setup.authorized_key(owner, ssh.load_identity(key_file), gate=gate)
+            line = (
+                host_setup.authorized_key(owner, ssh.load_identity(key_file), gate=gate)
+                if key_file
+                else ""
+            )
     done = "removed" if remove else "written"
     show.rows(
         ("FILE", "RESULT"),

@@ -1,0 +1,95 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""Both packed charms, related, each on a machine of its own with a real systemd: the key goes one
+way, VMs of a real VirtualBox come the other, and all that ends with the relation.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.charm import machine as machines
+from tests.charm.conftest import ROOT
+from tests.charm.juju import Juju
+from tests.charm.machine import Machine
+from tests.conftest import unavailable
+from tests.service import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.virtualbox.lab.lab import Lab
+
+KEYS = "/etc/virtualbox-host/authorized_keys"
+CHROOT = "/usr/local/lib/lab-chroot"
+VBOXMANAGE = f"""#!/bin/sh
+exec {CHROOT} /lab /usr/lib/virtualbox/VBoxManage "$@"
+"""
+CAP_SYS_CHROOT = struct.pack("<5I", 0x02000001, 1 << 18, 0, 0, 0)
+"""What setcap writes for cap_sys_chroot=ep (linux/capability.h)."""
+MOUNT = """
+set -eu
+mkdir /lab
+mount --bind "$1" /lab
+for shared in /dev /home /proc /tmp /etc/passwd /etc/group; do
+  mount --rbind $shared /lab$shared
+done
+mkdir -p /run/sshd
+systemctl start ssh.service
+"""
+
+
+def install_virtualbox(machine: Machine, lab: Lab, port: int) -> None:
+    """Give a machine the lab's VirtualBox, and an SSH server that listens.
+
+    VirtualBox stays in the lab's root, which this machine sees below its own layer; home folders,
+    processes and accounts are the machine's. Who calls VBoxManage is allowed to go there.
+    """
+    drop_in = machine.path("/etc/ssh/sshd_config.d/10-here.conf")
+    drop_in.write_text(f"Port {port}\nListenAddress 127.0.0.1\n")
+    chroot = machine.path(CHROOT)
+    chroot.write_bytes(machine.path("/usr/sbin/chroot").read_bytes())
+    chroot.chmod(0o755)
+    os.setxattr(chroot, "security.capability", CAP_SYS_CHROOT)
+    program = machine.path("/usr/local/bin/VBoxManage")
+    program.write_text(VBOXMANAGE)
+    program.chmod(0o755)
+    done = machine.run(["sh", "-c", MOUNT, "sh", str(lab.path("/"))])
+    assert done.returncode == 0, done.stderr
+
+
+def as_vbox(machine: Machine, *command: str) -> str:
+    """Run a program as the account that owns the VMs."""
+    done = machine.run(["runuser", "-u", "vbox", "--", "env", "HOME=/home/vbox", *command])
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.real
+def test_from_relation_to_power_and_back(
+    pack: Callable[[Path], Path], lab: Lab, tmp_path: Path
+) -> None:
+    if (reason := machines.unsupported()) is not None:
+        unavailable(reason)
+    with (
+        Machine(tmp_path) as maas,
+        Machine(tmp_path) as laptop,
+        Juju(tmp_path / "juju") as juju,
+    ):
+        port = free_port()
+        install_virtualbox(laptop, lab, port)
+        config = {"install": "never", "vm-count": 2, "memory": 16, "disk": 1, "attachment": "none"}
+        boxes = juju.deploy(pack(ROOT / "virtualbox-host"), "laptop", on=[laptop], config=config)
+        power = juju.deploy(pack(ROOT), "power", on=[maas], config={"listen-port": free_port()})
+        (host,), (unit,) = boxes.units, power.units
+        juju.settle()
+        assert host.status == (
+            "active",
+            "2 VMs of vbox, 0 running; nobody switches them: juju integrate",
+        )
+        assert unit.status == ("blocked", "no hosts: juju config power hosts='user@address'")

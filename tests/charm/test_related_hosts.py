@@ -1,0 +1,203 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The charm's relation `virtualbox-hosts`: related hosts beside those of config."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import ops
+from ops import testing
+
+from maas_virtualbox import hosts, ssh_keys
+
+from tests.charm.conftest import state
+from tests.charm.test_events import RELOADED, STARTED, replaced, service_config, state_after
+from tests.charm.test_virtualbox_hosts import HOST_KEY, PUBLISHED
+
+if TYPE_CHECKING:
+    from charm import MAASVirtualBoxCharm
+
+    from tests.charm.conftest import ScratchMachine
+
+    Context = testing.Context[MAASVirtualBoxCharm]
+
+RELATED = {
+    "address": "10.0.0.5",
+    "user": "vbox",
+    "port": 2222,
+    "name": "laptop-0",
+    "zone": "rack1",
+    "host-key": [hosts.key_fingerprint(HOST_KEY)],
+    "vboxmanage": "/usr/bin/VBoxManage",
+}
+
+
+def relation(*units: dict[str, str]) -> testing.Relation:
+    """A relation in which some units have published hosts."""
+    return testing.Relation(
+        "virtualbox-hosts",
+        remote_app_name="laptop",
+        remote_units_data=dict(enumerate(units or (PUBLISHED,))),
+    )
+
+
+def keys_in(out: testing.State, related: testing.Relation) -> list[str]:
+    """The keys that the application has published."""
+    published = json.loads(out.get_relation(related.id).local_app_data["public-keys"])
+    return [each["key"] for each in published]
+
+
+def own_keys(out: testing.State) -> list[str]:
+    """The public halves of the application's own keys."""
+    (secret,) = (each for each in out.secrets if each.owner == "app")
+    content = secret.latest_content or {}
+    names = ("private-key", "next-private-key")
+    return [ssh_keys.public_key(content[name]) for name in names if name in content]
+
+
+def test_the_key_is_published_before_there_is_any_host(
+    context: Context, machine: ScratchMachine
+) -> None:
+    related = testing.Relation("virtualbox-hosts", remote_units_data={})
+
+    out = context.run(context.on.relation_created(related), state(hosts="", relations=[related]))
+
+    assert keys_in(out, related) == own_keys(out)
+    assert out.unit_status == ops.WaitingStatus("the related units have published no host yet")
+    assert machine.systemctl_calls() == []
+
+
+def test_a_related_host_is_served_pinned_and_without_any_in_config(
+    context: Context, machine: ScratchMachine
+) -> None:
+    related = relation()
+
+    out = context.run(context.on.relation_changed(related), state(hosts="", relations=[related]))
+
+    assert service_config(machine)["hosts"] == [RELATED]
+    assert machine.systemctl_calls() == STARTED
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+
+
+def test_related_hosts_stand_beside_those_of_config(
+    context: Context, machine: ScratchMachine
+) -> None:
+    related = relation(PUBLISHED, {**PUBLISHED, "address": '"10.0.0.6"'})
+
+    context.run(context.on.relation_changed(related), state(relations=[related]))
+
+    assert [host["name"] for host in service_config(machine)["hosts"]] == [
+        "alpha",
+        "laptop-0",
+        "laptop-1",
+    ]
+
+
+def test_a_unit_that_leaves_takes_its_host_along_and_the_service_goes_on(
+    context: Context, machine: ScratchMachine
+) -> None:
+    related = relation()
+    first = context.run(context.on.relation_changed(related), state(relations=[related]))
+    machine.systemctl_calls()
+
+    # As Juju has it: in relation-departed the unit is none of the relation's any more.
+    known = first.get_relation(related.id)
+    left = testing.Relation(
+        "virtualbox-hosts",
+        id=related.id,
+        remote_app_name="laptop",
+        remote_units_data={},
+        local_app_data=known.local_app_data,
+    )
+    out = context.run(
+        context.on.relation_departed(left, remote_unit=0, departing_unit=0),
+        replaced(first, relations={*first.relations, left} - {known}),
+    )
+
+    assert [host["name"] for host in service_config(machine)["hosts"]] == ["alpha"]
+    assert machine.systemctl_calls() == RELOADED
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+
+
+def test_without_the_relation_and_without_hosts_the_service_stops(
+    context: Context, machine: ScratchMachine
+) -> None:
+    related = relation()
+    first = context.run(context.on.relation_changed(related), state(hosts="", relations=[related]))
+    machine.systemctl_calls()
+
+    out = context.run(context.on.relation_broken(first.get_relation(related.id)), first)
+
+    assert out.unit_status == ops.BlockedStatus("no hosts: juju config power hosts='user@address'")
+    assert machine.systemctl_calls() == ["disable --now maas-virtualbox.service"]
+
+
+def test_an_account_that_config_has_too_is_as_config_says(
+    context: Context, machine: ScratchMachine
+) -> None:
+    related = relation()
+
+    out = context.run(
+        context.on.relation_changed(related),
+        state(hosts="vbox@10.0.0.5:2222 name=mine", relations=[related]),
+    )
+
+    (host,) = service_config(machine)["hosts"]
+    assert host["name"] == "mine"
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+    assert "laptop/0: vbox@10.0.0.5:2222 is host mine already" in [
+        log.message for log in context.juju_log
+    ]
+
+
+def test_a_name_that_config_gives_to_another_account_is_said_in_the_status(
+    context: Context, machine: ScratchMachine
+) -> None:
+    related = relation()
+
+    out = context.run(
+        context.on.relation_changed(related),
+        state(hosts="ivan@10.0.0.9 name=laptop-0", relations=[related]),
+    )
+
+    (host,) = service_config(machine)["hosts"]
+    assert host["address"] == "10.0.0.9"
+    assert out.unit_status == ops.BlockedStatus(
+        "hosts: vbox@10.0.0.5:2222 of laptop/0 is left out, for ivan@10.0.0.9 is called laptop-0:"
+        " give that another name="
+    )
+
+
+def test_a_rotation_publishes_the_next_key_and_then_it_alone(
+    context: Context, machine: ScratchMachine
+) -> None:
+    del machine
+    related = relation()
+    first = context.run(context.on.relation_changed(related), state(relations=[related]))
+    old = own_keys(first)
+
+    begun = context.run(context.on.action("rotate-ssh-key"), first)
+    _, new = own_keys(begun)
+    assert keys_in(begun, related) == [*old, new]
+
+    done = context.run(context.on.action("rotate-ssh-key", params={"force": True}), begun)
+    assert keys_in(done, related) == own_keys(done) == [new]
+
+
+def test_a_key_that_people_gave_is_the_one_published(
+    context: Context, machine: ScratchMachine
+) -> None:
+    del machine
+    given = ssh_keys.new_private_key()
+    secret = testing.Secret({"private-key": given})
+    related = relation()
+    first = context.run(context.on.relation_changed(related), state(relations=[related]))
+
+    out = context.run(
+        context.on.config_changed(),
+        state_after(replaced(first, secrets={*first.secrets, secret}), ssh_private_key=secret.id),
+    )
+
+    assert keys_in(out, related) == [ssh_keys.public_key(given)]

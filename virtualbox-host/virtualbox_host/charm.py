@@ -1,0 +1,181 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The charm: Juju's events in, one wanted state of the machine out."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import ops
+
+from maas_virtualbox.juju import (
+    AccountData,
+    SSHKey,
+    VirtualBoxHostsProvider,
+    programs,
+    statuses,
+)
+from virtualbox_host import accounts, actions, options, sshd, virtualbox
+
+log = logging.getLogger(__name__)
+
+RELATION = "virtualbox-hosts"
+
+
+class VirtualBoxHostCharm(ops.CharmBase):
+    """Looks after VirtualBox and its VMs on one machine."""
+
+    root = Path("/")
+    """What stands for the machine's file system."""
+
+    def __init__(self, framework: ops.Framework) -> None:
+        super().__init__(framework)
+        self._unready: statuses.Unready | None = None
+        self.switchers = VirtualBoxHostsProvider(self, RELATION)
+        self.actions = actions.Actions(self)
+        on = self.on
+        for event in (on.install, on.upgrade_charm):
+            framework.observe(event, self._on_install)
+        for event in (
+            on.config_changed,
+            on.start,
+            on.update_status,
+            self.switchers.on.keys_changed,
+        ):
+            framework.observe(event, self.reconcile)
+        framework.observe(on.remove, self._on_remove)
+        framework.observe(on.collect_unit_status, self._on_collect_status)
+
+    @property
+    def number(self) -> int:
+        """The unit's number, which is in the names of its VMs."""
+        return int(self.unit.name.rpartition("/")[2])
+
+    def box(self) -> virtualbox.VirtualBox:
+        """Return VirtualBox as the account has it. Raises `Unready` where it is not set up yet."""
+        chosen = self.chosen()
+        account, program = accounts.find(chosen.user), virtualbox.find()
+        if (
+            account is None
+            or not program
+            or not (self.root / programs.current(virtualbox.NAME)).exists()
+        ):
+            raise statuses.waiting("VirtualBox is not set up yet")
+        return virtualbox.VirtualBox(self.root, account, program)
+
+    def chosen(self) -> options.HostOptions:
+        """Return the options. Raises `Unready` where one is wrong."""
+        try:
+            return options.parse(self.config)
+        except ValueError as error:
+            raise statuses.blocked(str(error)) from None
+
+    def reconcile(self, _event: ops.EventBase | None = None) -> None:
+        """Bring the machine into the state that options and relations ask for.
+
+        Keys that are gone are revoked first, whatever else is wrong. No VM is ever deleted.
+        """
+        self._unready = None
+        keys = self.switchers.keys()
+        sshd.revoke(self.root, keys)
+        try:
+            chosen = self.chosen()
+            account = accounts.ensure(self.root, chosen.user)
+            sshd.authorise(self.root, account, keys)
+            box = virtualbox.VirtualBox(self.root, account, self._ensure_virtualbox(chosen))
+            self._ensure_program()
+            box.install_scripts()
+            if keys:
+                self._publish(chosen, box)
+            self._grow(chosen, box)
+        except statuses.Unready as reason:
+            self._unready = reason
+
+    def _ensure_virtualbox(self, chosen: options.HostOptions) -> str:
+        program = virtualbox.find()
+        if not program and chosen.install == "never":
+            raise statuses.blocked(
+                "there is no VBoxManage, and install=never: install VirtualBox, or"
+                f" juju config {self.app.name} install=auto"
+            )
+        if not program:
+            self.unit.status = ops.MaintenanceStatus("installing VirtualBox")
+            virtualbox.install(chosen)
+            program = virtualbox.find()
+        if not program:
+            raise statuses.blocked(f"the package {chosen.package} brought no VBoxManage")
+        return program
+
+    def _ensure_program(self) -> None:
+        if not (self.root / programs.current(virtualbox.NAME)).exists():
+            self._install_program()
+
+    def _install_program(self) -> None:
+        self.unit.status = ops.MaintenanceStatus("installing the charm's program")
+        programs.install(
+            self.root, self.charm_dir, virtualbox.NAME, compiled=["maas_virtualbox.cli"]
+        )
+        programs.remove_old(self.root, virtualbox.NAME)
+
+    def _publish(self, chosen: options.HostOptions, box: virtualbox.VirtualBox) -> None:
+        server = sshd.read_server(self.root, box.account)
+        version = box.version()
+        self.unit.set_workload_version(version)
+        self.switchers.publish(
+            AccountData(
+                user=box.account.name,
+                port=server.port,
+                host_keys=tuple(SSHKey(key=key) for key in server.host_keys),
+                zone=chosen.zone,
+                virtualbox_version=version,
+                vboxmanage=box.program,
+                gate=True,
+            )
+        )
+
+    def _grow(self, chosen: options.HostOptions, box: virtualbox.VirtualBox) -> None:
+        there = {vm.name for vm in box.list_vms()}
+        missing = [name for name in chosen.vm_names(self.number) if name not in there]
+        if not missing:
+            return
+        self.unit.status = ops.MaintenanceStatus(f"making {statuses.count(len(missing), 'VM')}")
+        if chosen.attachment == "hostonly":
+            box.ensure_host_only_network(chosen.network)
+        answer = box.create(chosen, missing)
+        if answer.problem:
+            raise statuses.blocked(answer.problem)
+
+    def _on_install(self, event: ops.EventBase) -> None:
+        self._install_program()
+        self.reconcile(event)
+
+    def _on_remove(self, _event: ops.RemoveEvent) -> None:
+        sshd.remove(self.root)
+        try:
+            if problem := self.box().remove_scripts().problem:
+                log.warning("the extension scripts stay: %s", problem)
+        except statuses.Unready as reason:
+            log.warning("the extension scripts stay: %s", reason)
+        accounts.remove(self.root)
+        programs.remove(self.root, virtualbox.NAME)
+        self._unready = statuses.Unready(ops.MaintenanceStatus("removed; VirtualBox and VMs stay"))
+
+    def _on_collect_status(self, event: ops.CollectStatusEvent) -> None:
+        try:
+            if self._unready is not None:
+                raise self._unready
+            chosen = self.chosen()
+            vms = self.box().list_vms()
+            if chosen.install == "auto":
+                virtualbox.check_driver(self.root)
+        except statuses.Unready as reason:
+            event.add_status(reason.status)
+            return
+        running = sum(vm.power == "on" for vm in vms)
+        text = f"{statuses.count(len(vms), 'VM')} of {chosen.user}, {running} running"
+        if surplus := chosen.surplus(self.number, [vm.name for vm in vms]):
+            text += f"; {len(surplus)} more than vm-count: see delete-vms"
+        if not self.switchers.keys():
+            text += "; nobody switches them: juju integrate"
+        event.add_status(ops.ActiveStatus(text))

@@ -1,0 +1,88 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The options of charmcraft.yaml, checked whole."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Literal
+
+import pydantic
+
+from maas_virtualbox import blueprint, documents
+from maas_virtualbox.hosts import Host
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]+")
+_VERSION = re.compile(r"[A-Za-z0-9.+~:-]*")
+
+
+class HostOptions(documents.Options):
+    """What `juju config` says. Immutable."""
+
+    install: Literal["auto", "never"] = "auto"
+    """Whether VirtualBox is installed where it is missing."""
+    package: str = "virtualbox"
+    """The package that brings it."""
+    version: str = ""
+    """Its exact version. Empty: the newest."""
+    user: str = "vbox"
+    """The account that owns the VMs."""
+    zone: str = ""
+    """MAAS's zone of the VMs; may be empty."""
+    vm_count: int = pydantic.Field(default=0, ge=0, le=200)
+    """How many VMs are made."""
+    name_prefix: str = "node"
+    """What their names begin with."""
+    cpus: int = 1
+    """Of a new VM, as the fields below; see `blueprint.VMSpec`."""
+    memory: int = 2048
+    disk: int = 20
+    nic_model: blueprint.NICModel = "e1000"
+    attachment: blueprint.Attachment = "hostonly"
+    network: str = ""
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> HostOptions:
+        if not _USER.fullmatch(self.user) or self.user == "root":
+            raise ValueError(f"user: expected the name of an account, not {self.user!r}")
+        if not _PACKAGE.fullmatch(self.package):
+            raise ValueError(f"package: expected the name of a package, not {self.package!r}")
+        if not _VERSION.fullmatch(self.version):
+            raise ValueError(f"version: expected a version of a package, not {self.version!r}")
+        Host(zone=self.zone)
+        self.spec(self.vm_names(0, count=1)[0])
+        return self
+
+    def spec(self, name: str) -> blueprint.VMSpec:
+        """Return what a VM shall be. Raises pydantic's `ValidationError`."""
+        fields = blueprint.VMSpec.model_fields.keys() & type(self).model_fields.keys()
+        return blueprint.VMSpec(name=name, **{field: getattr(self, field) for field in fields})
+
+    def vm_names(self, unit: int, *, count: int | None = None) -> list[str]:
+        """Return the names of the VMs that a unit makes.
+
+        Args:
+            unit: its number: VMs of several units are MAAS's machines, with a name each.
+            count: how many. None: as many as the option says.
+        """
+        wanted = self.vm_count if count is None else count
+        return [f"{self.name_prefix}{unit}-{number:02}" for number in range(1, wanted + 1)]
+
+    def surplus(self, unit: int, names: list[str]) -> list[str]:
+        """Return those of some VMs that are named as if a unit had made them, and are too many."""
+        ours = re.compile(re.escape(f"{self.name_prefix}{unit}-") + r"\d{2,}")
+        wanted = self.vm_names(unit)
+        return [name for name in names if ours.fullmatch(name) and name not in wanted]
+
+
+def parse(values: Mapping[str, object]) -> HostOptions:
+    """Check the options as Juju has them.
+
+    Raises:
+        ValueError: one is wrong; the text is one sentence that names it.
+    """
+    return documents.check(HostOptions, values)
