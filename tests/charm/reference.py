@@ -53,8 +53,7 @@ STATUSES = (
     (
         "waiting",
         "MAAS does not know all VMs as they are (2 clash): see enlist dry-run=true",
-        "`juju run maas-virtualbox/leader enlist dry-run=true` says why; it is tried again"
-        " at each update-status",
+        "`enlist dry-run=true` says why; it is tried again at each update-status",
     ),
     (
         "waiting",
@@ -68,8 +67,7 @@ STATUSES = (
     ),
     (
         "blocked",
-        "hosts: vbox@10.0.0.9 of virtualbox-host/0 is left out, for ivan@10.0.0.5 is called attic:"
-        " give that another name=",
+        "hosts: … of virtualbox-host/0 is left out, for … is called attic: give that another name=",
         "give the host in `hosts` another `name=`",
     ),
     (
