@@ -43,8 +43,9 @@ virtualbox: $(UV)  ## Tests against a real VirtualBox (root, Debian 12)
 benchmark: $(UV)  ## Ratios beside plain VBoxManage and fence_vbox (root, Debian 12)
 	$(TOX) -e benchmark
 
-pack: $(UV)  ## Pack the charm into dist/ (Debian 12, or where charmcraft is installed)
+pack: $(UV)  ## Pack both charms into dist/ (Debian 12, or where charmcraft is installed)
 	@$(UV) run --quiet --frozen --no-dev python -m tests.charm.packing dist
+	@$(UV) run --quiet --frozen --no-dev python -m tests.charm.packing --project virtualbox-host dist
 
 docs: $(UV)  ## Write docs/reference/charm.md anew from charmcraft.yaml
 	@$(UV) run --quiet --frozen --no-dev python -m tests.charm.reference

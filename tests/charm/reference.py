@@ -67,7 +67,7 @@ STATUSES = (
     ),
     (
         "blocked",
-        "hosts: … of virtualbox-host/0 is left out, for … is called attic: give that another name=",
+        "hosts: … of virtualbox-host/0 is left out, for … is called x: give that another name=",
         "give the host in `hosts` another `name=`",
     ),
     (
