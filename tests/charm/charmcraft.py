@@ -12,30 +12,42 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 
+FOLDERS = {"maas-virtualbox": ROOT, "virtualbox-host": ROOT / "virtualbox-host"}
+"""Our charms by name."""
+
 _ACTION = re.compile(
-    r"juju run (?:-m \S+ )?(?:maas-virtualbox/\S+|\{\{.*?\}\}) ([a-z-]+)((?: [a-z-]+=)?)"
+    r"juju run (?:-m \S+ )?(?:(?P<name>maas-virtualbox|virtualbox-host)/\S+|\{\{.*?\}\})"
+    r" (?P<action>[a-z-]+)(?P<parameter>(?: [a-z-]+=)?)"
 )
-_OPTIONS = re.compile(r"juju config maas-virtualbox ((?:[a-z-]+=\S* ?)+)")
+_OPTIONS = re.compile(
+    r"juju config (?P<name>maas-virtualbox|virtualbox-host) (?P<options>(?:[a-z-]+=\S* ?)+)"
+)
 
 
-def read() -> dict[str, Any]:
-    """The content of charmcraft.yaml."""
-    return yaml.safe_load((ROOT / "charmcraft.yaml").read_text())
+def read(name: str = "maas-virtualbox") -> dict[str, Any]:
+    """The content of a charm's charmcraft.yaml."""
+    return yaml.safe_load((FOLDERS[name] / "charmcraft.yaml").read_text())
 
 
-def actions_in(text: str) -> list[tuple[str, set[str]]]:
-    """The actions of the charm that a text tells people to run, with the parameter they have."""
+def actions_in(text: str) -> list[tuple[str, str, set[str]]]:
+    """The actions that a text tells people to run: charm, action, and the parameter they have."""
     return [
-        (action, {parameter.strip(" =")} - {""}) for action, parameter in _ACTION.findall(text)
+        (
+            found["name"] or "maas-virtualbox",
+            found["action"],
+            {found["parameter"].strip(" =")} - {""},
+        )
+        for found in _ACTION.finditer(text)
     ]
 
 
 def assert_commands_exist(text: str) -> None:
-    """Assert that the charm has all actions and options that a text tells people to type."""
-    charm = read()
-    for name, parameters in actions_in(text):
-        assert name in charm["actions"]
-        action = charm["actions"][name]
+    """Assert that our charms have all actions and options that a text tells people to type."""
+    for charm, name, parameters in actions_in(text):
+        actions = read(charm)["actions"]
+        assert name in actions
+        action = actions[name]
         assert set(action.get("required", [])) <= parameters <= set(action.get("params", {})), name
-    for given in _OPTIONS.findall(text):
-        assert set(re.findall(r"([a-z-]+)=", given)) <= set(charm["config"]["options"])
+    for given in _OPTIONS.finditer(text):
+        known = set(read(given["name"])["config"]["options"])
+        assert set(re.findall(r"([a-z-]+)=", given["options"])) <= known
