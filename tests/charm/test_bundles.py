@@ -39,16 +39,17 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def verify(program: Path, tmp_path: Path) -> Callable[..., str]:
     """Verifies copies of bundles beside a packed charm, as it lies there; returns the problems."""
     shutil.copytree(BUNDLES, tmp_path / "bundles")
-    (tmp_path / "maas-virtualbox.charm").touch()
     charms = tmp_path / "charms"
     for name in ("maas-region", "postgresql"):
         shutil.copytree(HERE / "samples" / name, charms / name)
-    ours = charms / "maas-virtualbox"
-    ours.mkdir()
-    charm = charmcraft.read()
-    metadata = {name: charm[name] for name in IN_METADATA if name in charm}
-    (ours / "metadata.yaml").write_text(yaml.safe_dump(metadata))
-    (ours / "config.yaml").write_text(yaml.safe_dump(charm["config"]))
+    for name in charmcraft.FOLDERS:
+        (tmp_path / f"{name}.charm").touch()
+        ours = charms / name
+        ours.mkdir()
+        charm = charmcraft.read(name)
+        metadata = {key: charm[key] for key in IN_METADATA if key in charm}
+        (ours / "metadata.yaml").write_text(yaml.safe_dump(metadata))
+        (ours / "config.yaml").write_text(yaml.safe_dump(charm["config"]))
 
     def verify(*names: str) -> str:
         paths = [tmp_path / "bundles" / name for name in names]
@@ -86,6 +87,9 @@ def test_juju_verifies_the_bundle_with_its_charms(
         ("to: [maas-region/0]", "to: [maas-region/1]", "greater than"),
         ("../maas-virtualbox.charm", "../other.charm", "does not exist"),
         ("num_units: 1", "units: 1", "units"),
+        ("vm-count: 4", "vms: 4", '"vms"'),
+        ("virtualbox-host:virtualbox-hosts]", "virtualbox-host:hosts]", "hosts"),
+        ("../virtualbox-host.charm", "../laptop.charm", "does not exist"),
         ("ubuntu@24.04/stable", "noble", "noble"),
     ],
 )

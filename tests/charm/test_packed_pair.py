@@ -7,7 +7,9 @@ way, VMs of a real VirtualBox come the other, and all that ends with the relatio
 from __future__ import annotations
 
 import os
+import re
 import struct
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +18,7 @@ from tests.charm import machine as machines
 from tests.charm.conftest import ROOT
 from tests.charm.juju import Juju
 from tests.charm.machine import Machine
+from tests.charm.test_packed import wait_for
 from tests.conftest import unavailable
 from tests.service import free_port
 
@@ -32,6 +35,9 @@ exec {CHROOT} /lab /usr/lib/virtualbox/VBoxManage "$@"
 """
 CAP_SYS_CHROOT = struct.pack("<5I", 0x02000001, 1 << 18, 0, 0, 0)
 """What setcap writes for cap_sys_chroot=ep (linux/capability.h)."""
+ENGINE = "VBoxInternal/HM/FallbackToIEM"
+"""The lab has no kernel module: its VMs are interpreted."""
+OURS = re.compile("virtualbox-host|VBox_host_extensions")
 MOUNT = """
 set -eu
 mkdir /lab
@@ -70,6 +76,19 @@ def as_vbox(machine: Machine, *command: str) -> str:
     return done.stdout
 
 
+def login(identity: Path, port: int) -> str:
+    """What a login with a key is told that asks for a shell."""
+    options = ("BatchMode=yes", "IdentitiesOnly=yes", "StrictHostKeyChecking=no")
+    command = ["ssh", "-i", identity, "-p", str(port), "-o", "UserKnownHostsFile=/dev/null"]
+    command += [word for option in options for word in ("-o", option)]
+    command += ["vbox@127.0.0.1", "id"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=30, check=False
+    )
+    assert done.returncode != 0
+    return done.stderr
+
+
 @pytest.mark.real
 def test_from_relation_to_power_and_back(
     pack: Callable[[Path], Path], lab: Lab, tmp_path: Path
@@ -83,13 +102,49 @@ def test_from_relation_to_power_and_back(
     ):
         port = free_port()
         install_virtualbox(laptop, lab, port)
-        config = {"install": "never", "vm-count": 2, "memory": 16, "disk": 1, "attachment": "none"}
+        config = {
+            "install": "never",
+            "vm-count": 2,
+            "memory": 16,
+            "disk": 1,
+            "attachment": "none",
+            "name-prefix": "laptop",
+        }
         boxes = juju.deploy(pack(ROOT / "virtualbox-host"), "laptop", on=[laptop], config=config)
         power = juju.deploy(pack(ROOT), "power", on=[maas], config={"listen-port": free_port()})
         (host,), (unit,) = boxes.units, power.units
         juju.settle()
-        assert host.status == (
-            "active",
-            "2 VMs of vbox, 0 running; nobody switches them: juju integrate",
-        )
+        idle = "2 VMs of vbox, 0 running"
+        assert host.status == ("active", f"{idle}; nobody switches them: juju integrate")
         assert unit.status == ("blocked", "no hosts: juju config power hosts='user@address'")
+
+        juju.relate("power:virtualbox-hosts", "laptop:virtualbox-hosts")
+        juju.settle()
+        wait_for(unit, ("active", "2 VMs on 1 host, 0 running"))
+        assert host.status == ("active", idle)
+        key = unit.run_action("get-public-key")["public-key"]
+        bare = " ".join(key.split()[:2])
+        gate = 'restrict,command="/home/vbox/VBox_host_extensions/gate"'
+        assert laptop.path(KEYS).read_text() == f"{gate} {bare} maas-virtualbox\n"
+        assert "PRIVATE" not in str(juju.state.relations)
+
+        identity = tmp_path / "key"
+        identity.touch(mode=0o600)
+        (secret,) = (each for each in juju.state.secrets.values() if each.owner == "power")
+        identity.write_text(secret.revisions[secret.latest]["private-key"])
+        assert "gate: refused" in login(identity, port)
+
+        as_vbox(laptop, "VBoxManage", "setextradata", "global", ENGINE, "1")
+        unit.run_action("power", {"vm": "laptop0-01", "change": "on"})
+        assert '"laptop0-01"' in as_vbox(laptop, "VBoxManage", "list", "runningvms")
+
+        juju.remove_relation("power:virtualbox-hosts", "laptop:virtualbox-hosts")
+        juju.settle()
+        assert laptop.path(KEYS).read_text() == ""
+        assert unit.status == ("blocked", "no hosts: juju config power hosts='user@address'")
+        assert "Permission denied" in login(identity, port)
+
+        boxes.remove()
+        juju.settle()
+        assert '"laptop0-01"' in as_vbox(laptop, "VBoxManage", "list", "runningvms")
+        assert [path for path in laptop.changes() if OURS.search(path)] == []

@@ -52,6 +52,7 @@ class Actions(ops.Object):
         event.set_results({"created": answer.output})
         if answer.problem:
             event.fail(answer.problem)
+        self._charm.reconcile()
 
     def _delete_vms(self, event: ops.ActionEvent) -> None:
         try:
@@ -80,6 +81,7 @@ class Actions(ops.Object):
                 event.set_results({"deleted": answer.output})
                 if answer.problem:
                     event.fail(answer.problem)
+                self._charm.reconcile()
         except statuses.Unready as reason:
             event.fail(str(reason))
 

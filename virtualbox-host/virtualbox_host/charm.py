@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ops
 
@@ -17,6 +18,9 @@ from maas_virtualbox.juju import (
     statuses,
 )
 from virtualbox_host import accounts, actions, options, sshd, virtualbox
+
+if TYPE_CHECKING:
+    from maas_virtualbox.doors.views import VMView
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +36,13 @@ class VirtualBoxHostCharm(ops.CharmBase):
     def __init__(self, framework: ops.Framework) -> None:
         super().__init__(framework)
         self._unready: statuses.Unready | None = None
+        self._vms: list[VMView] | None = None
         self.switchers = VirtualBoxHostsProvider(self, RELATION)
         self.actions = actions.Actions(self)
         on = self.on
         for event in (on.install, on.upgrade_charm):
             framework.observe(event, self._on_install)
-        for event in (
-            on.config_changed,
-            on.start,
-            on.update_status,
-            self.switchers.on.keys_changed,
-        ):
+        for event in (on.config_changed, on.update_status, self.switchers.on.keys_changed):
             framework.observe(event, self.reconcile)
         framework.observe(on.remove, self._on_remove)
         framework.observe(on.collect_unit_status, self._on_collect_status)
@@ -85,10 +85,10 @@ class VirtualBoxHostCharm(ops.CharmBase):
             sshd.authorise(self.root, account, keys)
             box = virtualbox.VirtualBox(self.root, account, self._ensure_virtualbox(chosen))
             self._ensure_program()
-            box.install_scripts()
+            box.ensure_scripts()
             if keys:
                 self._publish(chosen, box)
-            self._grow(chosen, box)
+            self._vms = self._grow(chosen, box)
         except statuses.Unready as reason:
             self._unready = reason
 
@@ -134,17 +134,20 @@ class VirtualBoxHostCharm(ops.CharmBase):
             )
         )
 
-    def _grow(self, chosen: options.HostOptions, box: virtualbox.VirtualBox) -> None:
-        there = {vm.name for vm in box.list_vms()}
+    def _grow(self, chosen: options.HostOptions, box: virtualbox.VirtualBox) -> list[VMView]:
+        """Make the VMs that are missing; returns all there are."""
+        vms = box.list_vms()
+        there = {vm.name for vm in vms}
         missing = [name for name in chosen.vm_names(self.number) if name not in there]
         if not missing:
-            return
+            return vms
         self.unit.status = ops.MaintenanceStatus(f"making {statuses.count(len(missing), 'VM')}")
         if chosen.attachment == "hostonly":
             box.ensure_host_only_network(chosen.network)
         answer = box.create(chosen, missing)
         if answer.problem:
             raise statuses.blocked(answer.problem)
+        return box.list_vms()
 
     def _on_install(self, event: ops.EventBase) -> None:
         self._install_program()
@@ -162,20 +165,21 @@ class VirtualBoxHostCharm(ops.CharmBase):
         self._unready = statuses.Unready(ops.MaintenanceStatus("removed; VirtualBox and VMs stay"))
 
     def _on_collect_status(self, event: ops.CollectStatusEvent) -> None:
-        try:
-            if self._unready is not None:
-                raise self._unready
-            chosen = self.chosen()
-            vms = self.box().list_vms()
-            if chosen.install == "auto":
-                virtualbox.check_driver(self.root)
-        except statuses.Unready as reason:
-            event.add_status(reason.status)
-            return
+        if self._unready is not None:
+            event.add_status(self._unready.status)
+        elif self._vms is not None:
+            event.add_status(self._status(self.chosen(), self._vms))
+
+    def _status(self, chosen: options.HostOptions, vms: list[VMView]) -> ops.StatusBase:
+        if chosen.install == "auto" and not virtualbox.has_driver(self.root):
+            return ops.BlockedStatus(
+                "VirtualBox's kernel module is not loaded: sudo modprobe vboxdrv (with Secure Boot"
+                " it has to be signed; in a container, the machine below has to load it)"
+            )
         running = sum(vm.power == "on" for vm in vms)
         text = f"{statuses.count(len(vms), 'VM')} of {chosen.user}, {running} running"
         if surplus := chosen.surplus(self.number, [vm.name for vm in vms]):
             text += f"; {len(surplus)} more than vm-count: see delete-vms"
         if not self.switchers.keys():
             text += "; nobody switches them: juju integrate"
-        event.add_status(ops.ActiveStatus(text))
+        return ops.ActiveStatus(text)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from charmlibs import apt
 
-from maas_virtualbox import outputs
+from maas_virtualbox import host_setup, outputs
 from maas_virtualbox.doors.views import VMView
 from maas_virtualbox.juju import programs, statuses
 
@@ -60,17 +60,9 @@ def install(chosen: HostOptions) -> None:
         ) from None
 
 
-def check_driver(root: Path) -> None:
-    """See to it that VMs can run.
-
-    Raises:
-        Unready: the kernel module is not loaded.
-    """
-    if not (root / _DRIVER).exists():
-        raise statuses.blocked(
-            "VirtualBox's kernel module is not loaded: sudo modprobe vboxdrv (with Secure Boot it"
-            " has to be signed, and in a container the machine below has to load it)"
-        )
+def has_driver(root: Path) -> bool:
+    """Tell whether the kernel module is loaded, without which no VM starts."""
+    return (root / _DRIVER).exists()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,9 +104,12 @@ class VirtualBox:
             if name in served:
                 self._manage("dhcpserver", "remove", f"--network={name}")
 
-    def install_scripts(self) -> None:
-        """Put the extension scripts and the gate into the account's home, as the account."""
-        self._must("host-setup", "local")
+    def ensure_scripts(self) -> None:
+        """Have the extension scripts and the gate in the account's home, written by itself."""
+        folder = self.root / self.account.home.lstrip("/") / host_setup.FOLDER
+        wanted = host_setup.scripts((self.program,))
+        if not all(_holds(folder / name, content) for name, content in wanted.items()):
+            self._must("host-setup", "local")
 
     def list_vms(self) -> list[VMView]:
         """Return the account's VMs."""
@@ -160,3 +155,7 @@ class VirtualBox:
             words = " ".join(answer.problem.split())[:200]
             raise statuses.blocked(f"VBoxManage {' '.join(arguments)}: {words}")
         return answer.output
+
+
+def _holds(path: Path, content: str) -> bool:
+    return path.is_file() and path.read_bytes() == content.encode()

@@ -1,0 +1,425 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The charm virtualbox-host on a scratch machine: real files, programs that only answer.
+
+`test_packed_pair.py` runs it with a real systemd, a real sshd and a real VirtualBox.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pwd
+import types
+from typing import TYPE_CHECKING, Any
+
+import ops
+import pytest
+from ops import testing
+
+from maas_virtualbox import host_setup
+from maas_virtualbox.juju import programs
+from virtualbox_host import accounts, sshd, virtualbox
+from virtualbox_host.charm import VirtualBoxHostCharm
+
+from tests.charm.conftest import state
+from tests.charm.test_events import service_config
+from tests.charm.test_virtualbox_hosts import HOST_KEY, KEY, NEXT_KEY, from_requirer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from charm import MAASVirtualBoxCharm
+
+    from tests.charm.conftest import ScratchMachine
+
+    Context = testing.Context[VirtualBoxHostCharm]
+
+PROGRAM = "/usr/bin/VBoxManage"
+HOME = "/home/vbox"
+
+
+@dataclasses.dataclass
+class Box:
+    """A machine with VirtualBox, and what the charm asks of it."""
+
+    root: Path
+    vms: dict[str, bool] = dataclasses.field(default_factory=dict[str, bool])
+    """Whether each VM is ours to delete."""
+    interfaces: list[str] = dataclasses.field(default_factory=list[str])
+    """Its host-only networks, each with a DHCP server at first."""
+    served: list[str] = dataclasses.field(default_factory=list[str])
+    calls: list[list[str]] = dataclasses.field(default_factory=list[list[str]])
+    program: str = PROGRAM
+    sshd_problem: str = ""
+
+    def run_as(  # noqa: PLR0911 - a line for each program
+        self,
+        owner: tuple[int, int],
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        timeout: float = 0.0,
+    ) -> programs.Answer:
+        """Answer as programs do; fails on any call it was not told about."""
+        del timeout
+        self.calls.append(list(argv))
+        done = programs.Answer
+        match list(argv):
+            case ["loginctl", "enable-linger", "vbox"]:
+                return done("", "")
+            case ["sshd", "-t"]:
+                return done("", self.sshd_problem)
+            case ["sshd", "-T", *_]:
+                return done("port 2222\nhostkey /etc/ssh/host_key\nusepam yes\n", "")
+            case [_, "-q", "--version"]:
+                return done("WARNING: no kernel module\n7.2.22r1\n", "")
+            case [_, "-q", "list", "hostonlyifs"]:
+                return done("".join(f"Name:            {it}\n\n" for it in self.interfaces), "")
+            case [_, "-q", "list", "dhcpservers"]:
+                text = "NetworkName:    HostInterfaceNetworking-{}\nEnabled:        Yes\n\n"
+                return done("".join(text.format(it) for it in self.served), "")
+            case [_, "-q", "hostonlyif", "create"]:
+                self.interfaces.append("vboxnet0")
+                self.served.append("vboxnet0")
+                return done("", "")
+            case [_, "-q", "dhcpserver", "remove", network]:
+                self.served.remove(network.removeprefix("--network=HostInterfaceNetworking-"))
+                return done("", "")
+            case [program, "--hosts", f, *rest] if f == f"local vboxmanage={PROGRAM}":
+                assert program.endswith("/opt/virtualbox-host/current/bin/maas-virtualbox")
+                assert owner == (os.getuid(), os.getgid())
+                assert environment["HOME"] == HOME
+                return self._maas_virtualbox(rest)
+            case _:
+                raise AssertionError(f"unknown call: {argv}")
+
+    def _maas_virtualbox(self, arguments: list[str]) -> programs.Answer:
+        match [word for word in arguments if not word.startswith("--format")]:
+            case ["list"]:
+                vms = [self._view(name) for name in self.vms]
+                return programs.Answer(json.dumps(vms), "")
+            case ["host-setup", "local"]:
+                folder = self.root / HOME.lstrip("/") / host_setup.FOLDER
+                folder.mkdir(parents=True, exist_ok=True)
+                for name, content in host_setup.scripts((PROGRAM,)).items():
+                    (folder / name).write_text(content)
+                return programs.Answer("{}", "")
+            case ["host-setup", "--remove", "local"]:
+                return programs.Answer("{}", "")
+            case ["create", *rest]:
+                self.vms.update(dict.fromkeys(rest[rest.index("--") + 1 :], True))
+                return programs.Answer("[]", "")
+            case ["delete", *rest]:
+                for uuid in rest[rest.index("--") + 1 :]:
+                    name = uuid.removeprefix("uuid of ")
+                    if not self.vms[name]:
+                        return programs.Answer("", f"{name}: not made by maas-virtualbox")
+                    del self.vms[name]
+                return programs.Answer("[]", "")
+            case _:
+                raise AssertionError(f"unknown call: {arguments}")
+
+    def _view(self, name: str) -> dict[str, Any]:
+        known: dict[str, Any] = {
+            "host": "local",
+            "zone": "",
+            "macs": [],
+            "state": "poweroff",
+            "power": "off",
+        }
+        return {**known, "name": name, "uuid": f"uuid of {name}"}
+
+    def keys(self) -> list[str]:
+        """The lines of authorized_keys."""
+        return (self.root / sshd.KEYS).read_text().splitlines()
+
+
+@pytest.fixture
+def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Box:
+    """A machine on which the charm may do what it likes."""
+    made = Box(tmp_path / "box")
+    for folder in ("etc/ssh/sshd_config.d", "etc/tmpfiles.d", "dev", "opt"):
+        (made.root / folder).mkdir(parents=True)
+    (made.root / "dev/vboxdrv").touch()
+    (made.root / "etc/ssh/host_key.pub").write_text(f"{HOST_KEY} root@laptop\n")
+    here = pwd.getpwuid(os.getuid())
+    account = pwd.struct_passwd(("vbox", "*", here.pw_uid, os.getgid(), "", HOME, "/bin/sh"))
+
+    def user_exists(name: str) -> pwd.struct_passwd | None:
+        return account if name == "vbox" else None
+
+    def install(root: Path, charm: Path, name: str, *, compiled: Sequence[str]) -> None:
+        del charm, compiled
+        (root / programs.releases(name) / "1").mkdir(parents=True, exist_ok=True)
+        current = root / programs.current(name)
+        current.unlink(missing_ok=True)
+        current.symlink_to("1")
+
+    def is_running(_service: str) -> bool:
+        return False
+
+    monkeypatch.setattr(accounts, "passwd", types.SimpleNamespace(user_exists=user_exists))
+    monkeypatch.setattr(programs, "run_as", made.run_as)
+    monkeypatch.setattr(programs, "install", install)
+    monkeypatch.setattr(sshd.systemd, "service_running", is_running)
+    monkeypatch.setattr(virtualbox, "find", lambda: made.program)
+    monkeypatch.setattr(VirtualBoxHostCharm, "root", made.root)
+    return made
+
+
+@pytest.fixture
+def laptop(box: Box) -> Context:
+    """Runs the charm's events on that machine."""
+    del box
+    return testing.Context(VirtualBoxHostCharm, app_name="laptop")
+
+
+def laptop_state(*relations: testing.RelationBase, **config: Any) -> testing.State:
+    """A unit of the charm, options written with underscores."""
+    options = {name.replace("_", "-"): value for name, value in config.items()}
+    return testing.State(config=options, relations=relations)
+
+
+def keys_relation(*keys: str) -> testing.Relation:
+    """A relation in which keys have been published."""
+    published = from_requirer(public_keys=json.dumps([{"key": key} for key in keys]))
+    return dataclasses.replace(published, endpoint="virtualbox-hosts")
+
+
+def test_the_keys_are_bound_to_the_gate_and_revoked_with_the_relation(
+    laptop: Context, box: Box
+) -> None:
+    one, other = keys_relation(KEY), keys_relation(NEXT_KEY)
+    gate = f'restrict,command="{HOME}/VBox_host_extensions/gate"'
+
+    out = laptop.run(laptop.on.relation_changed(one), laptop_state(one, other))
+    assert box.keys() == [f"{gate} {key} maas-virtualbox" for key in sorted([KEY, NEXT_KEY])]
+    assert (
+        f"AuthorizedKeysFile .ssh/authorized_keys .ssh/authorized_keys2 {box.root / sshd.KEYS}"
+        in (box.root / sshd.CONFIG).read_text()
+    )
+
+    laptop.run(laptop.on.relation_broken(out.get_relation(one.id)), out)
+    assert box.keys() == [f"{gate} {NEXT_KEY} maas-virtualbox"]
+
+
+def test_a_key_is_revoked_although_an_option_is_wrong(laptop: Context, box: Box) -> None:
+    relation = keys_relation(KEY)
+    first = laptop.run(laptop.on.relation_changed(relation), laptop_state(relation))
+    assert box.keys()
+
+    wrong = dataclasses.replace(first, config={"cpus": 0})
+    out = laptop.run(laptop.on.relation_broken(first.get_relation(relation.id)), wrong)
+
+    assert box.keys() == []
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert out.unit_status.message.startswith("cpus: ")
+
+
+def test_both_charms_together(
+    laptop: Context,
+    context: testing.Context[MAASVirtualBoxCharm],
+    machine: ScratchMachine,
+    box: Box,
+) -> None:
+    asked = testing.Relation("virtualbox-hosts", remote_app_name="laptop", remote_units_data={})
+    switcher = context.run(context.on.relation_created(asked), state(hosts="", relations=[asked]))
+    published = switcher.get_relation(asked.id)
+
+    offered = testing.Relation(
+        "virtualbox-hosts",
+        remote_app_name="power",
+        remote_app_data=published.local_app_data,
+    )
+    owner = laptop.run(
+        laptop.on.relation_changed(offered), laptop_state(offered, zone="rack1", vm_count=2)
+    )
+    account = owner.get_relation(offered.id).local_unit_data
+
+    answered = testing.Relation(
+        "virtualbox-hosts",
+        id=asked.id,
+        remote_app_name="laptop",
+        remote_units_data={0: account},
+        local_app_data=published.local_app_data,
+    )
+    others = {each for each in switcher.relations if each.id != asked.id}
+    served = context.run(
+        context.on.relation_changed(answered),
+        dataclasses.replace(switcher, relations={*others, answered}),
+    )
+
+    (host,) = service_config(machine)["hosts"]
+    (line,) = box.keys()
+    (key,) = json.loads(published.local_app_data["public-keys"])
+    assert f" {key['key']} " in line
+    assert (host["user"], host["port"], host["zone"]) == ("vbox", 2222, "rack1")
+    assert (host["name"], host["vboxmanage"]) == ("laptop-0", PROGRAM)
+    assert host["host-key"]
+    assert isinstance(served.unit_status, ops.ActiveStatus)
+    assert owner.unit_status == ops.ActiveStatus("2 VMs of vbox, 0 running")
+    assert owner.workload_version == "7.2.22r1"
+
+
+def test_vms_are_made_as_the_count_grows_and_stay_when_it_shrinks(
+    laptop: Context, box: Box
+) -> None:
+    box.vms["somebody else's"] = False
+    laptop.run(laptop.on.config_changed(), laptop_state(vm_count=2, attachment="none"))
+    assert list(box.vms) == ["somebody else's", "node0-01", "node0-02"]
+
+    laptop.run(laptop.on.config_changed(), laptop_state(vm_count=3, attachment="none"))
+    assert list(box.vms)[3:] == ["node0-03"]
+
+    out = laptop.run(laptop.on.config_changed(), laptop_state(vm_count=1, attachment="none"))
+    assert len(box.vms) == 4
+    assert out.unit_status == ops.ActiveStatus(
+        "4 VMs of vbox, 0 running; 2 more than vm-count: see delete-vms; nobody switches them:"
+        " juju integrate"
+    )
+
+
+def test_a_host_only_network_is_made_without_virtualboxs_own_dhcp_server(
+    laptop: Context, box: Box
+) -> None:
+    laptop.run(laptop.on.config_changed(), laptop_state(vm_count=1))
+
+    assert (box.interfaces, box.served) == (["vboxnet0"], [])
+
+
+@pytest.mark.parametrize(
+    ("params", "words", "left"),
+    [
+        ({}, "add confirm=true to delete node0-02, node0-03", 4),
+        ({"confirm": True}, "", 2),
+        ({"names": "node0-01", "confirm": True}, "is one of the 1 of vm-count", 4),
+        ({"names": "nobody", "confirm": True}, "there is no VM nobody", 4),
+        ({"names": "other", "confirm": True}, "not made by maas-virtualbox", 4),
+    ],
+)
+def test_only_delete_vms_deletes_and_only_when_it_is_confirmed(
+    laptop: Context, box: Box, params: dict[str, Any], words: str, left: int
+) -> None:
+    box.vms["other"] = False
+    params = {"names": "", "confirm": False, "power-off": False, **params}
+    first = laptop.run(laptop.on.config_changed(), laptop_state(vm_count=3, attachment="none"))
+    fewer = dataclasses.replace(first, config={"vm-count": 1, "attachment": "none"})
+
+    if words:
+        with pytest.raises(testing.ActionFailed, match=words):
+            laptop.run(laptop.on.action("delete-vms", params=params), fewer)
+    else:
+        laptop.run(laptop.on.action("delete-vms", params=params), fewer)
+
+    assert len(box.vms) == left
+
+
+def test_create_vms_makes_others_of_another_size(laptop: Context, box: Box) -> None:
+    first = laptop.run(laptop.on.config_changed(), laptop_state(attachment="none"))
+
+    laptop.run(laptop.on.action("create-vms", params={"names": "big, bigger", "cpus": 4}), first)
+
+    assert list(box.vms) == ["big", "bigger"]
+    (call,) = (call for call in box.calls if "create" in call)
+    assert "--cpus=4" in call
+    with pytest.raises(testing.ActionFailed, match="is not allowed"):
+        laptop.run(laptop.on.action("create-vms", params={"names": "--help"}), first)
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({"user": "root"}, "user: expected the name of an account, not 'root'"),
+        ({"user": "vbox;id"}, "user: expected the name of an account"),
+        ({"package": "--purge"}, "package: expected the name of a package"),
+        ({"version": "1 2"}, "version: expected a version of a package"),
+        ({"zone": "a\nb"}, "the zone 'a\\nb' is not allowed"),
+        ({"vm_count": 201}, "vm-count: Input should be less than or equal to 200"),
+        ({"memory": 1}, "memory: Input should be greater than or equal to 4"),
+        ({"name_prefix": "$(id)"}, "the name '$(id)0-01' is not allowed"),
+        ({"attachment": "wifi"}, "attachment: Input should be 'hostonly', 'bridged'"),
+        ({"attachment": "nat", "network": "eth0"}, "network 'eth0' does not go with attachment"),
+        ({"install": "maybe"}, "install: Input should be 'auto' or 'never'"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence_and_does_nothing(
+    laptop: Context, box: Box, config: dict[str, Any], sentence: str
+) -> None:
+    out = laptop.run(laptop.on.config_changed(), laptop_state(**config))
+
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert out.unit_status.message.startswith(sentence)
+    assert "\n" not in out.unit_status.message
+    assert box.calls == []
+
+
+def test_without_virtualbox_and_told_to_leave_it_the_unit_says_what_to_do(
+    laptop: Context, box: Box
+) -> None:
+    box.program = ""
+
+    out = laptop.run(laptop.on.config_changed(), laptop_state(install="never"))
+
+    assert out.unit_status == ops.BlockedStatus(
+        "there is no VBoxManage, and install=never: install VirtualBox, or juju config laptop"
+        " install=auto"
+    )
+
+
+def test_virtualbox_is_installed_by_apt_where_it_is_missing(
+    laptop: Context, box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.program = ""
+    installed: list[tuple[str, str]] = []
+
+    def add_package(name: str, version: str = "") -> None:
+        if name.startswith("linux-headers-"):
+            raise virtualbox.apt.PackageNotFoundError("no headers of it")
+        installed.append((name, version))
+        box.program = PROGRAM
+
+    monkeypatch.setattr(virtualbox.apt, "update", lambda: None)
+    monkeypatch.setattr(virtualbox.apt, "add_package", add_package)
+    out = laptop.run(
+        laptop.on.install(), laptop_state(package="virtualbox-7.2", version="7.2.22-1")
+    )
+
+    assert installed == [("virtualbox-7.2", "7.2.22-1")]
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+
+
+def test_without_the_kernel_module_the_unit_is_blocked(laptop: Context, box: Box) -> None:
+    (box.root / "dev/vboxdrv").unlink()
+
+    out = laptop.run(laptop.on.config_changed(), laptop_state())
+
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert "sudo modprobe vboxdrv" in out.unit_status.message
+
+
+def test_a_configuration_that_sshd_does_not_take_is_taken_back(laptop: Context, box: Box) -> None:
+    box.sshd_problem = "line 3: bad option"
+
+    out = laptop.run(laptop.on.config_changed(), laptop_state())
+
+    assert out.unit_status == ops.BlockedStatus(
+        "sshd does not take its configuration: line 3: bad option"
+    )
+    assert not (box.root / sshd.CONFIG).exists()
+
+
+def test_remove_takes_back_all_but_virtualbox_the_account_and_the_vms(
+    laptop: Context, box: Box
+) -> None:
+    relation = keys_relation(KEY)
+    first = laptop.run(laptop.on.relation_changed(relation), laptop_state(relation, vm_count=2))
+
+    laptop.run(laptop.on.remove(), first)
+
+    left = [path for path in box.root.rglob("*") if "virtualbox-host" in path.name]
+    assert left == []
+    assert list(box.vms) == ["node0-01", "node0-02"]
+    assert any(call[-2:] == ["--remove", "local"] for call in box.calls)
