@@ -6,8 +6,9 @@ locals {
     cos_agent = "cos-agent"
   }
   requires = {
-    certificates  = "certificates"
-    charm_tracing = "charm-tracing"
+    certificates     = "certificates"
+    charm_tracing    = "charm-tracing"
+    virtualbox_hosts = "virtualbox-hosts"
   }
 }
 

@@ -212,6 +212,8 @@ def test_the_options_of_the_demonstration_exist(
     options = evaluate("local.options", folder=DEMO, hosts="ivan@a", maas_url="http://a/MAAS")
     assert options == {"hosts": "ivan@a", "maas-url": "http://a/MAAS"}
     assert set(options) <= set(charmcraft.read()["config"]["options"])
+    ours = evaluate("local.virtualbox_host_options", folder=DEMO, hosts="ivan@a")
+    assert set(ours) <= set(charmcraft.read("virtualbox-host")["config"]["options"])
     assert evaluate("local.options", folder=DEMO, hosts="ivan@a") == {"hosts": "ivan@a"}
 
 

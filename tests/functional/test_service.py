@@ -137,6 +137,7 @@ def test_sighup_under_load_drops_no_request(service: ServiceProcess, simulator: 
             service.options["snapshot-age"] = 1.0 + number / 10
             service.write_config()
             service.signal(signal.SIGHUP)
+            service.wait_for_log("reloaded: serving 1 hosts", number + 1)
         time.sleep(7.0)  # past the end of the fleets that were replaced
         done.set()
         answers = [answer for job in jobs for answer in job.result()]

@@ -18,6 +18,9 @@ locals {
 
   # The options of maas-virtualbox.
   options = { for option, value in { hosts = var.hosts, maas-url = var.maas_url } : option => value if value != null }
+
+  # The options of virtualbox-host. MAAS's DHCP server is on another machine: bridge to the interface that leads to it.
+  virtualbox_host_options = { vm-count = 4, attachment = "bridged", network = var.virtualbox_host_network }
 }
 
 # Takes the controller the juju client is logged in to.
@@ -37,6 +40,13 @@ resource "juju_machine" "maas" {
   model_uuid  = juju_model.demo.uuid
   base        = local.base
   constraints = var.constraints
+}
+
+# VMs within a VM want nested virtualisation; metal is better.
+resource "juju_machine" "virtualbox_host" {
+  model_uuid  = juju_model.demo.uuid
+  base        = local.base
+  constraints = var.virtualbox_host_constraints
 }
 
 resource "juju_application" "postgresql" {
@@ -89,4 +99,32 @@ module "maas_virtualbox" {
   machines     = [juju_machine.maas.machine_id]
   maas_api_key = var.maas_api_key
   config       = local.options
+}
+
+resource "juju_application" "virtualbox_host" {
+  name       = "virtualbox-host"
+  model_uuid = juju_model.demo.uuid
+  machines   = [juju_machine.virtualbox_host.machine_id]
+
+  charm {
+    name    = "virtualbox-host"
+    channel = var.maas_virtualbox_channel
+    base    = local.base
+  }
+
+  config = local.virtualbox_host_options
+}
+
+resource "juju_integration" "virtualbox_hosts" {
+  model_uuid = juju_model.demo.uuid
+
+  application {
+    name     = module.maas_virtualbox.app_name
+    endpoint = module.maas_virtualbox.requires.virtualbox_hosts
+  }
+
+  application {
+    name     = juju_application.virtualbox_host.name
+    endpoint = "virtualbox-hosts"
+  }
 }

@@ -2,14 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 
 variable "constraints" {
-  description = "Constraints of both machines. On LXD add virt-type=virtual-machine: MAAS wants a machine of its own."
+  description = "Constraints of the machines of MAAS and PostgreSQL. On LXD add virt-type=virtual-machine: MAAS wants a machine of its own."
   type        = string
   default     = "cores=2 mem=4G"
 }
 
 variable "hosts" {
-  description = "The VirtualBox hosts, such as \"ivan@10.0.0.5 zone=izMBP13, ivan@10.0.0.6 zone=izMBP15\"."
+  description = "VirtualBox hosts beside virtualbox-host, such as \"ivan@10.0.0.5 zone=izMBP13, ivan@10.0.0.6 zone=izMBP15\"."
   type        = string
+  default     = null
 }
 
 variable "maas_api_key" {
@@ -41,4 +42,16 @@ variable "model_name" {
   description = "Name of the Juju model to make."
   type        = string
   default     = "maas-demo"
+}
+
+variable "virtualbox_host_constraints" {
+  description = "Constraints of the machine with VirtualBox and its VMs."
+  type        = string
+  default     = "cores=4 mem=12G"
+}
+
+variable "virtualbox_host_network" {
+  description = "Interface of that machine that leads to MAAS."
+  type        = string
+  default     = "eth0"
 }
