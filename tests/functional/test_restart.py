@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-LONGEST_GAP_S = 2.0
+BESIDE_THE_START_S = 1.0
+"""How much longer than a process takes to start nobody may be there."""
 
 
 class Systemd:
@@ -115,25 +116,30 @@ def test_a_restart_misses_no_query_though_an_action_and_a_host_hang(
     def query() -> int:
         return service.get(f"/vm/{other.uuid}/query", service.secrets.vm_token(other.uuid))[0]
 
+    def restart() -> float:
+        systemd.restart(service)
+        began = time.monotonic()
+        systemd.hear("READY=1")
+        return time.monotonic() - began
+
     assert query() == 200
     with futures.ThreadPoolExecutor() as threads, Pulse(query) as pulse:
         asked = threads.submit(power_on, hanging.uuid)
         while not simulator.count("startvm"):
             time.sleep(0.01)
-        restarted = threads.submit(systemd.restart, service)
+        restarted = threads.submit(restart)
         service.wait_for_log("1 power actions are under way")
         code, body = power_on(other.uuid)
         assert (code, "not begun: the service stops; retry" in body) == (503, True)
         code, body = asked.result()
         assert (code, "under way, but the service stops; retry" in body) == (503, True)
         assert ask_locally(service) == b"HTTP/1.1 200 OK"  # between the two processes, or nearly
-        restarted.result()
-        systemd.hear("READY=1")
+        start_s = restarted.result()
         assert query() == 200
 
     assert pulse.failures == []
     assert pulse.answers > 50
-    assert pulse.longest_gap < LONGEST_GAP_S
+    assert pulse.longest_gap < start_s + BESIDE_THE_START_S
     assert ask_locally(service) == b"HTTP/1.1 200 OK"
 
 
