@@ -34,6 +34,7 @@ class Hosts:
         """Observe the relation."""
         self._charm = charm
         self._related = VirtualBoxHostsRequirer(charm, RELATION)
+        self._said: set[str] = set()
         self.changed = self._related.on.hosts_changed
 
     def publish_keys(self, uri: str) -> None:
@@ -57,7 +58,7 @@ class Hosts:
         for related in self._related.hosts():
             host = related.host
             if known := merged.get(_place(host)):
-                log.warning("%s: %s is host %s already", related.unit, host.account, known.name)
+                self._say(f"{related.unit}: {host.account} is host {known.name} already")
             elif host.name not in names:
                 merged[_place(host)] = host
         return chosen.model_copy(update={"hosts": tuple(merged.values())})
@@ -93,6 +94,12 @@ class Hosts:
                     f"hosts: {each.host.account} of {each.unit} is left out, for"
                     f" {other.account} is called {other.name}: give that another name="
                 )
+
+    def _say(self, sentence: str) -> None:
+        """Log a warning, once in a hook."""
+        if sentence not in self._said:
+            self._said.add(sentence)
+            log.warning("%s", sentence)
 
 
 def _place(host: Host) -> tuple[str, str, int]:

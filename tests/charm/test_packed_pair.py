@@ -115,13 +115,13 @@ def test_from_relation_to_power_and_back(
         (host,), (unit,) = boxes.units, power.units
         juju.settle()
         idle = "2 VMs of vbox, 0 running"
-        assert host.status == ("active", f"{idle}; nobody switches them: juju integrate")
+        wait_for(host, ("active", f"{idle}; nobody switches them: juju integrate"))
         assert unit.status == ("blocked", "no hosts: juju config power hosts='user@address'")
 
         juju.relate("power:virtualbox-hosts", "laptop:virtualbox-hosts")
         juju.settle()
         wait_for(unit, ("active", "2 VMs on 1 host, 0 running"))
-        assert host.status == ("active", idle)
+        wait_for(host, ("active", idle))
         key = unit.run_action("get-public-key")["public-key"]
         bare = " ".join(key.split()[:2])
         gate = 'restrict,command="/home/vbox/VBox_host_extensions/gate"'

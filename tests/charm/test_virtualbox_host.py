@@ -54,6 +54,8 @@ class Box:
     calls: list[list[str]] = dataclasses.field(default_factory=list[list[str]])
     program: str = PROGRAM
     sshd_problem: str = ""
+    refusals: int = 0
+    """How often VirtualBox refuses to list its VMs."""
 
     def run_as(  # noqa: PLR0911 - a line for each program
         self,
@@ -96,8 +98,13 @@ class Box:
             case _:
                 raise AssertionError(f"unknown call: {argv}")
 
-    def _maas_virtualbox(self, arguments: list[str]) -> programs.Answer:
+    def _maas_virtualbox(  # noqa: PLR0911 - a line for each command
+        self, arguments: list[str]
+    ) -> programs.Answer:
         match [word for word in arguments if not word.startswith("--format")]:
+            case ["list"] if self.refusals:
+                self.refusals -= 1
+                return programs.Answer("", "local:\n its service died")
             case ["list"]:
                 vms = [self._view(name) for name in self.vms]
                 return programs.Answer(json.dumps(vms), "")
@@ -389,6 +396,19 @@ def test_virtualbox_is_installed_by_apt_where_it_is_missing(
 
     assert installed == [("virtualbox-7.2", "7.2.22-1")]
     assert isinstance(out.unit_status, ops.ActiveStatus)
+
+
+def test_a_virtualbox_that_refuses_for_a_moment_is_asked_again(
+    laptop: Context, box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(virtualbox, "_PAUSES_S", (0.0, 0.0))
+    box.refusals = 2
+    out = laptop.run(laptop.on.config_changed(), laptop_state())
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+
+    box.refusals = 3
+    out = laptop.run(laptop.on.config_changed(), laptop_state())
+    assert out.unit_status == ops.BlockedStatus("local: its service died")
 
 
 def test_without_the_kernel_module_the_unit_is_blocked(laptop: Context, box: Box) -> None:

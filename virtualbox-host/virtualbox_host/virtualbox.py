@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ NAME = "virtualbox-host"
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 _DRIVER = Path("dev/vboxdrv")
 _CREATE_TIMEOUT_S = 600.0
+_PAUSES_S = (1.0, 2.0)
 _DHCP_PREFIX = "HostInterfaceNetworking-"
 
 
@@ -130,9 +132,15 @@ class VirtualBox:
         return self._manage("--version").strip().rpartition("\n")[2]
 
     def _must(self, *arguments: str) -> str:
+        """Run what may be run again. VirtualBox's service ends some seconds after its last client,
+        and refuses who comes just then."""
         answer = self._run(*arguments)
+        for pause in _PAUSES_S:
+            if answer.problem:
+                time.sleep(pause)
+                answer = self._run(*arguments)
         if answer.problem:
-            raise statuses.blocked(answer.problem)
+            raise statuses.blocked(" ".join(answer.problem.split()))
         return answer.output
 
     def _run(self, *arguments: str, timeout: float = programs.TIMEOUT_S) -> programs.Answer:

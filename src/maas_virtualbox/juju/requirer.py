@@ -60,6 +60,8 @@ class VirtualBoxHostsRequirer(ops.Object):
         super().__init__(charm, f"{relation_name}-requirer")
         self._charm = charm
         self._name = relation_name
+        self._known: tuple[RelatedHost, ...] | None = None
+        """During one hook they stay the same, and so do complaints."""
         events = charm.on[relation_name]
         for event in (
             events.relation_created,
@@ -76,6 +78,22 @@ class VirtualBoxHostsRequirer(ops.Object):
 
     def hosts(self) -> tuple[RelatedHost, ...]:
         """Return the hosts of all units that have published one, in a stable order."""
+        if self._known is None:
+            self._known = tuple(self._read_hosts())
+        return self._known
+
+    def publish_keys(self, keys: Iterable[str]) -> None:
+        """Publish the public keys, of which each is to be let in; does nothing off the leader.
+
+        Args:
+            keys: `type base64` each: the one in use, and, while it is replaced, the next.
+        """
+        if self._charm.unit.is_leader():
+            data = KeysData(public_keys=tuple(SSHKey(key=key) for key in keys))
+            for relation in self._relations():
+                relation.save(data, self._charm.app)
+
+    def _read_hosts(self) -> list[RelatedHost]:
         found: list[RelatedHost] = []
         for relation in self._relations():
             for unit in sorted(relation.units, key=lambda unit: unit.name):
@@ -89,18 +107,7 @@ class VirtualBoxHostsRequirer(ops.Object):
                 related = databags.read(relation, unit, AccountData, use)
                 if related is not None:
                     found.append(related)
-        return tuple(found)
-
-    def publish_keys(self, keys: Iterable[str]) -> None:
-        """Publish the public keys, of which each is to be let in; does nothing off the leader.
-
-        Args:
-            keys: `type base64` each: the one in use, and, while it is replaced, the next.
-        """
-        if self._charm.unit.is_leader():
-            data = KeysData(public_keys=tuple(SSHKey(key=key) for key in keys))
-            for relation in self._relations():
-                relation.save(data, self._charm.app)
+        return found
 
     def _relations(self) -> list[ops.Relation]:
         known = self._charm.model.relations[self._name]
