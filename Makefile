@@ -3,6 +3,8 @@ SHELL := /bin/sh
 PYTHON ?= python3
 UV := .tools/bin/uv
 TOX := $(UV) run --quiet --frozen --group tox tox run --quiet
+# For those that mostly wait; what they print is shown when they end.
+TOX_SIDE_BY_SIDE := $(UV) run --quiet --frozen --group tox tox run-parallel --parallel-no-spinner --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test format lint static unit functional charm virtualbox coverage benchmark pack docs clean
@@ -14,7 +16,9 @@ demo: $(UV)  ## Play MAAS: ten VMs on and off through the service; real ones wit
 	@$(UV) run --quiet --frozen --no-dev --extra cli --extra service maas-virtualbox $(if $(HOSTS),--hosts '$(HOSTS)') $(if $(KEY),--key '$(KEY)') demo
 
 test: $(UV)  ## All checks and tests; those with a real VirtualBox need root on Debian 12
-	$(TOX) -e lint,static,unit,functional,coverage,charm,virtualbox
+	$(TOX) -e lint,static,unit
+	$(TOX_SIDE_BY_SIDE) -e functional,charm
+	$(TOX) -e coverage,virtualbox
 
 format: $(UV)  ## Format the code and mend what can be mended
 	$(TOX) -e format
