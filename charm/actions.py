@@ -48,9 +48,8 @@ class Actions(ops.Object):
         host = event.params.get("host")
         output = self._run(event, "check", _format(event), *(["--", host] if host else []))
         event.set_results({"findings": output})
-        if not host and self._charm.config["maas-url"]:
-            address = f"--address={self._charm.address()}"
-            output = self._run(event, "maas", "check", _format(event), address)
+        if not host and self._charm.config["maas-url"] and (address := self._address(event)):
+            output = self._run(event, "maas", "check", _format(event), f"--address={address}")
             event.set_results({"findings-of-maas": output})
 
     def _enlist(self, event: ops.ActionEvent) -> None:
@@ -58,10 +57,8 @@ class Actions(ops.Object):
         if not event.params["dry-run"] and not self._charm.unit.is_leader():
             event.fail(f"only the leader can: juju run {self._charm.app.name}/leader enlist")
             return
-        try:
-            address = self._charm.address()
-        except statuses.Unready as reason:
-            event.fail(str(reason))
+        address = self._address(event)
+        if not address:
             return
         chosen = [f"--{name}" for name in flags if event.params[name]]
         only = _only(event, "zone", "name")
@@ -153,10 +150,8 @@ class Actions(ops.Object):
         )
 
     def _show_power_parameters(self, event: ops.ActionEvent) -> None:
-        try:
-            address = self._charm.address()
-        except statuses.Unready as reason:
-            event.fail(str(reason))
+        address = self._address(event)
+        if not address:
             return
         options = ("--format=json", f"--address={address}", *_only(event))
         _set_results(event, self._run(event, "parameters", *options, "--", event.params["vm"]))
@@ -168,6 +163,14 @@ class Actions(ops.Object):
         _set_results(event, self._run(event, "trust", "--format=json", *options, "--", host))
         if fingerprint:
             workload.reload_service()
+
+    def _address(self, event: ops.ActionEvent) -> str:
+        """Return the address MAAS reaches us by; fails the action and returns nothing without."""
+        try:
+            return self._charm.address()
+        except statuses.Unready as reason:
+            event.fail(str(reason))
+            return ""
 
     def _run(self, event: ops.ActionEvent, *arguments: str) -> str:
         """Run the program; its problem is the action's. Returns what it printed."""

@@ -36,7 +36,7 @@ class Certificates:
             self.library = tls.TLSCertificatesRequiresV4(
                 charm,
                 RELATION,
-                lambda _capabilities: [self._request()],
+                lambda _capabilities: self._requests(),
                 refresh_events=[charm.on.config_changed],
             )
 
@@ -54,6 +54,12 @@ class Certificates:
         leaf = str(certificate.certificate)
         chain = [str(each) for each in certificate.chain if str(each) != leaf]
         return "\n".join([leaf, *chain]) + "\n", str(key) + "\n"
+
+    def _requests(self) -> list[tls.CertificateRequestAttributes]:
+        try:
+            return [self._request()]
+        except statuses.Unready:
+            return []  # the library asks in a handler of its own; the status says why
 
     def _request(self) -> tls.CertificateRequestAttributes:
         from charmlibs.interfaces import tls_certificates as tls  # noqa: PLC0415 - slow

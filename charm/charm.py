@@ -71,7 +71,8 @@ class MAASVirtualBoxCharm(ops.CharmBase):
 
     def address(self) -> str:
         """Return the literal IP address that MAAS reaches this unit by. Raises `Unready`."""
-        return network.address(self.model, self._options().listen_subnet)
+        # Of the options this one alone: a wrong one elsewhere takes no certificate away.
+        return network.address(self.model, str(self.config["listen-subnet"]))
 
     def publish_keys(self) -> None:
         """Tell related hosts whom to let in. Raises `Unready`."""

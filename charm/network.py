@@ -9,22 +9,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import options
 import statuses
 
 if TYPE_CHECKING:
     import ops
 
-    from options import Subnet
 
 BINDING = "peers"
 
 
-def address(model: ops.Model, subnet: Subnet | None) -> str:
-    """Return the binding's address, or the one in a subnet.
+def address(model: ops.Model, listen_subnet: str) -> str:
+    """Return the binding's address, or the one in a subnet, if it is not empty.
 
     Raises:
-        Unready: Juju knows of no such address.
+        Unready: it is no subnet, or Juju knows of no such address.
     """
+    try:
+        subnet = options.parse_subnet(listen_subnet)
+    except ValueError as error:
+        raise statuses.blocked(str(error)) from None
     interfaces = model.get_binding(BINDING).network.interfaces
     known = [interface.address for interface in interfaces]
     addresses = [each for each in known if each is not None and not isinstance(each, str)]

@@ -17,6 +17,22 @@ if TYPE_CHECKING:
 Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+def parse_subnet(value: object) -> Subnet | None:
+    """Read listen-subnet; None where it is empty.
+
+    Raises:
+        ValueError: it is no subnet.
+    """
+    if not value:
+        return None
+    try:
+        return ipaddress.ip_network(str(value))
+    except ValueError:
+        raise ValueError(
+            f"listen-subnet: expected a subnet such as 10.0.0.0/24, not {value!r}"
+        ) from None
+
+
 class CharmOptions(config.SharedOptions):
     """What `juju config` says. Immutable. Secrets are URIs here, never content."""
 
@@ -36,14 +52,7 @@ class CharmOptions(config.SharedOptions):
     @pydantic.field_validator("listen_subnet", mode="before")
     @classmethod
     def _parse_subnet(cls, value: object) -> object:
-        if not value:
-            return None
-        try:
-            return ipaddress.ip_network(str(value))
-        except ValueError:
-            raise ValueError(
-                f"listen-subnet: expected a subnet such as 10.0.0.0/24, not {value!r}"
-            ) from None
+        return parse_subnet(value)
 
     @pydantic.model_validator(mode="after")
     def _check_hosts(self) -> CharmOptions:

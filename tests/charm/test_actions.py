@@ -238,3 +238,16 @@ def test_before_there_is_a_service_actions_say_so(
 ) -> None:
     with pytest.raises(testing.ActionFailed, match="not configured yet: see juju status"):
         act(context, state(hosts=""), name, **params)
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [("check-hosts", {}), ("enlist", {}), ("show-power-parameters", {"vm": "node01"})],
+)
+def test_without_an_address_actions_say_why(
+    context: Context, unit: testing.State, name: str, params: dict[str, Any]
+) -> None:
+    wrong = state_after(unit, listen_subnet="10.0.0.1/24", maas_url="http://127.0.0.1:9/MAAS")
+
+    with pytest.raises(testing.ActionFailed, match="listen-subnet: expected a subnet"):
+        act(context, wrong, name, **params)

@@ -17,7 +17,7 @@ from ops import testing
 from maas_virtualbox import tokens
 
 from tests.charm.conftest import state
-from tests.charm.test_events import RESTARTED, STARTED, replaced, service_config
+from tests.charm.test_events import RESTARTED, STARTED, replaced, service_config, state_after
 
 if TYPE_CHECKING:
     from charm import MAASVirtualBoxCharm
@@ -111,6 +111,27 @@ def test_the_certificate_makes_the_service_speak_https_and_without_it_http_again
     assert machine.systemctl_calls() == RESTARTED
     assert "tls-key-file" not in service_config(machine)
     assert "tls-key.pem" not in machine.modes()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kept"), [({"hosts": "ivan at laptop"}, True), ({"listen_subnet": "x"}, False)]
+)
+def test_a_wrong_option_beside_a_certificate_is_a_status_and_the_service_keeps_it(
+    context: Context, machine: ScratchMachine, wrong: dict[str, str], kept: bool
+) -> None:
+    relation = testing.Relation("certificates")
+    asked = context.run(context.on.relation_created(relation), state(relations=[relation]))
+    answered = issued(asked.get_relation(relation.id))
+    served = context.run(context.on.relation_changed(answered), with_relation(asked, answered))
+    before = service_config(machine)
+
+    out = context.run(context.on.config_changed(), state_after(served, **wrong))
+
+    bag = out.get_relation(relation.id).local_unit_data
+    requests = json.loads(bag.get("certificate_signing_requests", "[]"))
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert service_config(machine) == before
+    assert bool(requests) is kept
 
 
 @pytest.mark.parametrize("port", [5307, 5400])
