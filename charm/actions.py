@@ -107,7 +107,7 @@ class Actions(ops.Object):
             return
         if not shared.next_ssh_private_key:
             made = credentials.new_ssh_key()
-            credentials.save(self._charm, dataclasses.replace(shared, next_ssh_private_key=made))
+            self._charm.shared.save(dataclasses.replace(shared, next_ssh_private_key=made))
             self._charm.publish_keys()
             event.set_results(
                 {
@@ -126,7 +126,7 @@ class Actions(ops.Object):
             )
             return
         changed = dataclasses.replace(shared, ssh_private_key=key, next_ssh_private_key="")
-        credentials.save(self._charm, changed)
+        self._charm.shared.save(changed)
         self._charm.reconcile()
         event.set_results(
             {
@@ -140,7 +140,7 @@ class Actions(ops.Object):
         if shared is None:
             return
         tokens = shared.tokens.rotated(datetime.timedelta(hours=event.params["grace"]))
-        credentials.save(self._charm, dataclasses.replace(shared, tokens=tokens))
+        self._charm.shared.save(dataclasses.replace(shared, tokens=tokens))
         self._charm.reconcile()
         event.set_results(
             {
@@ -185,7 +185,7 @@ class Actions(ops.Object):
             event.fail(f"only the leader can: juju run {self._charm.app.name}/leader …")
             return None
         try:
-            return credentials.load(self._charm)
+            return self._charm.shared.load()
         except statuses.Unready as reason:
             event.fail(str(reason))
             return None

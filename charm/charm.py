@@ -44,7 +44,8 @@ class MAASVirtualBoxCharm(ops.CharmBase):
         self._unknown_to_maas = ""
         self.tracing = ops.tracing.Tracing(self, "charm-tracing")
         self.certificates = certificates.Certificates(self, self.address)
-        self.hosts = hosts.Hosts(self)
+        self.shared = credentials.Shared(self)
+        self.hosts = hosts.Hosts(self, self.shared)
         self.actions = actions.Actions(self)
         on = self.on
         framework.observe(on.install, self._on_install)
@@ -113,7 +114,7 @@ class MAASVirtualBoxCharm(ops.CharmBase):
     def ssh_private_key(self) -> str:
         """Return the key in use: the one people gave, or the charm's own. Raises `Unready`."""
         given = credentials.given_ssh_key(self, self._options().ssh_private_key)
-        return given or credentials.load(self).ssh_private_key
+        return given or self.shared.load().ssh_private_key
 
     def _options(self) -> options.CharmOptions:
         try:
@@ -129,7 +130,7 @@ class MAASVirtualBoxCharm(ops.CharmBase):
         chosen = self.hosts.merge(self._options())
         if not chosen.hosts:
             raise self.hosts.missing()
-        shared = credentials.load(self)
+        shared = self.shared.load()
         certificate, certificate_key = self.certificates.assigned()
         self._wanted = workload.Wanted(
             options=chosen.service_options(),

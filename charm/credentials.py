@@ -56,30 +56,61 @@ class Credentials:
         }
 
 
-def load(charm: ops.CharmBase) -> Credentials:
-    """Return what all units share; the leader makes it.
+class Shared:
+    """The application's secret, as one unit reads and writes it during one hook.
 
-    Raises:
-        Unready: the leader has not made it yet.
+    It is read once. Juju 3.6 answers a unit that asks for a secret by its label with what that
+    held when the hook began: what the hook itself has written is never read back.
     """
-    try:
-        # The leader, its owner, is not told of changes: it asks for the latest, as the others do.
-        return Credentials.of(charm.model.get_secret(label=LABEL).get_content(refresh=True))
-    except ops.SecretNotFoundError:
+
+    def __init__(self, charm: ops.CharmBase) -> None:
+        self._charm = charm
+        self._known: Credentials | None = None
+
+    def load(self) -> Credentials:
+        """Return what all units share; the leader makes it.
+
+        Raises:
+            Unready: the leader has not made it yet.
+        """
+        if self._known is None:
+            self._known = self._read() or self._make()
+        return self._known
+
+    def save(self, changed: Credentials) -> None:
+        """Change what all units share, as the leader; Juju notifies the others."""
+        self._charm.model.get_secret(label=LABEL).set_content(changed.content())
+        self._known = changed
+
+    def public_keys(self) -> list[str]:
+        """Return the public halves of the key in use and, during a rotation, of the next one.
+
+        Raises:
+            Unready: as `load`.
+        """
+        shared = self.load()
+        keys = (shared.ssh_private_key, shared.next_ssh_private_key)
+        return [public_key(key) for key in keys if key]
+
+    def _read(self) -> Credentials | None:
+        try:
+            # Without a refresh, a unit keeps to the revision that it has read first.
+            secret = self._charm.model.get_secret(label=LABEL)
+            return Credentials.of(secret.get_content(refresh=True))
+        except ops.SecretNotFoundError:
+            return None
+
+    def _make(self) -> Credentials:
+        charm = self._charm
         peers = charm.model.get_relation(PEERS)
         if peers is None or not charm.unit.is_leader():
-            raise statuses.waiting("the leader has not made the credentials yet") from None
-    made = Credentials.new()
-    charm.app.add_secret(
-        made.content(), label=LABEL, description="SSH key and tokens of the power service"
-    )
-    peers.data[charm.app][LABEL] = "made"
-    return made
-
-
-def save(charm: ops.CharmBase, changed: Credentials) -> None:
-    """Change what all units share, as the leader; the others are told by Juju."""
-    charm.model.get_secret(label=LABEL).set_content(changed.content())
+            raise statuses.waiting("the leader has not made the credentials yet")
+        made = Credentials.new()
+        charm.app.add_secret(
+            made.content(), label=LABEL, description="SSH key and tokens of the power service"
+        )
+        peers.data[charm.app][LABEL] = "made"
+        return made
 
 
 def given(charm: ops.CharmBase, option: str, uri: str, field: str) -> str:
@@ -131,23 +162,6 @@ def new_ssh_key() -> str:
     from maas_virtualbox import ssh_keys  # noqa: PLC0415 - slow to load, seldom used
 
     return ssh_keys.new_private_key()
-
-
-def public_keys(charm: ops.CharmBase, uri: str) -> list[str]:
-    """Return the public halves of the key in use and, during a rotation, of the next one.
-
-    Args:
-        charm: ours.
-        uri: of the secret with the key that people made for us; empty if they made none.
-
-    Raises:
-        Unready: a key is not there yet, or cannot be read.
-    """
-    if key := given_ssh_key(charm, uri):
-        return [public_key(key)]
-    shared = load(charm)
-    keys = (shared.ssh_private_key, shared.next_ssh_private_key)
-    return [public_key(key) for key in keys if key]
 
 
 def public_key(private_key: str) -> str:

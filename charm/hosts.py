@@ -30,9 +30,10 @@ class Hosts:
     logged. Where it has the name of another account, it is left out, and the status says so.
     """
 
-    def __init__(self, charm: ops.CharmBase) -> None:
+    def __init__(self, charm: ops.CharmBase, shared: credentials.Shared) -> None:
         """Observe the relation."""
         self._charm = charm
+        self._shared = shared
         self._related = VirtualBoxHostsRequirer(charm, RELATION)
         self._said: set[str] = set()
         self.changed = self._related.on.hosts_changed
@@ -47,7 +48,9 @@ class Hosts:
             Unready: a key is not there yet, or cannot be read.
         """
         if self._related.is_related and self._charm.unit.is_leader():
-            self._related.publish_keys(credentials.public_keys(self._charm, uri))
+            given = credentials.given_ssh_key(self._charm, uri)
+            keys = [credentials.public_key(given)] if given else self._shared.public_keys()
+            self._related.publish_keys(keys)
 
     def merge(self, chosen: CharmOptions) -> CharmOptions:
         """Return the options with the related hosts among config's."""

@@ -7,17 +7,21 @@ Users and systemd are stood in for here. `test_packed.py` runs the same charm wi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
 import pwd
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ops
 import pytest
 from ops import testing
 
+import credentials
 import workload
 from charm import MAASVirtualBoxCharm
 from maas_virtualbox.doors.views import HostView
@@ -27,7 +31,7 @@ from tests.conftest import unavailable
 from tests.service import PROGRAM
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Generator, Sequence
 
 ROOT = Path(__file__).parents[2]
 
@@ -167,6 +171,34 @@ def context(machine: ScratchMachine) -> testing.Context[MAASVirtualBoxCharm]:
         actions=described["actions"],
         app_name="power",
     )
+
+
+@contextlib.contextmanager
+def hook_of_juju_36() -> Generator[None]:
+    """One hook in which a label leads to what a secret held before the hook changed it."""
+    set_content, get_content = ops.Secret.set_content, ops.Secret.get_content
+    before: list[dict[str, str]] = []
+
+    def remember(secret: ops.Secret, content: dict[str, str]) -> None:
+        if secret.label == credentials.LABEL:
+            before.append(get_content(secret, refresh=True))
+        set_content(secret, content)
+
+    def read(secret: ops.Secret, *, refresh: bool = False) -> dict[str, str]:
+        if before and secret.label == credentials.LABEL:
+            return before[0]
+        return get_content(secret, refresh=refresh)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ops.Secret, "set_content", remember)
+        patch.setattr(ops.Secret, "get_content", read)
+        yield
+
+
+hooks_of_both_jujus = pytest.mark.parametrize(
+    "hook", [hook_of_juju_36, contextlib.nullcontext], ids=["3.6", "4.0.1"]
+)
+Hook = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 def network(*addresses: str) -> testing.Network:

@@ -15,7 +15,7 @@ from maas_virtualbox import ssh_keys
 from maas_virtualbox.simulator import Simulator
 from maas_virtualbox.states import VMState
 
-from tests.charm.conftest import ROOT, state
+from tests.charm.conftest import ROOT, hooks_of_both_jujus, state
 from tests.charm.test_events import RELOADED, state_after
 from tests.charm.test_secrets import TOKENS_FILE, shared_secret
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from charm import MAASVirtualBoxCharm
 
-    from tests.charm.conftest import ScratchMachine
+    from tests.charm.conftest import Hook, ScratchMachine
 
     Context = testing.Context[MAASVirtualBoxCharm]
 
@@ -150,13 +150,19 @@ def test_show_power_parameters_are_those_of_the_vm_at_our_address(
     assert results["power-token"]
 
 
+@hooks_of_both_jujus
 def test_rotate_tokens_keeps_the_old_ones_good_for_a_while(
-    context: Context, unit: testing.State, machine: ScratchMachine, simulator: Simulator
+    context: Context,
+    unit: testing.State,
+    machine: ScratchMachine,
+    simulator: Simulator,
+    hook: Hook,
 ) -> None:
     before = shared_secret(unit).latest_content
     uuid = simulator.virtualbox.vms[0].uuid
 
-    out = context.run(context.on.action("rotate-tokens", params={"grace": 2}), unit)
+    with hook():
+        out = context.run(context.on.action("rotate-tokens", params={"grace": 2}), unit)
 
     after = shared_secret(out).latest_content
     assert before is not None
@@ -166,7 +172,10 @@ def test_rotate_tokens_keeps_the_old_ones_good_for_a_while(
     assert machine.systemctl_calls() == RELOADED
     assert context.action_results is not None
     assert context.action_results["old-tokens-good-until"]
-    context.run(context.on.secret_remove(shared_secret(out), revision=1), out)
+    # The old revision is in use until a later hook has read the new one.
+    later = context.run(context.on.update_status(), out)
+    assert machine.systemctl_calls() == []
+    context.run(context.on.secret_remove(shared_secret(later), revision=1), later)
     assert context.removed_secret_revisions == [1]
     assert act(context, out, "show-power-parameters", vm=uuid)["power-token"]
 
@@ -182,12 +191,18 @@ def test_a_given_key_is_not_ours_to_rotate(context: Context, unit: testing.State
         act(context, unit, "rotate-ssh-key")
 
 
+@hooks_of_both_jujus
 def test_the_ssh_key_is_replaced_when_every_host_takes_the_new_one(
-    context: Context, unit: testing.State, simulator: Simulator, machine: ScratchMachine
+    context: Context,
+    unit: testing.State,
+    simulator: Simulator,
+    machine: ScratchMachine,
+    hook: Hook,
 ) -> None:
     own = state_after(unit, ssh_private_key=None)
 
-    first = context.run(context.on.action("rotate-ssh-key", params={"force": False}), own)
+    with hook():
+        first = context.run(context.on.action("rotate-ssh-key", params={"force": False}), own)
     assert context.action_results is not None
     announced = context.action_results["next-public-key"]
     content = shared_secret(first).latest_content
@@ -200,7 +215,8 @@ def test_the_ssh_key_is_replaced_when_every_host_takes_the_new_one(
     assert machine.systemctl_calls() == []
 
     simulator.authorise(announced)
-    second = context.run(context.on.action("rotate-ssh-key", params={"force": False}), first)
+    with hook():
+        second = context.run(context.on.action("rotate-ssh-key", params={"force": False}), first)
     after = shared_secret(second).latest_content
     assert after is not None
     assert after["private-key"] == content["next-private-key"]

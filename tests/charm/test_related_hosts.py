@@ -12,14 +12,14 @@ from ops import testing
 
 from maas_virtualbox import hosts, ssh_keys
 
-from tests.charm.conftest import state
+from tests.charm.conftest import hooks_of_both_jujus, state
 from tests.charm.test_events import RELOADED, STARTED, replaced, service_config, state_after
 from tests.charm.test_virtualbox_hosts import HOST_KEY, PUBLISHED
 
 if TYPE_CHECKING:
     from charm import MAASVirtualBoxCharm
 
-    from tests.charm.conftest import ScratchMachine
+    from tests.charm.conftest import Hook, ScratchMachine
 
     Context = testing.Context[MAASVirtualBoxCharm]
 
@@ -169,19 +169,22 @@ def test_a_name_that_config_gives_to_another_account_is_said_in_the_status(
     )
 
 
+@hooks_of_both_jujus
 def test_a_rotation_publishes_the_next_key_and_then_it_alone(
-    context: Context, machine: ScratchMachine
+    context: Context, machine: ScratchMachine, hook: Hook
 ) -> None:
     del machine
     related = relation()
     first = context.run(context.on.relation_changed(related), state(relations=[related]))
     old = own_keys(first)
 
-    begun = context.run(context.on.action("rotate-ssh-key"), first)
+    with hook():
+        begun = context.run(context.on.action("rotate-ssh-key"), first)
     _, new = own_keys(begun)
     assert keys_in(begun, related) == [*old, new]
 
-    done = context.run(context.on.action("rotate-ssh-key", params={"force": True}), begun)
+    with hook():
+        done = context.run(context.on.action("rotate-ssh-key", params={"force": True}), begun)
     assert keys_in(done, related) == own_keys(done) == [new]
 
 
