@@ -17,6 +17,7 @@ from tests import maas_api
 from tests.charm.conftest import network, state
 from tests.charm.test_actions import act, simulator
 from tests.charm.test_events import replaced, state_after
+from tests.service import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -147,6 +148,20 @@ def test_a_maas_that_refuses_is_a_waiting_status_and_tried_again(
 
     region.forced = []
     assert isinstance(context.run(context.on.update_status(), out).unit_status, ops.ActiveStatus)
+
+
+def test_an_action_without_maas_fails_with_one_line(
+    context: Context, simulator: Simulator, region: maas_api.Region
+) -> None:
+    before = context.run(context.on.config_changed(), unit(simulator, region))
+    nowhere = state_after(before, maas_url=f"http://127.0.0.1:{free_port()}/MAAS")
+    nowhere = context.run(context.on.config_changed(), nowhere)
+
+    with pytest.raises(testing.ActionFailed) as failed:
+        act(context, nowhere, "enlist")
+
+    assert "no answer from MAAS" in failed.value.message
+    assert "\n" not in failed.value.message
 
 
 def test_another_unit_than_the_leader_leaves_maas_alone(

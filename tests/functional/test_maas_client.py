@@ -188,7 +188,7 @@ def test_a_busy_maas_is_not_sent_a_second_new_machine(region: Region) -> None:
     assert len(region.calls) == 1
 
 
-def test_no_maas_at_all_is_one_sentence() -> None:
+def test_no_maas_at_all_is_one_sentence(caplog: pytest.LogCaptureFixture) -> None:
     url = f"http://127.0.0.1:{free_port()}/MAAS"
     with (
         maas.MAAS(url, pydantic.SecretStr(KEY)) as client,
@@ -198,6 +198,7 @@ def test_no_maas_at_all_is_one_sentence() -> None:
 
     assert raised.value.retry
     assert url in str(raised.value)
+    assert caplog.messages == []  # urllib3 warns of each retry
 
 
 def test_a_slow_maas_is_given_up_and_not_asked_again(

@@ -70,6 +70,14 @@ class _Retry(retry.Retry):
         return cast("_Retry", super().increment(*args, **options))
 
 
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    return not any(isinstance(value, _Retry) for value in record.args or ())
+
+
+# urllib3 warns of each retry. Ours end in an answer or in a `MAASError`, which says enough.
+logging.getLogger("urllib3.connectionpool").addFilter(_is_not_ours)
+
+
 class MAAS:
     """One MAAS, as one of its users. A context manager; may be shared between threads.
 
