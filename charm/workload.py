@@ -131,7 +131,7 @@ def configure(root: Path, wanted: Wanted) -> None:
         _apply(root, fixed, _digest(*contents.values()))
     except systemd.SystemdError:
         raise WorkloadError(
-            f"the power service does not start: see `journalctl -u {NAME}` on the machine"
+            f"the power service does not start: see `sudo journalctl -u {NAME}` there"
         ) from None
     programs.remove_old(root, NAME)
     _place_template(root, patched=patched)
@@ -199,7 +199,7 @@ def hosts(root: Path) -> list[HostView]:
         return [HostView.model_validate(host) for host in answer["hosts"]]
     except (OSError, http.client.HTTPException, ValueError, KeyError):
         raise WorkloadError(
-            f"the power service does not answer: see `journalctl -u {NAME}` on the machine"
+            f"the power service does not answer: see `sudo journalctl -u {NAME}` there"
         ) from None
 
 

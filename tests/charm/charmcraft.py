@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,23 @@ FOLDERS = {"maas-virtualbox": ROOT, "virtualbox-host": ROOT / "virtualbox-host"}
 _VALUE = r"""=(?:'[^']*'|"[^"]*"|[^\s`]*)"""
 _GIVEN = rf"((?:\s+[\w-]+{_VALUE})*)"
 _CHARM = f"({'|'.join(FOLDERS)})"
-_ACTION = re.compile(
-    rf"juju run (?:-m \S+ )?(?:{_CHARM}/[\w…]+|\{{\{{.*?\}}\}})\s+([\w-]+){_GIVEN}"
-)
+_FLAGS = r"((?:(?:-m \S+|--[\w-]+(?:=\S+)?)\s+)*)"
+_ACTION = re.compile(rf"juju run {_FLAGS}(?:{_CHARM}/[\w…]+|\{{\{{.*?\}}\}})\s+([\w-]+){_GIVEN}")
+_PARAMETER = re.compile(rf"([\w-]+)({_VALUE})")
+_ASKS_WITHOUT_SUDO = re.compile(r"(?<!sudo )journalctl")
+_RUN_FLAGS = ("-m", "--string-args", "--wait=")
 _OPTIONS = re.compile(rf"juju config {_CHARM}{_GIVEN}((?: --reset [\w,-]+)?)")
 _OPTION_AT_DEPLOY = re.compile(rf"--config ([\w-]+){_VALUE}")
 _ENDPOINT = re.compile(rf"{_CHARM}:([\w-]+)")
 _BINDINGS = re.compile(rf"(?:juju bind maas-virtualbox|--bind){_GIVEN}")
 _SECRET = re.compile(r"juju (?:add|update)-secret \S+((?:\s+[\w-]+(?:#file)?=\S*)*)")
+_KINDS = {
+    "boolean": (bool,),
+    "integer": (int,),
+    "number": (int, float),
+    "string": (str,),
+}
+"""What Juju's YAML reader makes of a parameter's value, by the type that the action wants."""
 _SECRET_FIELDS = {"api-key", "private-key"}
 
 
@@ -38,20 +49,24 @@ def actions_in(text: str) -> list[tuple[str, str, set[str]]]:
     """The actions that a text tells people to run: charm, action, and the parameters they have."""
     return [
         (charm or "maas-virtualbox", action, _names(given))
-        for charm, action, given in _ACTION.findall(text)
+        for _, charm, action, given in _ACTION.findall(text)
     ]
 
 
 def assert_commands_exist(text: str) -> None:
-    """Assert that our charms have all that a text tells people to type.
+    """Assert that our charms have all that a text tells people to type, and that it works so.
 
-    Actions with their parameters, options, fields of secrets, endpoints and bindings.
+    Actions with their parameters, options, fields of secrets, endpoints and bindings. Juju reads
+    parameters as YAML, in which a name may be a number; its account on a machine reads no journal.
     """
+    assert not _ASKS_WITHOUT_SUDO.findall(text), "sudo journalctl"
     charms = {name: read(name) for name in FOLDERS}
     for charm, name, parameters in actions_in(text):
         assert name in charms[charm]["actions"]
         action = charms[charm]["actions"][name]
         assert set(action.get("required", [])) <= parameters <= set(action.get("params", {})), name
+    for flags, charm, name, given in _ACTION.findall(text):
+        _assert_types(charms[charm or "maas-virtualbox"]["actions"][name], flags, given)
     for charm, given, reset in _OPTIONS.findall(text):
         named = _names(given) | set(reset.removeprefix(" --reset ").split(",")) - {""}
         assert named <= set(charms[charm]["config"]["options"])
@@ -65,6 +80,26 @@ def assert_commands_exist(text: str) -> None:
         assert _names(given) <= _endpoints(charms["maas-virtualbox"])
     for given in _SECRET.findall(text):
         assert _names(given.replace("#file", "")) <= _SECRET_FIELDS
+
+
+def _assert_types(action: dict[str, Any], flags: str, given: str) -> None:
+    """Assert that Juju takes an action's parameters as they are written."""
+    assert all(flag.startswith(_RUN_FLAGS) for flag in re.findall(r"(?<!\S)-\S+", flags)), flags
+    for name, value in _PARAMETER.findall(given):
+        (typed,) = shlex.split(value.removeprefix("=")) or [""]
+        content = typed if "--string-args" in flags else _as_juju_reads(typed)
+        kinds = action["params"][name]["type"]
+        kinds = [kinds] if isinstance(kinds, str) else kinds
+        wanted = [kind for each in kinds for kind in _KINDS[each]]
+        assert type(content) in wanted or "…" in typed, f"{name}{value}: --string-args"
+
+
+def _as_juju_reads(text: str) -> object:
+    """Read YAML as Go's reader does, for which all that looks like a number is one."""
+    with contextlib.suppress(ValueError):
+        return int(text) if text.isdecimal() else float(text)
+    # What a template fills in may be anything.
+    return None if text.startswith("{{") else yaml.safe_load(text)
 
 
 def _endpoints(charm: dict[str, Any]) -> set[str]:

@@ -122,12 +122,12 @@ STATUSES = (
     ),
     (
         "blocked",
-        "the power service does not start: see `journalctl -u maas-virtualbox` on the machine",
+        "the power service does not start: see `sudo journalctl -u maas-virtualbox` there",
         "read its last lines: mostly another program has the port (`listen-port`)",
     ),
     (
         "blocked",
-        "the power service does not answer: see `journalctl -u maas-virtualbox` on the machine",
+        "the power service does not answer: see `sudo journalctl -u maas-virtualbox` there",
         "read its last lines",
     ),
     ("maintenance", "installing the power service", "wait"),
@@ -152,6 +152,32 @@ Needs {assumes}. Runs on {bases}, on amd64 and arm64.
 """
 
 
+_ACTIONS = """
+## Actions
+
+Such as `juju run maas-virtualbox/0 list-vms format=json`.
+
+Juju reads parameters as YAML: a VM named 101, the zone 1 and a MAC without colons become numbers,
+and what follows ` #` is a comment. `--string-args` passes every parameter on as text. A boolean
+such as `dry-run=true` is refused then: beside one, quote the other parameter instead.
+
+```sh
+# Needs a Juju controller.
+juju run --string-args maas-virtualbox/0 power vm=080027112233 change=on
+juju run maas-virtualbox/leader enlist zone='"1"' dry-run=true
+```
+
+`juju run` waits 60 seconds for an answer; the action continues after that. Where there are many
+VMs or a slow MAAS, let it wait longer, or look later:
+
+```sh
+# Needs a Juju controller.
+juju run --wait=10m maas-virtualbox/leader enlist
+juju operations --actions enlist
+```
+"""
+
+
 def render(charm: Mapping[str, Any]) -> str:
     """The page, given the content of charmcraft.yaml."""
     bases = sorted({platform.rpartition(":")[0] for platform in charm["platforms"]})
@@ -166,7 +192,7 @@ def render(charm: Mapping[str, Any]) -> str:
         default = option.get("default", "")
         shown = f"default `{default}`" if default != "" else "no default"
         page += f"\n### {name}\n\n{option['type']}, {shown}\n\n{option['description'].strip()}\n"
-    page += "\n## Actions\n\nSuch as `juju run maas-virtualbox/0 list-vms format=json`.\n"
+    page += _ACTIONS
     for name, action in sorted(charm["actions"].items()):
         page += f"\n### {name}\n\n{action['description'].strip()}\n"
         if parameters := action.get("params"):

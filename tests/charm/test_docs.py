@@ -41,6 +41,7 @@ NEEDS = {
 COMMAND = get_command(program.app)
 USAGE_ERROR = typer.BadParameter.__mro__[1]
 """click's: typer brings a click of its own, or not."""
+_TEXTS = (".j2", ".md", ".py", ".yaml")
 every_page = pytest.mark.parametrize(
     "page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES]
 )
@@ -54,8 +55,18 @@ def test_the_charm_has_what_a_page_tells_to_type(page: Path) -> None:
     charmcraft.assert_commands_exist(page.read_text())
 
 
-def test_the_charm_has_what_its_own_description_tells_to_type() -> None:
-    charmcraft.assert_commands_exist((ROOT / "charmcraft.yaml").read_text())
+@pytest.mark.parametrize("folder", ["charm", "templates", "virtualbox-host"])
+def test_the_charms_have_what_they_tell_people_to_type(folder: str) -> None:
+    texts = [path.read_text() for path in (ROOT / folder).rglob("*") if path.suffix in _TEXTS]
+    assert texts
+    for text in texts:
+        charmcraft.assert_commands_exist(text)
+
+
+@pytest.mark.parametrize("page", ["docs/reference/charm.md", "docs/tutorial.md"])
+@pytest.mark.parametrize("flag", ["--string-args", "--wait"])
+def test_a_page_names_a_flag_that_people_need(page: str, flag: str) -> None:
+    assert flag in (ROOT / page).read_text()
 
 
 @pytest.mark.parametrize(
@@ -66,6 +77,12 @@ def test_the_charm_has_what_its_own_description_tells_to_type() -> None:
         "juju run maas-virtualbox/0 power vm=node1",
         "juju run maas-virtualbox/0 power vm=node1 change=on now=true",
         "juju run maas-virtualbox/0\n enlist dry_run=true",
+        "juju run maas-virtualbox/0 power vm=101 change=on",
+        "juju run maas-virtualbox/0 power vm=080027112233 change=on",
+        "juju run maas-virtualbox/leader enlist zone=1",
+        "juju run --string-args maas-virtualbox/leader enlist zone=1 dry-run=true",
+        "juju run --all maas-virtualbox/leader enlist",
+        "juju ssh maas-virtualbox/0 journalctl -u maas-virtualbox",
         "juju config maas-virtualbox host=ivan@10.0.0.5",
         "juju config maas-virtualbox off-mode=acpi hosts='a@b zone=c, d@e' zone=c",
         "juju config maas-virtualbox --reset ssh-key",
