@@ -7,20 +7,24 @@ MAAS polls literal IP addresses on a subnet of one of its racks, and nothing els
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING
+
+import ops
 
 import options
 import statuses
 
 if TYPE_CHECKING:
-    import ops
+    from collections.abc import Sequence
 
+    Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 BINDING = "peers"
 
 
 def address(model: ops.Model, listen_subnet: str) -> str:
-    """Return the binding's address, or the one in a subnet, if it is not empty.
+    """Return the binding's first address, or the one in a subnet, if it is not empty.
 
     Raises:
         Unready: it is no subnet, or Juju knows of no such address.
@@ -29,19 +33,32 @@ def address(model: ops.Model, listen_subnet: str) -> str:
         subnet = options.parse_subnet(listen_subnet)
     except ValueError as error:
         raise statuses.blocked(str(error)) from None
-    interfaces = model.get_binding(BINDING).network.interfaces
-    known = [interface.address for interface in interfaces]
-    addresses = [each for each in known if each is not None and not isinstance(each, str)]
-    if subnet is not None:
-        addresses = [each for each in addresses if each in subnet]
-    if not addresses:
-        if subnet is None:
-            raise statuses.waiting("Juju knows no IP address of this machine yet")
-        others = ", ".join(map(str, known)) or "none"
+    known = _addresses(model)
+    if not known:
+        raise statuses.waiting("Juju knows no IP address of this machine yet")
+    chosen = [each for each in known if subnet is None or each in subnet]
+    if not chosen:
         raise statuses.blocked(
-            f"listen-subnet: this machine has no address in {subnet}; it has {others}"
+            f"listen-subnet: this machine has no address in {subnet}; it has"
+            f" {', '.join(map(str, known))}"
         )
-    return str(addresses[0])
+    return str(chosen[0])
+
+
+def _addresses(model: ops.Model) -> Sequence[Address]:
+    """Return the binding's IP addresses that other machines can reach, in Juju's order."""
+    try:
+        interfaces = model.get_binding(BINDING).network.interfaces
+    except (ops.ModelError, ValueError):
+        # network-get fails while Juju knows no address, and ops does for a host name instead.
+        return []
+    addresses = [interface.address for interface in interfaces]
+    return [
+        each
+        for each in addresses
+        if isinstance(each, ipaddress.IPv4Address | ipaddress.IPv6Address)
+        and not each.is_link_local
+    ]
 
 
 def any_address(like: str) -> str:

@@ -201,6 +201,29 @@ hooks_of_both_jujus = pytest.mark.parametrize(
 Hook = Callable[[], contextlib.AbstractContextManager[None]]
 
 
+def answer_network_get(patch: pytest.MonkeyPatch, *addresses: dict[str, str]) -> None:
+    """Let Juju know a unit by some addresses; by none, network-get fails.
+
+    Args:
+        patch: undoes it after the test.
+        addresses: as network-get prints them in JSON, each of a device of its own.
+    """
+
+    def ask(binding: ops.Binding) -> ops.Network:
+        if not addresses:
+            raise ops.ModelError(f'ERROR no network config found for binding "{binding.name}"\n')
+        devices = [{"interface-name": "eth0", "addresses": [address]} for address in addresses]
+        first = [each["value"] for each in addresses if each.get("value")][:1]
+        answer: Any = {
+            "bind-addresses": devices,
+            "ingress-addresses": first,
+            "egress-subnets": [f"{value}/128" if ":" in value else value for value in first],
+        }
+        return ops.Network(answer)
+
+    patch.setattr(ops.Binding, "network", property(ask))
+
+
 def network(*addresses: str) -> testing.Network:
     """Return the `peers` binding with some addresses."""
     bound = [testing.BindAddress([testing.Address(address) for address in addresses])]

@@ -15,7 +15,7 @@ from maas_virtualbox import ssh_keys
 from maas_virtualbox.simulator import Simulator
 from maas_virtualbox.states import VMState
 
-from tests.charm.conftest import ROOT, hooks_of_both_jujus, state
+from tests.charm.conftest import ROOT, answer_network_get, hooks_of_both_jujus, state
 from tests.charm.test_events import RELOADED, state_after
 from tests.charm.test_secrets import TOKENS_FILE, shared_secret
 
@@ -267,3 +267,22 @@ def test_without_an_address_actions_say_why(
 
     with pytest.raises(testing.ActionFailed, match="listen-subnet: expected a subnet"):
         act(context, wrong, name, **params)
+
+
+def test_while_juju_knows_no_address_actions_say_so(
+    context: Context, unit: testing.State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_network_get(monkeypatch)
+
+    with pytest.raises(testing.ActionFailed, match="Juju knows no IP address of this machine"):
+        act(context, unit, "show-power-parameters", vm="node01")
+
+
+def test_power_parameters_have_ipv6_addresses_in_brackets(
+    context: Context, unit: testing.State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_network_get(monkeypatch, {"value": "2001:db8::2", "cidr": "2001:db8::/64"})
+
+    results = act(context, unit, "show-power-parameters", vm="node01")
+
+    assert results["power-on-uri"].startswith("http://[2001:db8::2]:5307/vm/")

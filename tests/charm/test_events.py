@@ -14,7 +14,7 @@ from ops import testing
 import workload
 from maas_virtualbox.version import VERSION
 
-from tests.charm.conftest import host, state
+from tests.charm.conftest import answer_network_get, host, state
 
 if TYPE_CHECKING:
     from charm import MAASVirtualBoxCharm
@@ -277,6 +277,63 @@ def test_a_unit_reached_by_ipv6_listens_on_ipv6(context: Context, machine: Scrat
     context.run(context.on.config_changed(), state(addresses=("2001:db8::2",)))
 
     assert service_config(machine)["listen"] == "[::]:5307"
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        pytest.param([], id="none"),
+        pytest.param([{"value": "laptop.lan", "cidr": ""}], id="host name"),
+        pytest.param([{"value": "", "hostname": "laptop"}], id="empty"),
+        pytest.param([{"hostname": "laptop"}], id="no value"),
+        pytest.param([{"value": "fe80::1", "cidr": "fe80::/64"}], id="link-local"),
+    ],
+)
+def test_a_unit_without_an_address_waits_for_one(
+    context: Context,
+    machine: ScratchMachine,
+    monkeypatch: pytest.MonkeyPatch,
+    addresses: list[dict[str, str]],
+) -> None:
+    answer_network_get(monkeypatch, *addresses)
+
+    out = context.run(context.on.config_changed(), state())
+
+    assert out.unit_status == ops.WaitingStatus("Juju knows no IP address of this machine yet")
+    assert machine.systemctl_calls() == []
+
+
+def test_an_address_that_is_lost_leaves_the_service_running(
+    context: Context, machine: ScratchMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = context.run(context.on.config_changed(), state())
+    machine.systemctl_calls()
+    answer_network_get(monkeypatch)
+
+    for event in (context.on.config_changed(), context.on.update_status()):
+        out = context.run(event, first)
+
+        assert isinstance(out.unit_status, ops.WaitingStatus)
+        assert machine.systemctl_calls() == []
+
+
+def test_the_first_usable_of_several_addresses_is_taken(
+    context: Context, machine: ScratchMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_network_get(
+        monkeypatch,
+        {"hostname": "laptop"},
+        {"value": "fe80::1", "cidr": "fe80::/64"},
+        {"value": "2001:db8::2", "cidr": "2001:db8::/64"},
+        {"value": "10.0.0.2", "cidr": "10.0.0.0/24"},
+    )
+
+    with context(context.on.config_changed(), state()) as manager:
+        assert manager.charm.address() == "2001:db8::2"
+        manager.run()
+    assert service_config(machine)["listen"] == "[::]:5307"
+    with context(context.on.config_changed(), state(listen_subnet="10.0.0.0/8")) as manager:
+        assert manager.charm.address() == "10.0.0.2"
 
 
 def test_stop_and_remove_leave_nothing_behind(

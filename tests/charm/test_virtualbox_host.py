@@ -23,7 +23,7 @@ from maas_virtualbox.juju import programs
 from virtualbox_host import accounts, sshd, virtualbox
 from virtualbox_host.charm import VirtualBoxHostCharm
 
-from tests.charm.conftest import state
+from tests.charm.conftest import answer_network_get, state
 from tests.charm.test_events import service_config
 from tests.charm.test_virtualbox_hosts import HOST_KEY, KEY, NEXT_KEY, from_requirer
 
@@ -224,6 +224,41 @@ def test_a_key_is_revoked_although_an_option_is_wrong(laptop: Context, box: Box)
     assert box.keys() == []
     assert isinstance(out.unit_status, ops.BlockedStatus)
     assert out.unit_status.message.startswith("cpus: ")
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        pytest.param([], id="none"),
+        pytest.param([{"value": "laptop.lan", "cidr": ""}], id="host name"),
+        pytest.param([{"hostname": "laptop"}], id="no value"),
+    ],
+)
+def test_without_an_address_the_unit_waits_and_publishes_nothing(
+    laptop: Context, box: Box, monkeypatch: pytest.MonkeyPatch, addresses: list[dict[str, str]]
+) -> None:
+    relation = keys_relation(KEY)
+    answer_network_get(monkeypatch, *addresses)
+
+    out = laptop.run(laptop.on.relation_changed(relation), laptop_state(relation))
+
+    assert out.unit_status == ops.WaitingStatus("Juju knows no IP address of this machine yet")
+    assert "address" not in out.get_relation(relation.id).local_unit_data
+    assert box.keys()
+
+
+def test_a_unit_publishes_the_ipv6_address_it_is_reached_by(
+    laptop: Context, box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del box
+    relation = keys_relation(KEY)
+    answer_network_get(
+        monkeypatch, {"hostname": "laptop"}, {"value": "2001:db8::2", "cidr": "2001:db8::/64"}
+    )
+
+    out = laptop.run(laptop.on.relation_changed(relation), laptop_state(relation))
+
+    assert out.get_relation(relation.id).local_unit_data["address"] == '"2001:db8::2"'
 
 
 def test_both_charms_together(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import ops
 
-from maas_virtualbox.juju import databags
+from maas_virtualbox.juju import databags, statuses
 from maas_virtualbox.juju.schema import AccountData, KeysData
 
 
@@ -51,12 +51,24 @@ class VirtualBoxHostsProvider(ops.Object):
 
         Those who have published no key yet are told later. Without an address, each is told the
         one that it reaches this unit by.
+
+        Raises:
+            Unready: Juju knows no such address yet; config-changed tells when it does.
         """
         for relation in self._charm.model.relations[self._name]:
             if self._keys_of(relation):
-                reached = self._charm.model.get_binding(relation).network.ingress_address
-                address = account.address or str(reached or "")
+                address = account.address or self._address_for(relation)
                 relation.save(account.model_copy(update={"address": address}), self._charm.unit)
+
+    def _address_for(self, relation: ops.Relation) -> str:
+        try:
+            reached = self._charm.model.get_binding(relation).network.ingress_address
+        except (ops.ModelError, ValueError):
+            # network-get fails while Juju knows no address, and ops does for a host name instead.
+            reached = None
+        if not reached:
+            raise statuses.waiting("Juju knows no IP address of this machine yet")
+        return str(reached)
 
     def _keys_of(self, relation: ops.Relation) -> list[str]:
         if relation.id not in self._known:
