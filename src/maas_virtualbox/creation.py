@@ -22,6 +22,7 @@ from concurrent import futures
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from maas_virtualbox import blueprint, deletion, errors, ownership, settings
+from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.faults import Fault
 from maas_virtualbox.transport import MAX_PARALLEL
 
@@ -241,7 +242,7 @@ class _Making:
         self.error: errors.Error | None = None
         self._owner = owner
         self._timeout = timeout
-        self._deadline = 0.0
+        self._deadline = Deadline(0.0)
         self._stop = stop
         self._began = self._ended = 0.0
 
@@ -255,7 +256,7 @@ class _Making:
     def run(self) -> None:
         """Make it, again while that fails in a way that passes; never raises an `Error`."""
         self._began = time.monotonic()
-        self._deadline = self._began + self._timeout
+        self._deadline = Deadline.after(self._timeout)
         self.error = _refused(self._owner, self.plan.spec, "no time was given for it", retry=True)
         for _ in deletion.attempts(self._deadline):
             try:
@@ -328,9 +329,10 @@ class _Making:
 
     def _as_it_is(self, uuid: str) -> Machine | None:
         trouble: errors.Error | None = None
-        for seconds in deletion.attempts(time.monotonic() + _LOOK_S):
+        for deadline in deletion.attempts(Deadline.after(_LOOK_S)):
             try:
-                return self._owner.observer.inventory(max_age=0.0, timeout=seconds).get(uuid)
+                machines = self._owner.observer.inventory(max_age=0.0, deadline=deadline)
+                return machines.get(uuid)
             except (errors.VBoxManageError, errors.HostDown) as error:
                 if not deletion.passes(error):
                     raise

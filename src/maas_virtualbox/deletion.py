@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from maas_virtualbox import errors, observer, ownership
+from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.faults import Fault
 from maas_virtualbox.states import Power
 
@@ -52,11 +53,11 @@ def delete(
         HostDown: the host cannot be asked.
     """
     limit = owner.policy.action_timeout if timeout is None else timeout
-    deletion = _Deletion(owner, uuid, time.monotonic() + limit, power_off=power_off)
+    deletion = _Deletion(owner, uuid, Deadline.after(limit), power_off=power_off)
     trouble = ""
-    for seconds in attempts(deletion.deadline):
+    for attempt_deadline in attempts(deletion.deadline):
         try:
-            deletion.attempt(seconds)
+            deletion.attempt(attempt_deadline)
         except errors.UnknownVM:
             if deletion.sent:
                 return
@@ -81,7 +82,7 @@ class _Deletion:
     """One VM on its way out."""
 
     def __init__(
-        self, owner: VirtualBoxHost, uuid: str, deadline: float, *, power_off: bool
+        self, owner: VirtualBoxHost, uuid: str, deadline: Deadline, *, power_off: bool
     ) -> None:
         self.deadline = deadline
         self.seen = False
@@ -93,24 +94,24 @@ class _Deletion:
         self._power_off = power_off
         self._name = uuid
 
-    def attempt(self, seconds: float) -> None:
+    def attempt(self, deadline: Deadline) -> None:
         """Look, and delete the VM if it may be."""
         owner, uuid = self._owner, self._uuid
         owner.observer.make_stale()
-        vm = owner.vm(uuid, timeout=seconds)
+        vm = owner.vm(uuid, timeout=deadline.remaining)
         self.seen = True
         self._name = vm.name
         if not vm.machine.accessible:
             what = f"VirtualBox cannot read {vm.machine.settings_file}"
             raise self.refused(f"{what}, so whose it is cannot be told")
-        if not ownership.is_made(owner.vboxmanage, vm.machine, timeout=seconds):
+        if not ownership.is_made(owner.vboxmanage, vm.machine, timeout=deadline.remaining):
             raise self.refused(
                 "it was not made by maas-virtualbox; who made it may delete it on the host:"
                 f" VBoxManage unregistervm {uuid} --delete"
             )
         if vm.power is not Power.OFF and not self._power_off:
             raise self.refused("it is on; switch it off first, or say so (--power-off)")
-        if foreign := _foreign_disks(owner, vm.machine, seconds):
+        if foreign := _foreign_disks(owner, vm.machine, deadline):
             raise self.refused(
                 f"disks that are not in its folder would be deleted too: {', '.join(foreign)};"
                 " detach them on the host first: VBoxManage storageattach with --medium none"
@@ -118,7 +119,7 @@ class _Deletion:
                 " that hold them"
             )
         if vm.power is not Power.OFF:
-            owner.power_off(uuid, mode="hard", timeout=self.deadline - time.monotonic())
+            owner.power_off(uuid, mode="hard", timeout=self.deadline.remaining)
         self.sent = True
         _remove(owner, vm.machine, self.deadline)
 
@@ -174,11 +175,11 @@ def clear(owner: VirtualBoxHost, machine: Machine) -> None:
     Raises:
         Error: it cannot be removed.
     """
-    deadline = time.monotonic() + _CLEARING_S
+    deadline = Deadline.after(_CLEARING_S)
     trouble: errors.VBoxManageError | errors.HostDown | None = None
-    for seconds in attempts(deadline):
+    for attempt_deadline in attempts(deadline):
         try:
-            if foreign := _foreign_disks(owner, machine, seconds):
+            if foreign := _foreign_disks(owner, machine, attempt_deadline):
                 raise errors.DeletionError(f"somebody has attached {', '.join(foreign)} to it")
             _remove(owner, machine, deadline)
         except (errors.VBoxManageError, errors.HostDown) as error:
@@ -193,12 +194,12 @@ def clear(owner: VirtualBoxHost, machine: Machine) -> None:
     raise trouble
 
 
-def attempts(deadline: float) -> Iterator[float]:
-    """Yield the seconds a call may take, with growing pauses, until the deadline."""
+def attempts(deadline: Deadline) -> Iterator[Deadline]:
+    """Yield the deadline of each attempt, with growing pauses, until the deadline of all."""
     pause = _FIRST_PAUSE_S
-    while (remaining := deadline - time.monotonic()) > 0:
-        yield min(observer.CALL_TIMEOUT_S, remaining)
-        time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+    while not deadline.is_past:
+        yield deadline.within(observer.CALL_TIMEOUT_S)
+        time.sleep(min(pause, deadline.remaining))
         pause = min(_LONGEST_PAUSE_S, pause * 2)
 
 
@@ -213,22 +214,23 @@ def passes(error: errors.VBoxManageError | errors.HostDown) -> bool:
 
 
 @contextlib.contextmanager
-def turn(owner: VirtualBoxHost, deadline: float) -> Generator[float]:
+def turn(owner: VirtualBoxHost, deadline: Deadline) -> Generator[float]:
     """Wait until a VM of the host may be changed; gives the seconds the call may take."""
-    if not owner.changing.acquire(timeout=max(0.0, deadline - time.monotonic())):
+    if not owner.changing.acquire(timeout=deadline.remaining):
         raise errors.CommandTimeout(str(owner.host), "the host is busy with other VMs")
     try:
-        yield min(observer.CALL_TIMEOUT_S, max(0.1, deadline - time.monotonic()))
+        yield max(0.1, deadline.within(observer.CALL_TIMEOUT_S).remaining)
     finally:
         owner.changing.release()
         owner.observer.make_stale()
 
 
-def _foreign_disks(owner: VirtualBoxHost, machine: Machine, seconds: float) -> list[str]:
-    return ownership.foreign_disks(machine, owner.vboxmanage.list_hard_disks(timeout=seconds))
+def _foreign_disks(owner: VirtualBoxHost, machine: Machine, deadline: Deadline) -> list[str]:
+    disks = owner.vboxmanage.list_hard_disks(timeout=deadline.remaining)
+    return ownership.foreign_disks(machine, disks)
 
 
-def _remove(owner: VirtualBoxHost, machine: Machine, deadline: float) -> None:
+def _remove(owner: VirtualBoxHost, machine: Machine, deadline: Deadline) -> None:
     half = ownership.unfinished_name(machine)
     if half and machine.settings_file:
         # A disk that is not attached yet would stay; one that is, or is not there, is refused.
@@ -240,7 +242,7 @@ def _remove(owner: VirtualBoxHost, machine: Machine, deadline: float) -> None:
             if passes(error):
                 raise
     lock = owner.lock_of(machine.uuid)
-    if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+    if not lock.acquire(timeout=deadline.remaining):
         raise errors.CommandTimeout(str(owner.host), "another action on it is still under way")
     try:
         with turn(owner, deadline) as seconds:

@@ -15,6 +15,7 @@ import re
 from typing import TYPE_CHECKING
 
 from maas_virtualbox import errors
+from maas_virtualbox.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -70,10 +71,11 @@ def examine(owner: VirtualBoxHost) -> list[Finding]:
     """Look at one host and all its VMs, with three commands; never raises for what it finds."""
     name = str(owner.host)
     try:
-        where = owner.vboxmanage.installation(timeout=_TIMEOUT_S)
-        machines = owner.observer.inventory(max_age=0.0)
+        deadline = Deadline.after(_TIMEOUT_S)
+        where = owner.vboxmanage.installation(timeout=deadline.remaining)
+        machines = owner.observer.inventory(max_age=0.0, deadline=deadline)
         folder = _folder(machines)
-        around = owner.vboxmanage.inspect(folder, timeout=_TIMEOUT_S)
+        around = owner.vboxmanage.inspect(folder, timeout=deadline.remaining)
     except errors.Error as error:
         return [_failure(name, error)]
     findings = [

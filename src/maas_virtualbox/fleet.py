@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from maas_virtualbox import creation, deletion, errors, settings
+from maas_virtualbox import creation, deletion, errors, observer, settings
+from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.host import VM, PowerPolicy, VirtualBoxHost
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ _REFRESH_PAUSE_S = 5.0
 """A selector that fits nothing makes a host read its inventory anew at most this often."""
 
 _MACS_S = 5.0
+_ANSWER_GRACE_S = 0.25
+"""How long after its deadline a call may take to say that it is late."""
+
 _MAX_CANDIDATES = 10
 _THREADS_PER_HOST = 16
 
@@ -159,15 +163,23 @@ class Fleet:
             names = ", ".join(str(owner.host) for owner in owners) or "no hosts"
             raise errors.UnknownVM(f"say which host shall have the VMs: {names}")
         others = [owner for owner in self.hosts if owner is not owners[0]]
-        macs = [mac for known in self._ask_all(others, _macs) for mac in known]
+        deadline = Deadline.after(_MACS_S)
+        answers = self._ask_all(
+            others,
+            lambda other: _macs(other, deadline),
+            lambda other, _: _known_macs(other),
+            deadline,
+        )
+        macs = [mac for known in answers for mac in known]
         return creation.create(owners[0], specs, macs=macs, progress=progress, timeout=timeout)
 
     def delete_vm(
         self, vm: VM | str, *, power_off: bool = False, timeout: float | None = None
     ) -> None:
         """Delete a VM, given a VM or a selector; see `deletion.delete`."""
-        owner, uuid = self._owner(vm)
-        deletion.delete(owner, uuid, power_off=power_off, timeout=timeout)
+        deadline = self._action_deadline(timeout)
+        owner, uuid = self._owner(vm, deadline)
+        deletion.delete(owner, uuid, power_off=power_off, timeout=deadline.remaining)
 
     def find(
         self, selector: str, *, host: str = "", zone: str = "", timeout: float | None = None
@@ -189,9 +201,9 @@ class Fleet:
             AmbiguousVM: several do; the error lists them.
             HostDown: none does, but a host is down that may have it; or its own host is down.
         """
-        until = None if timeout is None else time.monotonic() + timeout
-        owner, machine = self._resolve(selector, host=host, zone=zone, until=until)
-        return owner.vm(machine.uuid, timeout=_left(until))
+        deadline = Deadline.after(observer.CALL_TIMEOUT_S if timeout is None else timeout)
+        owner, machine = self._resolve(selector, deadline, host=host, zone=zone)
+        return owner.vm(machine.uuid, timeout=deadline.remaining)
 
     def host_of(self, vm: VM) -> VirtualBoxHost:
         """Return the host a VM of this fleet is on."""
@@ -199,13 +211,15 @@ class Fleet:
 
     def power_off(self, vm: VM | str, *, timeout: float | None = None) -> None:
         """Switch a VM off, given a VM or a selector; see `VirtualBoxHost.power_off`."""
-        owner, uuid = self._owner(vm)
-        owner.power_off(uuid, timeout=timeout)
+        deadline = self._action_deadline(timeout)
+        owner, uuid = self._owner(vm, deadline)
+        owner.power_off(uuid, timeout=deadline.remaining)
 
     def power_on(self, vm: VM | str, *, timeout: float | None = None) -> None:
         """Switch a VM on, given a VM or a selector; see `VirtualBoxHost.power_on`."""
-        owner, uuid = self._owner(vm)
-        owner.power_on(uuid, timeout=timeout)
+        deadline = self._action_deadline(timeout)
+        owner, uuid = self._owner(vm, deadline)
+        owner.power_on(uuid, timeout=deadline.remaining)
 
     def reports(
         self,
@@ -223,21 +237,26 @@ class Fleet:
             exact: tell running and paused VMs apart; costs a host 40 ms a running VM.
             timeout: seconds; a host that has not answered by then is reported as down.
         """
+        began = time.monotonic()
+        deadline = Deadline.after(observer.CALL_TIMEOUT_S if timeout is None else timeout)
 
         def ask(owner: VirtualBoxHost) -> HostReport:
-            began = time.monotonic()
             try:
-                vms = tuple(owner.vms(exact=exact, timeout=timeout))
+                vms = tuple(owner.vms(exact=exact, timeout=deadline.remaining))
             except errors.Error as error:
-                return HostReport(owner.host, (), error, time.monotonic() - began)
+                return failed(owner, error)
             return HostReport(owner.host, vms, None, time.monotonic() - began)
 
-        return self._ask_all(self.scope(host=host, zone=zone), ask)
+        def failed(owner: VirtualBoxHost, error: errors.Error) -> HostReport:
+            return HostReport(owner.host, (), error, time.monotonic() - began)
+
+        return self._ask_all(self.scope(host=host, zone=zone), ask, failed, deadline)
 
     def reset(self, vm: VM | str, *, timeout: float | None = None) -> None:
         """Reset a VM, given a VM or a selector; see `VirtualBoxHost.reset`."""
-        owner, uuid = self._owner(vm)
-        owner.reset(uuid, timeout=timeout)
+        deadline = self._action_deadline(timeout)
+        owner, uuid = self._owner(vm, deadline)
+        owner.reset(uuid, timeout=deadline.remaining)
 
     def scope(self, *, host: str = "", zone: str = "") -> list[VirtualBoxHost]:
         """Return the hosts of that name and zone. Raises `UnknownVM` if there is none."""
@@ -257,27 +276,38 @@ class Fleet:
             raise errors.UnknownVM(f"no {wish} in the host list; it has {names or 'no hosts'}")
         return found
 
-    def vms(self, *, host: str = "", zone: str = "", exact: bool = False) -> list[VM]:
-        """Return the VMs of all hosts in reach; `reports` also tells which are not, and why."""
-        reports = self.reports(host=host, zone=zone, exact=exact)
+    def vms(
+        self,
+        *,
+        host: str = "",
+        zone: str = "",
+        exact: bool = False,
+        timeout: float | None = None,
+    ) -> list[VM]:
+        """Return the VMs of all hosts that answer within `timeout` seconds; `reports` also shows
+        which do not, and why."""
+        reports = self.reports(host=host, zone=zone, exact=exact, timeout=timeout)
         return [vm for report in reports for vm in report.vms]
 
     # -- Which VM -----------------------------------------------------------------------------
 
-    def _owner(self, vm: VM | str) -> tuple[VirtualBoxHost, str]:
+    def _action_deadline(self, timeout: float | None) -> Deadline:
+        return Deadline.after(self.policy.action_timeout if timeout is None else timeout)
+
+    def _owner(self, vm: VM | str, deadline: Deadline) -> tuple[VirtualBoxHost, str]:
         if isinstance(vm, VM):
             return self.host_of(vm), vm.uuid
-        owner, machine = self._resolve(vm)
+        owner, machine = self._resolve(vm, deadline)
         return owner, machine.uuid
 
     def _resolve(
-        self, selector: str, *, host: str = "", zone: str = "", until: float | None = None
+        self, selector: str, deadline: Deadline, *, host: str = "", zone: str = ""
     ) -> tuple[VirtualBoxHost, Machine]:
         hosts = self.scope(host=host, zone=zone)
         down: dict[str, errors.Error] = {}
-        found = self._candidates(selector, hosts, down, until, refresh=False)
+        found = self._candidates(selector, hosts, down, deadline, refresh=False)
         if not found:
-            found = self._candidates(selector, hosts, down, until, refresh=True)
+            found = self._candidates(selector, hosts, down, deadline, refresh=True)
         if len(found) == 1:
             return found[0]
         if len(found) > 1:
@@ -301,22 +331,28 @@ class Fleet:
         selector: str,
         hosts: Sequence[VirtualBoxHost],
         down: dict[str, errors.Error],
-        until: float | None,
+        deadline: Deadline,
         *,
         refresh: bool,
     ) -> list[tuple[VirtualBoxHost, Machine]]:
         def ask(owner: VirtualBoxHost) -> tuple[list[Machine], errors.Error | None]:
             try:
                 if refresh and self._may_refresh(owner):
-                    machines = owner.observer.inventory(max_age=0.0, timeout=_left(until))
+                    machines = owner.observer.inventory(max_age=0.0, deadline=deadline)
                 else:
-                    machines = owner.observer.inventory(timeout=_left(until))
+                    machines = owner.observer.inventory(deadline=deadline)
             except errors.Error as error:
-                return matching(selector, owner.observer.remembered().values()), error
+                return failed(owner, error)
             return matching(selector, machines.values()), None
 
+        def failed(
+            owner: VirtualBoxHost, error: errors.Error
+        ) -> tuple[list[Machine], errors.Error | None]:
+            return matching(selector, owner.observer.remembered().values()), error
+
         found: list[tuple[VirtualBoxHost, Machine]] = []
-        for owner, (machines, error) in zip(hosts, self._ask_all(hosts, ask), strict=True):
+        answers = self._ask_all(hosts, ask, failed, deadline)
+        for owner, (machines, error) in zip(hosts, answers, strict=True):
             if error is not None:
                 down[owner.host.name] = error
             found += [(owner, machine) for machine in machines]
@@ -334,30 +370,44 @@ class Fleet:
             return True
 
     def _ask_all(
-        self, hosts: Sequence[VirtualBoxHost], ask: Callable[[VirtualBoxHost], _T]
+        self,
+        hosts: Sequence[VirtualBoxHost],
+        ask: Callable[[VirtualBoxHost], _T],
+        failed: Callable[[VirtualBoxHost, errors.Error], _T],
+        deadline: Deadline,
     ) -> list[_T]:
+        """Ask each host on a thread of its own; `failed` makes the answer of one whose threads
+        all wait for it, so that nobody got to ask in time."""
         if len(hosts) == 1:
             return [ask(hosts[0])]
         try:
             jobs = [self._threads[owner.host.name].submit(ask, owner) for owner in hosts]
         except RuntimeError:
             raise errors.Closed("all hosts", "this fleet was closed") from None
-        return [job.result() for job in jobs]
+        answers: list[_T] = []
+        for owner, job in zip(hosts, jobs, strict=True):
+            concurrent.futures.wait([job], timeout=deadline.remaining + _ANSWER_GRACE_S)
+            if job.done():
+                answers.append(job.result())
+            else:
+                job.cancel()
+                late = errors.CommandTimeout(str(owner.host), "too many calls wait for it already")
+                answers.append(failed(owner, late))
+        return answers
 
 
-def _macs(owner: VirtualBoxHost) -> list[str]:
+def _macs(owner: VirtualBoxHost, deadline: Deadline) -> list[str]:
     """The MACs of a host's VMs; those last seen where it cannot be asked."""
     try:
-        machines = owner.observer.inventory(timeout=_MACS_S)
+        machines = owner.observer.inventory(deadline=deadline)
     except errors.Error as error:
         log.warning("%s; whether its VMs have the new VMs' MACs is not known", error)
-        machines = owner.observer.remembered()
+        return _known_macs(owner)
     return [mac for machine in machines.values() for mac in machine.macs]
 
 
-def _left(until: float | None) -> float | None:
-    """Seconds until a monotonic time; None where there is no such limit."""
-    return None if until is None else max(0.0, until - time.monotonic())
+def _known_macs(owner: VirtualBoxHost) -> list[str]:
+    return [mac for vm in owner.observer.remembered().values() for mac in vm.macs]
 
 
 def ambiguous(

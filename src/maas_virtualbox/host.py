@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from maas_virtualbox import errors, observer, vboxmanage
+from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.faults import Fault
 from maas_virtualbox.states import Power, VMState
 from maas_virtualbox.transport import MAX_PARALLEL
@@ -51,6 +52,7 @@ _CLOSER_LOOK_AGE_S = 30.0
 _HARD_OFF_RESERVE_S = 8.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.4
 _LOG_LINES = 15
+_LOG_READ_S = 3.0
 
 _SAVED = (VMState.SAVED, VMState.ABORTED_SAVED)
 
@@ -145,9 +147,11 @@ class VirtualBoxHost:
 
     def vm(self, uuid: str, *, exact: bool = False, timeout: float | None = None) -> VM:
         """Return one VM as it is now; see `vms`. Raises `UnknownVM` if the host has none such."""
-        self.observer.inventory(timeout=timeout)  # if it has to be read, that is a picture too
-        picture = self.observer.observe(exact=exact, timeout=timeout)
-        return self._picture_of(picture, self.observer.machine(picture, uuid), exact=exact)
+        deadline = _deadline(timeout)
+        picture = self.poll(exact=exact, since=self.observer.stale_before(uuid), deadline=deadline)
+        if exact:
+            picture = self._settled(picture, deadline, only=uuid)
+        return self._vm(picture, self.observer.machine(picture, uuid, deadline=deadline))
 
     def vms(
         self,
@@ -156,53 +160,108 @@ class VirtualBoxHost:
         max_age: float | None = None,
         timeout: float | None = None,
     ) -> list[VM]:
-        """Return all VMs as they are now, in VirtualBox's order. See `Observer.observe`."""
-        self.observer.inventory(timeout=timeout)  # if it has to be read, that is a picture too
-        picture = self.observer.observe(exact=exact, max_age=max_age, timeout=timeout)
+        """Return all VMs as they are now, in VirtualBox's order.
+
+        Args:
+            exact: also tell starting, paused and crashed VMs apart; costs the host 40 ms a running
+                VM, and up to 2 s where VMs are starting or have crashed.
+            max_age: oldest acceptable state in seconds (default: that of `PowerPolicy`).
+            timeout: seconds for everything (default: `observer.CALL_TIMEOUT_S`).
+
+        Raises:
+            HostDown, VBoxManageError: as `Observer.observe` does.
+        """
+        deadline = _deadline(timeout)
+        picture = self.poll(exact=exact, max_age=max_age, deadline=deadline)
+        if exact:
+            picture = self._settled(picture, deadline)
+        return self.vms_of(picture, deadline)
+
+    def poll(
+        self,
+        *,
+        exact: bool = False,
+        max_age: float | None = None,
+        since: float | None = None,
+        deadline: Deadline,
+    ) -> Observation:
+        """Return which VMs run; see `Observer.observe`. The inventory is there afterwards."""
+        self.observer.inventory(deadline=deadline)  # if it has to be read, that is a poll too
+        return self.observer.observe(exact=exact, max_age=max_age, since=since, deadline=deadline)
+
+    def vms_of(self, picture: Observation, deadline: Deadline) -> list[VM]:
+        """Return all VMs as a poll has them. Raises what `Observer.machines` does."""
+        machines = self.observer.machines(picture, deadline=deadline)
+        return [self._vm(picture, machine) for machine in machines.values()]
+
+    def _vm(self, picture: Observation, machine: Machine) -> VM:
+        uuid = machine.uuid
+        if (state := picture.running.get(uuid)) is not None:
+            return VM(self.host, machine, state, state.power)
+        if (pid := picture.processes.get(uuid)) is None:
+            return VM(self.host, machine, machine.off_state, machine.off_state.power)
+        # While the process lives the VM is on, whatever VirtualBox calls it: it holds its disks.
+        with self._lock:
+            _, state = self._closer_looks.get((uuid, pid), (0.0, VMState.STARTING))
+        return VM(self.host, machine, state, Power.ON)
+
+    def _settled(self, picture: Observation, deadline: Deadline, only: str = "") -> Observation:
+        """Find the exact states of VMs that a process runs but VirtualBox does not list as
+        running, and return the poll that shows them. Almost all of these are starting or ending:
+        they are all given the same moment, and only what stays is asked for, one by one.
+
+        Args:
+            picture: which VMs run.
+            deadline: what is not known by then stays as it is.
+            only: the UUID of the one VM that matters; empty: all do.
+        """
+        settled = deadline.within(_SETTLE_S)
+        while self._unexplained(picture, only) and not settled.is_past:
+            time.sleep(min(_LONGEST_PAUSE_S, settled.remaining))
+            try:
+                picture = self.observer.observe(max_age=0.0, exact=True, deadline=deadline)
+            except errors.HostDown as error:
+                log.info("%s; exact states are not known", error)
+                return picture
+        for uuid, pid in self._unexplained(picture, only):
+            self._look_closer(uuid, pid, deadline)
+        return picture
+
+    def _unexplained(self, picture: Observation, only: str) -> list[tuple[str, int]]:
+        """VMs whose process nothing explains: no action of ours, no recent closer look."""
         return [
-            self._picture_of(picture, machine, exact=exact)
-            for machine in self.observer.machines(picture).values()
+            (uuid, pid)
+            for uuid, pid in picture.processes.items()
+            if uuid not in picture.running
+            and only in ("", uuid)
+            and not self.lock_of(uuid).locked()
+            and not self._is_known(uuid, pid)
         ]
 
-    def _picture_of(self, picture: Observation, machine: Machine, *, exact: bool) -> VM:
-        uuid = machine.uuid
-        if uuid in picture.running:
-            state = picture.running[uuid]
-        elif uuid in picture.processes:
-            return self._hidden(machine, picture.processes[uuid], exact=exact)
-        else:
-            state = machine.off_state
-        return VM(self.host, machine, state, state.power)
-
-    def _hidden(self, machine: Machine, pid: int, *, exact: bool) -> VM:
-        """A VM that has a process but is not listed as running. While the process lives it is on,
-        whatever VirtualBox calls it: it holds the VM's disks.
-
-        Almost always it is starting or just ending. Asking takes a lock, so it is done only for an
-        exact answer, never while an action of ours is under way, and seldom for one process.
-        """
-        uuid = machine.uuid
+    def _is_known(self, uuid: str, pid: int) -> bool:
         with self._lock:
-            asked, state = self._closer_looks.get((uuid, pid), (0.0, VMState.STARTING))
-        known = asked and time.monotonic() - asked < _CLOSER_LOOK_AGE_S
+            asked, _ = self._closer_looks.get((uuid, pid), (float("-inf"), None))
+        return time.monotonic() - asked < _CLOSER_LOOK_AGE_S
+
+    def _look_closer(self, uuid: str, pid: int, deadline: Deadline) -> None:
+        """Ask VirtualBox for the state of a VM that a process runs, and remember it.
+
+        This takes the VM's lock, so it is done seldom for one process, and never while an action
+        of ours is under way. What cannot be asked for in time stays as it is known.
+        """
         lock = self.lock_of(uuid)
-        if known or not exact or not lock.acquire(blocking=False):
-            return VM(self.host, machine, state, Power.ON)
+        if not lock.acquire(blocking=False):
+            return
         try:
-            until = time.monotonic() + _SETTLE_S
-            while time.monotonic() < until:
-                time.sleep(_LONGEST_PAUSE_S)
-                picture = self.observer.observe(max_age=0.0, exact=True)
-                if picture.processes.get(uuid) != pid or uuid in picture.running:
-                    return self._picture_of(
-                        picture, self.observer.machine(picture, uuid), exact=False
-                    )
-            state = self.vboxmanage.showvminfo(uuid, timeout=observer.CALL_TIMEOUT_S).state
+            limit = deadline.within(observer.CALL_TIMEOUT_S).remaining
+            state = self.vboxmanage.showvminfo(uuid, timeout=limit).state
+        except (errors.HostDown, errors.VBoxManageError) as error:
+            log.info("%s: the exact state of VM %s is not known: %s", self.host, uuid, error)
+            return
         finally:
             lock.release()
         with self._lock:
             self._closer_looks[uuid, pid] = time.monotonic(), state
-        return VM(self.host, machine, state, Power.ON)
 
     # -- Acting -------------------------------------------------------------------------------
 
@@ -236,6 +295,7 @@ class VirtualBoxHost:
             for picture in action.looks():
                 machine = action.machine(picture)
                 if not action.is_up(picture):
+                    # A VM that VirtualBox cannot read and that no process runs is off too.
                     if self._forgets(machine) and not action.tries(
                         self.vboxmanage.discardstate, {Fault.WRONG_STATE}
                     ):
@@ -262,7 +322,7 @@ class VirtualBoxHost:
         with self._action(uuid, "power on", timeout) as action:
             started = False
             for picture in action.looks():
-                machine = action.machine(picture)
+                machine = action.readable_machine(picture)
                 if uuid in picture.running:
                     # `resume` tells running and paused apart in 30 ms: it refuses the former.
                     if started or action.tries(self.vboxmanage.resume, {Fault.WRONG_STATE}):
@@ -282,7 +342,7 @@ class VirtualBoxHost:
         """
         with self._action(uuid, "reset", timeout) as action:
             for picture in action.looks():
-                machine = action.machine(picture)
+                machine = action.readable_machine(picture)
                 if uuid in picture.running:
                     resumed = action.tries(self.vboxmanage.resume, {Fault.WRONG_STATE})
                     if resumed and action.tries(self.vboxmanage.reset, {Fault.NOT_RUNNING}):
@@ -293,14 +353,14 @@ class VirtualBoxHost:
                 else:
                     raise action.failed(f"it is off ({machine.off_state}); power it on instead")
         # Only a crashed VM comes here: it is off now.
-        self.power_on(uuid, timeout=action.remaining())
+        self.power_on(uuid, timeout=action.deadline.remaining)
 
     @contextlib.contextmanager
     def _action(self, uuid: str, name: str, timeout: float | None) -> Generator[_Action]:
-        seconds = self.policy.action_timeout if timeout is None else timeout
-        action = _Action(self, uuid, name, time.monotonic() + seconds)
+        deadline = Deadline.after(self.policy.action_timeout if timeout is None else timeout)
+        action = _Action(self, uuid, name, deadline)
         lock = self.lock_of(uuid)
-        if not lock.acquire(timeout=max(0.0, seconds)):
+        if not lock.acquire(timeout=deadline.remaining):
             raise action.timed_out("another action on it is still under way")
         try:
             yield action
@@ -345,7 +405,7 @@ class VirtualBoxHost:
         if info.state.power is Power.ON or action.hidden_for(picture) < _LINGER_S:
             return False
         again = self.observer.observe(
-            max_age=0.0, since=time.monotonic(), timeout=action.remaining()
+            max_age=0.0, since=time.monotonic(), deadline=action.deadline
         )
         if again.processes.get(action.uuid) == picture.processes[action.uuid]:
             self.second_copies_refused += 1
@@ -362,6 +422,10 @@ class VirtualBoxHost:
         )
 
 
+def _deadline(timeout: float | None) -> Deadline:
+    return Deadline.after(observer.CALL_TIMEOUT_S if timeout is None else timeout)
+
+
 class _Call(Protocol[_T_co]):
     """A method of `VBoxManage` about one VM."""
 
@@ -371,13 +435,13 @@ class _Call(Protocol[_T_co]):
 class _Action:
     """One on, off or reset of one VM, from its first look to its deadline."""
 
-    def __init__(self, host: VirtualBoxHost, uuid: str, name: str, deadline: float) -> None:
+    def __init__(self, host: VirtualBoxHost, uuid: str, name: str, deadline: Deadline) -> None:
         self.uuid = uuid
         self.name = name
+        self.deadline = deadline
         self.press_until: float | None = None
         """Until when the guest may react to the power button; None: not pressed yet."""
         self._host = host
-        self._deadline = deadline
         self._since = 0.0
         self._hidden_since: dict[int, float] = {}
         self._asked = float("-inf")
@@ -392,36 +456,40 @@ class _Action:
         """
         pause = _FIRST_PAUSE_S
         seen = False
+        # What an earlier action changed must not be answered for by a poll from before it.
+        self._since = self._host.observer.stale_before(self.uuid)
         while True:
             try:
                 picture = self._host.observer.observe(
-                    max_age=0.0, since=self._since, timeout=self.remaining()
+                    max_age=0.0, since=self._since, deadline=self.deadline
                 )
             except (errors.HostDown, errors.VBoxManageError) as error:
-                if not (seen and error.retry) or self.remaining() <= pause:
+                if not (seen and error.retry) or self.deadline.remaining <= pause:
                     raise
                 self._last_trouble = str(error)
             else:
                 seen = True
                 yield picture
-            if self.remaining() <= pause:
+            if self.deadline.remaining <= pause:
                 raise self.timed_out(self._last_trouble)
             if self._since < time.monotonic() - pause:
                 time.sleep(pause)
                 pause = min(_LONGEST_PAUSE_S, pause * 2)
 
-    def remaining(self) -> float:
-        """Seconds until the deadline."""
-        return max(0.0, self._deadline - time.monotonic())
-
     def spare(self, seconds: float) -> float:
         """When waiting for the guest has to end, so that time is left to pull the plug."""
-        return min(time.monotonic() + seconds, self._deadline - _HARD_OFF_RESERVE_S)
+        return min(time.monotonic() + seconds, self.deadline.at - _HARD_OFF_RESERVE_S)
 
     def machine(self, picture: Observation) -> Machine:
-        """The VM's settings. Raises `UnknownVM`, or `PowerError` if VirtualBox cannot read it."""
-        machine = self._host.observer.machine(picture, self.uuid)
+        """The VM's settings. Raises `UnknownVM`."""
+        machine = self._host.observer.machine(picture, self.uuid, deadline=self.deadline)
         self._vm_name = machine.name or self.uuid
+        return machine
+
+    def readable_machine(self, picture: Observation) -> Machine:
+        """The VM's settings. Raises `UnknownVM`, or `PowerError` if VirtualBox cannot read it and
+        no process runs it."""
+        machine = self.machine(picture)
         if not machine.accessible and not self.is_up(picture):
             raise self.failed(
                 f"VirtualBox cannot read its settings file {machine.settings_file}; mend or"
@@ -472,12 +540,12 @@ class _Action:
 
     def _does(self, call: Callable[[float], None]) -> bool:
         """Make a call, given its seconds; false if it failed in a way that passes."""
-        if not self._host.changing.acquire(timeout=self.remaining()):
+        if not self._host.changing.acquire(timeout=self.deadline.remaining):
             self._last_trouble = "the host is busy with other VMs"
             return False
-        self._since = self._host.observer.make_stale()
+        self._since = self._host.observer.make_stale(self.uuid)
         try:
-            call(min(observer.CALL_TIMEOUT_S, max(0.1, self.remaining())))
+            call(max(0.1, self.deadline.within(observer.CALL_TIMEOUT_S).remaining))
         except (errors.VBoxManageError, errors.HostDown) as error:
             if not error.retry:
                 raise
@@ -486,7 +554,7 @@ class _Action:
             return False
         finally:
             self._host.changing.release()
-            self._since = self._host.observer.make_stale()
+            self._since = self._host.observer.make_stale(self.uuid)
         return True
 
     def starts(self, machine: Machine) -> bool:
@@ -503,7 +571,8 @@ class _Action:
     def log_tail(self, machine: Machine) -> tuple[str, ...]:
         """The end of the VM's VBox.log, or nothing where it cannot be had."""
         try:
-            return self._host.vboxmanage.read_log(machine, lines=_LOG_LINES, timeout=3.0)
+            timeout = self.deadline.within(_LOG_READ_S).remaining
+            return self._host.vboxmanage.read_log(machine, lines=_LOG_LINES, timeout=timeout)
         except errors.Error as error:
             log.info("%s: no VBox.log to show: %s", self._vm_name, error)
             return ()

@@ -15,6 +15,7 @@ from concurrent import futures
 from typing import TYPE_CHECKING
 
 from maas_virtualbox import errors
+from maas_virtualbox.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +62,7 @@ class Observer:
         self._lock = threading.Lock()
         self._pictures: dict[bool, Observation] = {}
         self._flights: list[_Flight] = []
-        self._stale_before = 0.0
+        self._changed: dict[str, float] = {}
         self._inventory: dict[str, Machine] = {}
         self._inventory_read = float("-inf")
         self._inventory_lock = threading.Lock()
@@ -72,7 +73,7 @@ class Observer:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def inventory(
-        self, *, max_age: float = _INVENTORY_AGE_S, timeout: float | None = None
+        self, *, max_age: float = _INVENTORY_AGE_S, deadline: Deadline | None = None
     ) -> dict[str, Machine]:
         """Return all VMs with their NICs, by UUID; read anew when older than `max_age` seconds.
 
@@ -80,7 +81,7 @@ class Observer:
 
         Args:
             max_age: oldest acceptable inventory in seconds.
-            timeout: seconds to wait (default: `CALL_TIMEOUT_S`).
+            deadline: when to stop waiting (default: in `CALL_TIMEOUT_S`).
 
         Raises:
             HostDown, VBoxManageError: as `observe` does.
@@ -88,52 +89,61 @@ class Observer:
         asked = time.monotonic()
         if asked - self._inventory_read <= max_age:
             return self._inventory
-        seconds = CALL_TIMEOUT_S if timeout is None else timeout
-        if not self._inventory_lock.acquire(timeout=seconds):
+        deadline = deadline or Deadline.after(CALL_TIMEOUT_S)
+        if not self._inventory_lock.acquire(timeout=deadline.remaining):
             raise errors.CommandTimeout(str(self._host), "its VMs are not listed in time")
         try:
             if self._inventory_read < asked - max_age:
-                self._read_inventory(asked + seconds)
+                self._read_inventory(deadline)
             return self._inventory
         finally:
             self._inventory_lock.release()
 
-    def _read_inventory(self, deadline: float) -> None:
-        def remaining() -> float:
-            return deadline - time.monotonic()
-
+    def _read_inventory(self, deadline: Deadline) -> None:
         picture = self._retried_once(
-            lambda: self._vboxmanage.observe(settings_read="all", timeout=remaining())
+            lambda: self._vboxmanage.observe(settings_read="all", timeout=deadline.remaining)
         )
         machines = self._registered(picture)
         if machines is None:
             log.info("%s: settings files not found; asking for the long list", self._host)
-            listed = self._vboxmanage.list_long_vms(timeout=max(remaining(), CALL_TIMEOUT_S))
+            listed = self._vboxmanage.list_long_vms(timeout=deadline.remaining)
             machines = {uuid: machine for uuid, (machine, _) in listed.items()}
         with self._lock:
             self._inventory = machines
             self._inventory_read = picture.began
             self._publish(picture)
 
-    def machine(self, picture: Observation, uuid: str) -> Machine:
-        """Return one VM of a picture. Raises `UnknownVM` if the host has none such."""
-        machine = self.machines(picture).get(uuid)
+    def machine(
+        self, picture: Observation, uuid: str, *, deadline: Deadline | None = None
+    ) -> Machine:
+        """Return one VM of a picture. Raises `UnknownVM` if the host has none such, and what
+        `inventory` raises."""
+        machine = self.machines(picture, deadline=deadline).get(uuid)
         if machine is None:
             raise errors.UnknownVM(
                 f"{self._host}: no VM with UUID {uuid} for the account {self._host.account}"
             )
         return machine
 
-    def machines(self, picture: Observation) -> dict[str, Machine]:
+    def machines(
+        self, picture: Observation, *, deadline: Deadline | None = None
+    ) -> dict[str, Machine]:
         """Return all VMs with their NICs, by UUID, and with the off state the picture shows.
 
-        Reads the inventory anew when the picture shows that VMs came, went or were renamed.
+        Reads the inventory again when the picture shows that VMs came, went or were renamed.
+
+        Args:
+            picture: which VMs run.
+            deadline: when to stop waiting (default: in `CALL_TIMEOUT_S`).
+
+        Raises:
+            HostDown, VBoxManageError: the inventory had to be read and could not be.
         """
         heads = self._registered(picture)
-        known = self.inventory()
+        known = self.inventory(deadline=deadline)
         if heads is None:
             if not all(uuid in known for uuid in picture.running):
-                known = self.inventory(max_age=0.0)
+                known = self.inventory(max_age=0.0, deadline=deadline)
             return known
         # What cannot be read has no name to compare; it is read again when the inventory ages.
         renamed = any(
@@ -143,7 +153,9 @@ class Observer:
         )
         if renamed or heads.keys() != known.keys():
             # Not more than once for one picture.
-            known = self.inventory(max_age=max(0.0, time.monotonic() - picture.began))
+            known = self.inventory(
+                max_age=max(0.0, time.monotonic() - picture.began), deadline=deadline
+            )
         return {
             uuid: dataclasses.replace(known[uuid], off_state=head.off_state)
             if uuid in known and known[uuid].accessible
@@ -151,16 +163,19 @@ class Observer:
             for uuid, head in heads.items()
         }
 
-    @property
-    def stale_before(self) -> float:
-        """The monotonic time before which no picture answers anyone: our last change of a VM."""
-        return self._stale_before
-
-    def make_stale(self) -> float:
-        """Let no picture taken before now answer anyone, as a VM is being changed; return now."""
+    def stale_before(self, vm: str = "") -> float:
+        """Return the monotonic time of our last change of a VM, given its UUID: no state that was
+        polled before answers for that VM. Without a UUID: of our last change of any VM."""
         with self._lock:
-            self._stale_before = time.monotonic()
-            return self._stale_before
+            if vm:
+                return max(self._changed.get(vm, 0.0), self._changed.get("", 0.0))
+            return max(self._changed.values(), default=0.0)
+
+    def make_stale(self, vm: str = "") -> float:
+        """Invalidate the state of a VM, or of all, because it is being changed; return now."""
+        with self._lock:
+            now = self._changed[vm] = time.monotonic()
+            return now
 
     def observe(
         self,
@@ -168,7 +183,7 @@ class Observer:
         max_age: float | None = None,
         exact: bool = False,
         since: float | None = None,
-        timeout: float | None = None,
+        deadline: Deadline | None = None,
     ) -> Observation:
         """Return a picture of all VMs, from memory if one is fresh enough.
 
@@ -178,19 +193,21 @@ class Observer:
             max_age: oldest acceptable picture in seconds (default: that of `PowerPolicy`).
             exact: tell running and paused VMs apart; costs the host 40 ms a running VM.
             since: monotonic time before which no acceptable picture was taken (default: the last
-                on, off or reset of ours).
-            timeout: seconds to wait (default: `CALL_TIMEOUT_S`).
+                change of any VM of ours).
+            deadline: when to stop waiting (default: in `CALL_TIMEOUT_S`).
 
         Raises:
             HostDown: in any of its forms; the power of the host's VMs is then unknown.
             VBoxManageError: VirtualBox answered with an error, again when asked again.
         """
         asked = time.monotonic()
-        deadline = asked + (CALL_TIMEOUT_S if timeout is None else timeout)
+        deadline = deadline or Deadline.after(CALL_TIMEOUT_S)
         oldest = asked - (self._snapshot_age if max_age is None else max_age)
+        # Once, before the loop: where VMs are changed faster than a poll takes, there is always a
+        # later change, and nobody would ever be answered.
+        needed = self.stale_before() if since is None else since
         while True:
             with self._lock:
-                needed = self._stale_before if since is None else since
                 for kind in {exact, True}:
                     picture = self._pictures.get(kind)
                     if picture is not None and picture.began >= max(needed, oldest):
@@ -205,7 +222,7 @@ class Observer:
                 if stalled and len(self._flights) < _MAX_FLIGHTS:
                     joined.append(self._send_observation(exact=exact))
                 waited_for = joined or list(self._flights)
-            patience = min(deadline - now, max(0.05, waited_for[-1].began + _HEDGE_S - now))
+            patience = min(deadline.at - now, max(0.05, waited_for[-1].began + _HEDGE_S - now))
             done, pending = futures.wait(
                 [flight.future for flight in waited_for],
                 timeout=max(0.0, patience),
@@ -215,7 +232,7 @@ class Observer:
             for future in done if joined and not pending else ():
                 if (error := future.exception()) is not None:
                     raise error
-            if not done and time.monotonic() >= deadline:
+            if not done and deadline.is_past:
                 raise errors.CommandTimeout(
                     str(self._host), "VirtualBox does not say in time which VMs run"
                 )

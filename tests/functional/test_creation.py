@@ -156,7 +156,7 @@ def test_a_vm_that_is_finished_while_another_call_looks_is_kept(
     observer = fleet.hosts[0].observer
     inventory = observer.inventory
 
-    def finish(**options: float) -> Any:
+    def finish(**options: Any) -> Any:
         machines = inventory(**options)
         slow.name = "slow"
         return machines

@@ -237,6 +237,16 @@ def test_an_inaccessible_vm_is_unknown_and_not_started(
     assert simulator.count("startvm") == 0
 
 
+def test_power_off_of_an_inaccessible_vm_succeeds(simulator: Simulator, fleet: mv.Fleet) -> None:
+    uuid = node01(simulator).uuid
+    node01(simulator).accessible = False
+    fleet.hosts[0].observer.inventory(max_age=0.0)
+
+    fleet.power_off(uuid)
+
+    assert simulator.count("poweroff") == 0
+
+
 def test_a_file_broken_below_its_head_costs_no_second_command_a_look(
     simulator: Simulator, fleet: mv.Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

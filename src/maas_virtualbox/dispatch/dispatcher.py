@@ -121,7 +121,7 @@ class Dispatcher:
         old, old_watches = self._fleet, self.watches
         if old is None:
             self._fleet, self.watches = new, watches
-        await asyncio.gather(*(each.look(_WARM_S) for each in watches))
+        await asyncio.gather(*(each.look(patience=_WARM_S) for each in watches))
         self.ready = True
         if old is not None:
             self._fleet, self.watches = new, watches
@@ -187,7 +187,7 @@ class Dispatcher:
         """Look at all hosts until one shows the VM: after a start, none is remembered yet, and one
         that hangs is no reason to keep the others' queries waiting. Actions do wait: another host
         might have the same VM."""
-        for look in asyncio.as_completed([each.look() for each in self.watches]):
+        for look in asyncio.as_completed([each.look(uuid) for each in self.watches]):
             if uuid in (await look).vms:
                 return
 
@@ -195,7 +195,7 @@ class Dispatcher:
         """Return what `_resolve` does, and a look at the host that shows the VM or an error."""
         for _ in range(2):
             owner, machine = await self._resolve(selector)
-            look = await owner.look()
+            look = await owner.look(machine.uuid)
             if look.error is not None or machine.uuid in look.vms:
                 return owner, machine, look
             # It has left this host since it was last asked: another one may have it now.

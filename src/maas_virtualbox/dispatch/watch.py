@@ -12,7 +12,8 @@ import time
 from concurrent import futures
 from typing import TYPE_CHECKING
 
-from maas_virtualbox import errors
+from maas_virtualbox import errors, observer
+from maas_virtualbox.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,8 @@ _FAILURE_AGE_S = 5.0
 told of a failure that is over."""
 
 _THREADS = 16
+_MAX_POLLS = 3
+"""How many callers' polls are under way at once; the host itself sees fewer commands."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,6 +48,16 @@ class Look:
     """Why the host could not be asked; None if it answered."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Poll:
+    """A poll in progress."""
+
+    began: float
+    """Monotonic time at which it was asked for."""
+    since: float
+    """Its state is not older than this monotonic time."""
+
+
 class HostWatch:
     """One host for asyncio: looks are shared, kept and waited for with patience, never longer.
 
@@ -56,9 +69,8 @@ class HostWatch:
         self.owner = owner
         self.last: Look | None = None
         """The last look that ended, however old."""
-        self._looking: asyncio.Task[Look] | None = None
-        self._looking_since = 0.0
-        self._look_threads = futures.ThreadPoolExecutor(1, f"look {owner.host}")
+        self._polls: dict[asyncio.Task[Look], _Poll] = {}
+        self._look_threads = futures.ThreadPoolExecutor(_MAX_POLLS, f"look {owner.host}")
         self._action_threads = futures.ThreadPoolExecutor(_THREADS, f"act {owner.host}")
 
     def close(self) -> None:
@@ -70,57 +82,76 @@ class HostWatch:
         """Run a power action on one of the host's threads."""
         await asyncio.get_running_loop().run_in_executor(self._action_threads, action)
 
-    def fresh(self) -> Look | None:
-        """Return the last look if it may still answer a query."""
+    def fresh(self, vm: str = "") -> Look | None:
+        """Return the last look if it may still answer a query of a VM, given its UUID; without
+        one, a query of all VMs."""
         look = self.last
-        if look is None or look.began < self.owner.observer.stale_before:
+        if look is None or look.began < self.owner.observer.stale_before(vm):
             return None
         now = time.monotonic()
         if look.error is not None:
             return look if now - look.ended < _FAILURE_AGE_S else None
         return look if now - look.began <= self.owner.policy.snapshot_age else None
 
-    async def look(self, patience: float = PATIENCE_S) -> Look:
-        """Return a look that is fresh, taking one if need be; many askers, one SSH command.
+    async def look(self, vm: str = "", patience: float = PATIENCE_S) -> Look:
+        """Return a look that is fresh for a VM (without a UUID: for all), taking one if need be.
 
-        A host that does not answer within `patience` seconds gives a look with an error; while it
-        goes on hanging, at once.
+        Many callers share one SSH command. A query of one VM does not wait for a poll that began
+        after the latest change of *another*: where many VMs are switched, there is always a later
+        change. A host that does not answer within `patience` seconds gives a look with an error;
+        while it goes on hanging, at once.
         """
-        if (look := self.fresh()) is not None:
+        if (look := self.fresh(vm)) is not None:
             return look
         until = time.monotonic() + patience
-        # Not the last change whenever: where many VMs are switched, there is always a later one.
-        needed = self.owner.observer.stale_before
+        needed = self.owner.observer.stale_before(vm)
         while True:
-            if self._looking is None or self._looking.done():
-                self._looking_since = time.monotonic()
-                self._looking = asyncio.create_task(self._take())
-            looking, since = self._looking, self._looking_since
-            wait = min(until, since + patience) - time.monotonic()
-            if wait > 0:
-                await asyncio.wait({looking}, timeout=wait)
-            if not looking.done():
-                late = f"VirtualBox has not answered for {time.monotonic() - since:.1f} s"
+            enough = [task for task, poll in self._polls.items() if poll.since >= needed]
+            if not enough and len(self._polls) < _MAX_POLLS:
+                enough = [self._start_poll(needed)]
+            waited_for = enough or list(self._polls)
+            began = max(self._polls[task].began for task in waited_for)
+            done, _ = await asyncio.wait(
+                waited_for,
+                timeout=max(0.0, min(until, began + patience) - time.monotonic()),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not done:
+                late = f"VirtualBox has not answered for {time.monotonic() - began:.1f} s"
                 error = errors.CommandTimeout(str(self.owner.host), late)
-                return Look(since, time.monotonic(), {}, error)
-            look = looking.result()
-            if look.began >= needed:
-                return look
+                return Look(began, time.monotonic(), {}, error)
+            for look in (task.result() for task in done):
+                if look.began >= needed:
+                    return look
 
-    async def _take(self) -> Look:
+    def _start_poll(self, since: float) -> asyncio.Task[Look]:
+        task = asyncio.create_task(self._poll(since))
+        self._polls[task] = _Poll(time.monotonic(), since)
+        task.add_done_callback(lambda done: self._polls.pop(done, None))
+        return task
+
+    async def _poll(self, since: float) -> Look:
         began = time.monotonic()
-        vms: dict[str, VM] = {}
-        error: errors.Error | None = None
         try:
-            see = functools.partial(self.owner.vms, max_age=0.0)
-            found = await asyncio.get_running_loop().run_in_executor(self._look_threads, see)
-            vms = {vm.uuid: vm for vm in found}
-        except errors.Error as problem:
-            error = problem
-        before, self.last = self.last, Look(began, time.monotonic(), vms, error)
-        was_up = before is not None and before.error is None
-        if error is not None and (before is None or was_up):
-            log.warning("host down: %s", error)
-        elif error is None and not was_up:
-            log.info("host up: %s has %d VMs", self.owner.host, len(vms))
-        return self.last
+            read = functools.partial(self._read, since)
+            look = await asyncio.get_running_loop().run_in_executor(self._look_threads, read)
+        except errors.Error as error:
+            look = Look(began, time.monotonic(), {}, error)
+        if self.last is None or look.began >= self.last.began:
+            self._keep(look)
+        return look
+
+    def _read(self, since: float) -> Look:
+        """Poll the host, on a thread; what others polled in the meantime does as well."""
+        deadline = Deadline.after(observer.CALL_TIMEOUT_S)
+        picture = self.owner.poll(since=since, deadline=deadline)
+        vms = {vm.uuid: vm for vm in self.owner.vms_of(picture, deadline)}
+        return Look(picture.began, time.monotonic(), vms, None)
+
+    def _keep(self, look: Look) -> None:
+        was_up = self.last is not None and self.last.error is None
+        if look.error is not None and (self.last is None or was_up):
+            log.warning("host down: %s", look.error)
+        elif look.error is None and not was_up:
+            log.info("host up: %s has %d VMs", self.owner.host, len(look.vms))
+        self.last = look

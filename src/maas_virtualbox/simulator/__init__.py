@@ -207,6 +207,8 @@ class Simulator:
         while action is Action.HANG and not gone():
             time.sleep(_HANG_POLL_S)
         answer = requests.answer(request, self.virtualbox, self.user)
+        if fault and action is Action.LATE:
+            time.sleep(fault.seconds)
         stdout = answer.stdout.encode("utf-8", "replace")
         if action is Action.TRUNCATE:
             return stdout[: len(stdout) // 2], b"", 0

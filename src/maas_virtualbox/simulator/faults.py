@@ -12,7 +12,10 @@ class Action(str, enum.Enum):
     """What goes wrong."""
 
     DELAY = "delay"
-    """The answer comes `seconds` late. 10.0 is VirtualBox's own stall."""
+    """The command is carried out `seconds` late. 10.0 is VirtualBox's own stall."""
+    LATE = "late"
+    """The command is carried out at once and its answer comes `seconds` late: what it says of VMs
+    may no longer be true."""
     DROP = "drop"
     """The connection breaks before the answer."""
     HANG = "hang"
@@ -35,7 +38,7 @@ class Fault:
     times: int = 1
     """How many commands it hits before it is over."""
     seconds: float = 0.0
-    """For DELAY."""
+    """For DELAY and LATE."""
     exit_code: int = 1
     """For FAIL."""
     stderr: str = ""

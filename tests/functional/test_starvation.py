@@ -1,0 +1,128 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""Queries are answered, and rightly, while VMs change faster than their host is polled."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent import futures
+from typing import TYPE_CHECKING
+
+import pytest
+
+import maas_virtualbox as mv
+from maas_virtualbox.deadline import Deadline
+from maas_virtualbox.dispatch.dispatcher import Caller, Change, Dispatcher
+from maas_virtualbox.simulator import Action, Fault, Simulator
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+ALWAYS = 1_000_000
+CALLER = Caller("192.0.2.1", "vm")
+
+
+@pytest.fixture
+def simulator() -> Generator[Simulator]:
+    """A host with 31 VMs."""
+    with Simulator(vms=31) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def fleet(simulator: Simulator) -> Generator[mv.Fleet]:
+    """A fleet that knows the host's VMs."""
+    hosts = mv.parse_hosts(f"{simulator.host_entry} name=demo")
+    with mv.Fleet(hosts, identity=simulator.key_file) as fleet:
+        fleet.vms()
+        yield fleet
+
+
+def test_observe_ends_while_vms_change_faster_than_a_poll(
+    simulator: Simulator, fleet: mv.Fleet
+) -> None:
+    simulator.inject(Fault(Action.LATE, on="observe", times=ALWAYS, seconds=0.3))
+    observer = fleet.hosts[0].observer
+    over = threading.Event()
+
+    def change() -> None:
+        while not over.wait(0.02):
+            observer.make_stale("one of its VMs")
+
+    with futures.ThreadPoolExecutor(1) as threads:
+        changing = threads.submit(change)
+        try:
+            picture = observer.observe(max_age=0.0, deadline=Deadline.after(15.0))
+        finally:
+            over.set()
+        changing.result()
+
+    assert picture.machines is not None
+    assert len(picture.machines) == 31
+
+
+def test_query_is_answered_while_30_vms_are_switched(simulator: Simulator) -> None:
+    *switched, idle = (vm.uuid for vm in simulator.virtualbox.vms)
+
+    async def play() -> list[mv.Power]:
+        desk = Dispatcher()
+        await desk.adopt(
+            mv.Fleet(mv.parse_hosts(simulator.host_entry), identity=simulator.key_file)
+        )
+        simulator.inject(Fault(Action.LATE, on="observe", times=ALWAYS, seconds=1.0))
+        answers: list[mv.Power] = []
+        try:
+            acts = [asyncio.create_task(desk.act(uuid, Change.ON, CALLER)) for uuid in switched]
+            while not all(act.done() for act in acts):
+                answers.append(await desk.query(idle))
+                await asyncio.sleep(0.05)
+            await asyncio.gather(*acts)
+            answers += await asyncio.gather(*(desk.query(uuid) for uuid in switched))
+        finally:
+            await desk.close()
+        return answers
+
+    answers = asyncio.run(play())
+
+    assert set(answers[:-30]) == {mv.Power.OFF}
+    assert set(answers[-30:]) == {mv.Power.ON}
+
+
+def test_power_off_ignores_a_poll_from_before_the_start(
+    simulator: Simulator, fleet: mv.Fleet
+) -> None:
+    vm = simulator.virtualbox.vm("node01")
+    host = fleet.hosts[0]
+    simulator.inject(Fault(Action.DELAY, on="startvm", seconds=0.4))
+
+    with futures.ThreadPoolExecutor(2) as threads:
+        on = threads.submit(host.power_on, vm.uuid)
+        while not simulator.count("startvm"):
+            pass
+        # It is carried out before the VM starts, and answered after that.
+        simulator.inject(Fault(Action.LATE, on="observe", seconds=1.4))
+        slow = threads.submit(host.observer.observe, max_age=0.0)
+        on.result()
+
+        host.power_off(vm.uuid)
+        slow.result()
+
+    assert vm.state is mv.VMState.POWEROFF
+
+
+def test_exact_states_of_ten_crashed_vms_are_asked_together(
+    simulator: Simulator, fleet: mv.Fleet
+) -> None:
+    for vm in simulator.virtualbox.vms[:10]:
+        fleet.power_on(vm.uuid)
+        simulator.virtualbox.crash_vm(vm.uuid)
+    fleet.hosts[0].observer.make_stale()
+    polls, asked = simulator.count("observe"), simulator.count("showvminfo")
+
+    states = [vm.state for vm in fleet.vms(exact=True)]
+
+    assert states[:10] == [mv.VMState.GURU_MEDITATION] * 10
+    assert simulator.count("showvminfo") - asked == 10
+    # One moment for all of them, not one for each.
+    assert simulator.count("observe") - polls <= 6
