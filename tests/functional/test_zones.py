@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 def test_maas_1_is_asked_where_it_answers() -> None:
     with maas_api.served() as region:
+        region.is_old = True
         region.zones["a"] = "x@10.0.0.5"
         with maas.MAAS(f"{region.url}/api/1.0/", pydantic.SecretStr(KEY)) as client:
-            assert client.zones() == [maas.Zone("default", ""), maas.Zone("a", "x@10.0.0.5")]
+            assert client.zones() == [maas.Zone("a", "x@10.0.0.5"), maas.Zone("default", "")]
         assert not region.strange
 
 
