@@ -40,11 +40,24 @@ class IdentityError(Error):
 class MAASError(Error):
     """MAAS's API does not answer as it should; the text says what. Permanent unless `retry`."""
 
-    def __init__(self, message: str, *, retry: bool = False, status: int = 0) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry: bool = False,
+        status: int = 0,
+        fields: typing.Collection[str] = (),
+    ) -> None:
         super().__init__(message)
         self.retry = retry
         self.status = status
         """The HTTP status it refused with; 0 when it gave no answer, or one that is not MAAS's."""
+        self.fields = frozenset(fields)
+        """The fields of the request that it refused, if it named any."""
+
+
+class NotCommissioned(MAASError):
+    """MAAS has a machine and its power parameters, and did not commission it. Retry later."""
 
 
 # -- The host as a whole ------------------------------------------------------------------------

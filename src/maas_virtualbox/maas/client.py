@@ -8,7 +8,6 @@ no request follows a redirection, and no text of a failed one is shown unread.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import time
@@ -18,10 +17,9 @@ import requests
 import requests_oauthlib
 from requests import adapters
 from urllib3 import exceptions
-from urllib3.util import retry
 
 from maas_virtualbox import errors
-from maas_virtualbox.maas.models import Machine, Rack, User, Zone
+from maas_virtualbox.maas.models import Machine, Node, Rack, User, Zone
 from maas_virtualbox.printable import printable
 
 if TYPE_CHECKING:
@@ -39,11 +37,15 @@ _T = TypeVar("_T")
 MAX_PARALLEL = 8
 """How many calls MAAS gets from us at a time, at the most: each keeps a worker of its region."""
 
+CALL_TIMEOUT_S = 60.0
+"""A machine was made in 2.4 s by a real region that had eight to make."""
+LISTING_TIMEOUT_S = 240.0
+"""A real region listed a thousand machines in 20 s."""
+
 _API = "/api/2.0/"
-_CALL_S, _LISTING_S = 60.0, 240.0
-"""Seconds for a call, and for one that lists all machines: a thousand may take MAAS minutes."""
 _CONNECT_S = 10.0
-_RETRIES, _PAUSE_S = 3, 0.3
+_TRIES, _PAUSE_S = 4, 0.3
+_REPEATABLE = ("GET", "PUT")
 _CHUNK_BYTES = 1 << 16
 _WORDS = 300
 
@@ -56,26 +58,6 @@ _HINTS = {
 # At level debug both write the key and all power tokens: PLAINTEXT has them in the header.
 for _name in ("oauthlib", "requests_oauthlib"):
     logging.getLogger(_name).setLevel(logging.WARNING)
-
-
-class _Retry(retry.Retry):
-    """Repeats what never arrived, and reads and PUTs also where a connection broke or MAAS says
-    503, as it does while it starts. A POST that may have been carried out is not sent twice; a
-    slow MAAS would only get slower."""
-
-    def increment(self, *args: Any, **options: Any) -> _Retry:
-        error = options.get("error")
-        if isinstance(error, exceptions.ReadTimeoutError):
-            raise error
-        return cast("_Retry", super().increment(*args, **options))
-
-
-def _is_not_ours(record: logging.LogRecord) -> bool:
-    return not any(isinstance(value, _Retry) for value in record.args or ())
-
-
-# urllib3 warns of each retry. Ours end in an answer or in a `MAASError`, which says enough.
-logging.getLogger("urllib3.connectionpool").addFilter(_is_not_ours)
 
 
 class MAAS:
@@ -91,6 +73,8 @@ class MAAS:
         api_key: pydantic.SecretStr,
         ca_file: Path | None = None,
         *,
+        timeout: float = CALL_TIMEOUT_S,
+        listing_timeout: float = LISTING_TIMEOUT_S,
         carrier: adapters.BaseAdapter | None = None,
     ) -> None:
         """Prepare; connects to nothing.
@@ -99,7 +83,9 @@ class MAAS:
             url: such as `http://10.0.0.2:5240/MAAS`; MAAS 1.x wants `…/api/1.0/` at its end.
             api_key: as `maas apikey` prints it: three parts apart by colons.
             ca_file: the CA of an HTTPS certificate. None: the system's.
-            carrier: what carries the requests, for tests. None: the network, with retries.
+            timeout: seconds in which a call ends, with all its repetitions.
+            listing_timeout: the same for a call that lists all machines.
+            carrier: what carries the requests, for tests. None: the network.
 
         Raises:
             ConfigError: the key has not three parts, the URL is none, or the CA file is not there.
@@ -122,17 +108,8 @@ class MAAS:
         self._session.auth = requests_oauthlib.OAuth1(
             parts[0], "", parts[1], parts[2], signature_method="PLAINTEXT"
         )
-        adapter = carrier or adapters.HTTPAdapter(
-            pool_maxsize=MAX_PARALLEL,
-            max_retries=_Retry(
-                _RETRIES,
-                allowed_methods=("GET", "PUT"),
-                status_forcelist=(503,),
-                backoff_factor=_PAUSE_S,
-                raise_on_status=False,
-                respect_retry_after_header=False,  # it may name any time
-            ),
-        )
+        self._timeout, self._listing_timeout = timeout, listing_timeout
+        adapter = carrier or adapters.HTTPAdapter(pool_maxsize=MAX_PARALLEL, max_retries=0)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
@@ -147,6 +124,21 @@ class MAAS:
         path = f"nodes/{system_id}/interfaces/"
         self._call("POST", path, [("mac_address", mac)], op="create_physical")
 
+    def commission(self, system_id: str) -> None:
+        """Let MAAS commission a machine, which starts it.
+
+        Raises:
+            NotCommissioned: MAAS has the machine and cannot switch it: with 503, mostly because
+                no rack controller reaches the power service.
+            MAASError: anything else.
+        """
+        try:
+            self._call("POST", f"machines/{system_id}/", op="commission")
+        except errors.MAASError as error:
+            if error.status != 503:
+                raise
+            raise errors.NotCommissioned(str(error), retry=True, status=503) from None
+
     def create_machine(self, fields: Fields) -> str:
         """Make a machine and return its system id."""
         return self._parsed("POST", "machines/", lambda raw: str(raw["system_id"]), fields)
@@ -159,6 +151,15 @@ class MAAS:
         """Make a physical zone."""
         self._call("POST", "zones/", [("name", zone.name), ("description", zone.description)])
 
+    def image_architectures(self) -> frozenset[str]:
+        """Return the architectures of MAAS's boot images, such as `amd64`; it refuses machines of
+        all others."""
+        return self._parsed(
+            "GET",
+            "boot-resources/",
+            lambda raw: frozenset(str(each["architecture"]).partition("/")[0] for each in raw),
+        )
+
     def machines(self) -> list[Machine]:
         """Return all machines with their power parameters: two calls, however many there are.
 
@@ -166,14 +167,25 @@ class MAAS:
             MAASError: also if the key is no administrator's, who alone sees power parameters.
         """
         powers: dict[str, Any] = self._parsed(
-            "GET", "machines/", dict, op="power_parameters", limit=_LISTING_S
+            "GET", "machines/", dict, op="power_parameters", limit=self._listing_timeout
         )
         return self._parsed(
             "GET",
             "machines/",
             lambda raw: [Machine.parse(each, powers.get(each["system_id"]) or {}) for each in raw],
-            limit=_LISTING_S,
+            limit=self._listing_timeout,
         )
+
+    def other_nodes(self) -> list[Node]:
+        """Return devices and region controllers; for rack controllers see `racks`."""
+        return [
+            node
+            for kind, path in (
+                ("device", "devices/"),
+                ("region controller", "regioncontrollers/"),
+            )
+            for node in self._nodes(kind, path)
+        ]
 
     def racks(self) -> list[Rack]:
         """Return all rack controllers."""
@@ -220,6 +232,9 @@ class MAAS:
 
     # -- One call -----------------------------------------------------------------------------
 
+    def _nodes(self, kind: str, path: str) -> list[Node]:
+        return self._parsed("GET", path, lambda raw: [Node.parse(each, kind) for each in raw])
+
     def _parsed(
         self,
         method: str,
@@ -249,22 +264,7 @@ class MAAS:
         limit: float | None = None,
     ) -> Any:
         uri = self._base + path
-        limit = limit or _CALL_S
-        until = time.monotonic() + limit
-        try:
-            with self._session.request(
-                method,
-                uri,
-                params={"op": op} if op else None,
-                data=list(fields) or None,
-                timeout=(_CONNECT_S, limit),
-                allow_redirects=False,
-                verify=self._verify,
-                stream=True,
-            ) as answer:
-                body = _read(answer, until)
-        except (requests.RequestException, TimeoutError) as error:
-            raise self._unanswered(uri, error, method, limit) from None
+        answer, body = self._answer(method, uri, fields, op, limit or self._timeout)
         if not 200 <= answer.status_code < 300:
             raise self._refused(uri, answer, body, fields)
         if method != "GET" and op == "update_nodes":
@@ -275,6 +275,42 @@ class MAAS:
             raise errors.MAASError(
                 f"{uri}: the answer is no JSON; is this the URL of MAAS (…:5240/MAAS)?"
             ) from None
+
+    def _answer(
+        self, method: str, uri: str, fields: Fields, op: str, limit: float
+    ) -> tuple[requests.Response, bytes]:
+        """Send a request, and again where that may help, before its deadline."""
+        until = time.monotonic() + limit
+        for tried in range(1, _TRIES + 1):
+            pause_s = _PAUSE_S * 2 ** (tried - 1)
+            is_last = tried == _TRIES or time.monotonic() + pause_s > until
+            try:
+                answer, body = self._send(method, uri, fields, op, until)
+            except (requests.RequestException, TimeoutError) as error:
+                if is_last or time.monotonic() > until or not _may_repeat(method, error):
+                    raise self._unanswered(uri, error, method, limit) from None
+            else:
+                # MAAS answers 503 while it starts.
+                if is_last or answer.status_code != 503 or method not in _REPEATABLE:
+                    return answer, body
+            time.sleep(pause_s)
+        raise AssertionError("the last try returns or raises")
+
+    def _send(
+        self, method: str, uri: str, fields: Fields, op: str, until: float
+    ) -> tuple[requests.Response, bytes]:
+        left = max(until - time.monotonic(), 0.001)
+        with self._session.request(
+            method,
+            uri,
+            params={"op": op} if op else None,
+            data=list(fields) or None,
+            timeout=(min(_CONNECT_S, left), left),
+            allow_redirects=False,
+            verify=self._verify,
+            stream=True,
+        ) as answer:
+            return answer, _read(answer, until)
 
     def _unanswered(
         self, uri: str, error: Exception, method: str, limit: float
@@ -305,13 +341,16 @@ class MAAS:
         if 300 <= code < 400:
             target = answer.headers.get("Location", "").partition("?")[0]
             hint = f"it is at {target or 'another place'}: put that into maas-url"
-        words = self._hide(_words(body), fields)
+        # The body of a 401 may quote what MAAS expected, which is the user's secret.
+        complaint = {} if code == 401 else _complaints(body)
+        words = self._hide("; ".join(_said(*each) for each in complaint.items()), fields)
         return errors.MAASError(
             f"{uri}: MAAS answered {code}"
             + (f": {words}" if words else "")
             + (f"; {hint}" if hint else ""),
             retry=code >= 500,
             status=code,
+            fields=complaint.keys() - {""},
         )
 
     def _hide(self, words: str, fields: Fields) -> str:
@@ -333,17 +372,37 @@ def _read(answer: requests.Response, until: float) -> bytes:
     return bytes(body)
 
 
-def _words(body: bytes) -> str:
-    """Return MAAS's complaint on one line: its JSON of fields, or its text; nothing from HTML."""
+def _may_repeat(method: str, error: Exception) -> bool:
+    """Whether a request may be sent again: it never arrived, or it only reads, or what it writes
+    is the same the second time. A slow MAAS would only get slower."""
+    if isinstance(error, requests.ConnectTimeout):
+        return True
+    if not isinstance(error, requests.ConnectionError) or isinstance(
+        error, requests.Timeout | requests.exceptions.SSLError
+    ):
+        return False
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return method in _REPEATABLE or isinstance(reason, exceptions.NewConnectionError)
+
+
+def _complaints(body: bytes) -> dict[str, str]:
+    """Return what MAAS complains of, by the request's field; its text under an empty name, and
+    nothing from HTML."""
     text = body.decode("utf-8", "replace").strip()
     if text.startswith("<"):
-        return ""
-    with contextlib.suppress(ValueError):
+        return {}
+    try:
         raw = json.loads(text)
-        if isinstance(raw, dict):
-            complaints = cast("dict[str, object]", raw).items()
-            return printable("; ".join(f"{name}: {_first(each)}" for name, each in complaints))
-    return printable(text.partition("\n")[0])
+    except ValueError:
+        raw = None
+    if not isinstance(raw, dict):
+        return {"": printable(text.partition("\n")[0])} if text else {}
+    named = cast("dict[str, object]", raw).items()
+    return {printable(name): printable(_first(each)) for name, each in named}
+
+
+def _said(field: str, complaint: str) -> str:
+    return f"{field}: {complaint}" if field else complaint
 
 
 def _first(complaints: object) -> object:

@@ -83,12 +83,33 @@ class Machine:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Node:
+    """A node of MAAS that is no machine: its hostname and MACs are not free for one."""
+
+    kind: str
+    """Such as `device`; for people."""
+    hostname: str
+    macs: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any], kind: str) -> Node:
+        """Read one of the devices or controllers."""
+        macs = (str(each.get("mac_address") or "").lower() for each in raw["interface_set"])
+        return cls(kind, str(raw["hostname"]), tuple(mac for mac in macs if mac))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Rack:
     """A rack controller: what asks our power service."""
 
-    hostname: str
+    node: Node
     subnets: tuple[_Network, ...]
     """Of its interfaces that have an address there."""
+
+    @property
+    def hostname(self) -> str:
+        """Its name in MAAS."""
+        return self.node.hostname
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Rack:
@@ -98,7 +119,7 @@ class Rack:
             for interface in raw["interface_set"]
             for link in _links(interface)
         )
-        return cls(str(raw["hostname"]), tuple(networks))
+        return cls(Node.parse(raw, "rack controller"), tuple(networks))
 
 
 def _links(interface: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
