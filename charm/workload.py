@@ -19,6 +19,7 @@ import dataclasses
 import hashlib
 import http.client
 import json
+import logging
 import shutil
 import socket
 from pathlib import Path
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from maas_virtualbox.tokens import Secrets
+
+log = logging.getLogger(__name__)
 
 NAME = "maas-virtualbox"
 """Of the service, its user and its folders."""
@@ -149,7 +152,10 @@ def stop(root: Path) -> None:
 def remove(root: Path) -> None:
     """Take away all that `install` and `configure` made, and put MAAS's own template back."""
     stop(root)
-    maas_template.remove(root)
+    try:
+        maas_template.remove(root)
+    except errors.ConfigError as error:
+        log.warning("the power template stays: %s", error)
     (root / UNIT).unlink(missing_ok=True)
     with contextlib.suppress(systemd.SystemdError):
         systemd.daemon_reload()
@@ -166,13 +172,12 @@ def note(root: Path, path: Path, text: str) -> None:
     if text:
         files.write(root / path, _digest(text).encode(), 0o600)
     else:
-        (root / path).unlink(missing_ok=True)
+        files.remove(root / path)
 
 
 def is_noted(root: Path, path: Path, text: str) -> bool:
     """Tell whether a text is the one that was noted last."""
-    noted = root / path
-    return noted.exists() and noted.read_text(encoding="ascii") == _digest(text)
+    return _read(root / path) == _digest(text)
 
 
 def is_running() -> bool:
@@ -252,9 +257,7 @@ def _write_files(root: Path, contents: Mapping[Path, str], unit: str) -> bool:
     """Write configuration and unit file; tells whether the unit file is a new one."""
     user = _service_user()
     for folder in (CONFIG, STATE):
-        if not (root / folder).exists():
-            (root / folder).mkdir(mode=0o700, parents=True)
-            shutil.chown(root / folder, *user)
+        files.ensure_folder(root / folder, 0o700, user)
     for path, text in contents.items():
         files.write(root / path, text.encode(), 0o600, user)
     for path in (root / CONFIG).iterdir():
@@ -272,13 +275,21 @@ def _apply(root: Path, fixed: str, changeable: str) -> None:
         changeable: the digest of what takes a reload.
     """
     applied = root / _APPLIED
-    before = applied.read_text(encoding="ascii").split() if applied.exists() else []
+    before = _read(applied).split()
     if before[:1] != [fixed] or not is_running():
         systemd.service_enable(UNIT.name)
         systemd.service_restart(UNIT.name)
     elif before != [fixed, changeable]:
         systemd.service_reload(UNIT.name)
     files.write(applied, f"{fixed}\n{changeable}\n".encode(), 0o600)
+
+
+def _read(note: Path) -> str:
+    """Return a note's text; none where it cannot be read. The service's user owns its folder."""
+    try:
+        return files.read(note).content.decode("ascii", "replace")
+    except OSError:
+        return ""
 
 
 def _wants_template(root: Path, choice: str) -> bool:
@@ -292,9 +303,6 @@ def _wants_template(root: Path, choice: str) -> bool:
 
 
 def _place_template(root: Path, *, patched: bool) -> None:
-    if not patched:
-        maas_template.remove(root)
-        return
     wanted = maas_template.Settings(
         program=root / CURRENT / "bin" / NAME,
         python=root / CURRENT / "venv/bin/python",
@@ -303,9 +311,14 @@ def _place_template(root: Path, *, patched: bool) -> None:
         user=_MAAS_USER,
     )
     try:
-        maas_template.install(root, wanted)
+        if patched:
+            maas_template.install(root, wanted)
+        else:
+            maas_template.remove(root)
     except errors.ConfigError as error:
-        raise WorkloadError(f"power-template: {error}; or set it to off") from None
+        raise WorkloadError(
+            f"power-template: {error}{'; or set it to off' if patched else ''}"
+        ) from None
 
 
 def _service_user() -> files.Owner:

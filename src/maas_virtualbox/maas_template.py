@@ -3,14 +3,18 @@
 """The patched power template of MAAS 1.4 to 1.9: installed, found rewritten, and taken back.
 
 The template MAAS's package brought is kept aside and comes back byte for byte. Files are replaced
-whole, with the owner and mode of the one before.
+atomically, with the owner and mode of the one before.
+
+The service's user owns the folder in which it is kept, and MAAS runs what comes back. Therefore
+our template, which is root's, names the digest of the one that was kept.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import stat
+import hashlib
+import re
 from pathlib import Path
 
 from maas_virtualbox import errors, files, templates
@@ -21,6 +25,7 @@ EXTENSIONS = "VBox_extensions"
 SCRIPTS = ("power_on", "power_off", "power_down", "power_check")
 
 _OURS = b"maas-virtualbox wrote this power template"
+_KEPT_DIGEST = re.compile(rb"^# Its SHA-256 is ([0-9a-f]{64})\.$", re.MULTILINE)
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -56,35 +61,36 @@ def install(root: Path, wanted: Settings, *, force: bool = False) -> list[str]:
     template, kept = root / TEMPLATE, root / KEPT
     home, owner = _home(root, wanted.user)
     try:
-        present = template.read_bytes()
+        before = files.read(template)
     except OSError as error:
         raise errors.ConfigError(
             f"{template}: {error.strerror}; the power template is for MAAS 1.4 to 1.9, newer ones"
             " take `maas-virtualbox parameters`"
         ) from None
-    if not _is_ours(present) and not force:
-        _check_expected(template, present)
+    ours = _is_ours(before.content)
+    if not ours and not force:
+        _check_expected(template, before.content)
     done: list[str] = []
     for name in SCRIPTS:
         values = {field: str(value) for field, value in vars(wanted).items()}
         text = templates.render(f"{EXTENSIONS}/{name}", **values).encode()
         if files.write(home / EXTENSIONS / name, text, 0o755, owner, folder_owner=owner):
             done.append(f"{home / EXTENSIONS / name}: written")
-    if not _is_ours(present):
+    if not ours:
         upgraded = kept.exists()
-        before = template.stat()
-        if files.write(
-            kept, present, stat.S_IMODE(before.st_mode), (before.st_uid, before.st_gid)
-        ):
+        if files.write(kept, before.content, before.mode, before.owner):
             why = "rewritten, as by an upgrade of MAAS; " if upgraded else ""
             done.append(f"{template}: {why}kept at {kept}")
     rendered = templates.render(
-        "ether_wake.template", kept=kept, path=wanted.path, extensions=str(home / EXTENSIONS)
+        "ether_wake.template",
+        kept=kept,
+        digest=(_kept_digest(before.content) or _digest(_read(kept)))
+        if ours
+        else _digest(before.content),
+        path=wanted.path,
+        extensions=str(home / EXTENSIONS),
     ).encode()
-    before = template.stat()
-    if files.write(
-        template, rendered, stat.S_IMODE(before.st_mode), (before.st_uid, before.st_gid)
-    ):
+    if files.write(template, rendered, before.mode, before.owner):
         done.append(f"{template}: written")
     return done
 
@@ -94,29 +100,30 @@ def remove(root: Path, user: str = "maas") -> list[str]:
 
     A template that MAAS's package has rewritten since stays as it is. Where `install` never was,
     nothing is touched: the scripts there may be those of 2015.
+
+    Raises:
+        ConfigError: what was kept is not the original any more; nothing was changed.
     """
     template, kept = root / TEMPLATE, root / KEPT
     if not kept.exists():
         return []
     done: list[str] = []
-    if template.exists() and _is_ours(template.read_bytes()):
-        before = kept.stat()
-        files.write(
-            template,
-            kept.read_bytes(),
-            stat.S_IMODE(before.st_mode),
-            (before.st_uid, before.st_gid),
-        )
+    if template.exists() and _is_ours((before := files.read(template)).content):
+        original = _read(kept)
+        if original is None or _digest(original) != _kept_digest(before.content):
+            raise errors.ConfigError(
+                f"{kept}: it is not MAAS's original any more: install MAAS's package again, which"
+                " brings its template back, and then run remove-template"
+            )
+        files.write(template, original, before.mode, before.owner)
         done.append(f"{template}: the original is back")
-    kept.unlink()
+    files.remove(kept)
     with contextlib.suppress(OSError):
         kept.parent.rmdir()
     with contextlib.suppress(errors.ConfigError):
         extensions = _home(root, user)[0] / EXTENSIONS
-        for name in SCRIPTS:
-            if (extensions / name).exists():
-                (extensions / name).unlink()
-                done.append(f"{extensions / name}: removed")
+        scripts = [extensions / name for name in SCRIPTS]
+        done += [f"{script}: removed" for script in scripts if files.remove(script)]
         with contextlib.suppress(OSError):
             extensions.rmdir()
     return done
@@ -133,6 +140,24 @@ def rewritten(root: Path) -> str:
 
 def _is_ours(content: bytes) -> bool:
     return _OURS in content.partition(b"\n")[0]
+
+
+def _kept_digest(ours: bytes) -> str:
+    """Return the digest that our template names; empty where a version of ours named none."""
+    found = _KEPT_DIGEST.search(ours)
+    return found[1].decode() if found else ""
+
+
+def _read(kept: Path) -> bytes | None:
+    """Return what is kept; None where it cannot be read."""
+    try:
+        return files.read(kept).content
+    except OSError:
+        return None
+
+
+def _digest(content: bytes | None) -> str:
+    return "" if content is None else hashlib.sha256(content).hexdigest()
 
 
 def _check_expected(template: Path, content: bytes) -> None:

@@ -276,6 +276,25 @@ def test_a_template_rewritten_since_is_left_alone_by_remove(fresh: OldMAAS) -> N
     assert fresh.template.read_bytes() == STOCK + b"# newer\n"
 
 
+@pytest.mark.parametrize("by", ["content", "link", "fifo"])
+def test_only_the_original_comes_back(fresh: OldMAAS, by: str) -> None:
+    maas_template.install(fresh.root, fresh.settings)
+    kept, ours = fresh.root / maas_template.KEPT, fresh.template.read_bytes()
+    kept.unlink()
+    if by == "content":
+        kept.write_bytes(b"touch pwned\n")
+    elif by == "link":
+        (fresh.root / "secret").write_bytes(b"secret\n")
+        kept.symlink_to(fresh.root / "secret")
+    else:
+        os.mkfifo(kept)
+
+    with pytest.raises(errors.ConfigError, match="not MAAS's original any more"):
+        maas_template.remove(fresh.root)
+
+    assert fresh.template.read_bytes() == ours
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -67,6 +67,7 @@ def install(root: Path, charm: Path, name: str, *, compiled: Sequence[str]) -> N
     release = _release(charm)
     target = root / releases(name) / release
     if not target.exists():
+        files.ensure_folder(target.parent, 0o755)
         partial = target.with_name(f".{release}")
         shutil.rmtree(partial, ignore_errors=True)
         for folder in ("venv", "src", "templates"):

@@ -307,13 +307,12 @@ def _listen_locally(path: Path | None) -> socket.socket | None:
         with socket.socket(socket.AF_UNIX) as probe:
             if path.is_socket() and probe.connect_ex(str(path)) == errno.ECONNREFUSED:
                 path.unlink()
-        # Nobody may connect between bind and chmod.
-        before = os.umask(0o777)
+        # The socket is made with its permissions: by path, they might be given to another file.
+        before = os.umask(0o117)
         try:
             listener.bind(str(path))
         finally:
             os.umask(before)
-        path.chmod(0o660)
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()

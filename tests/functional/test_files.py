@@ -1,0 +1,251 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""Root writes where another user exchanges files and folders as fast as it can; and many at once.
+
+The attacker is a process of a user without rights, who owns the folder. What it wants is a file of
+root's: to own it, to read it, or to place one where only root may.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import random
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from maas_virtualbox import errors, files
+
+from tests.conftest import unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from multiprocessing.synchronize import Event
+
+NOBODY = (65534, 65534)
+WRITES = 1500
+_fork = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def area() -> Generator[Path]:
+    """A folder of root's that everybody may enter, as /etc: pytest's own are closed to others."""
+    if os.geteuid() != 0:
+        unavailable("only root can give files away")
+    folder = Path(tempfile.mkdtemp(prefix="maas-virtualbox-files-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def theirs(area: Path) -> Path:
+    """A folder of the attacker's."""
+    folder = area / "theirs"
+    folder.mkdir(mode=0o755)
+    os.chown(folder, *NOBODY)
+    return folder
+
+
+@pytest.fixture
+def victim(area: Path) -> Path:
+    """A secret of root's."""
+    file = area / "victim"
+    file.touch(0o600)
+    file.write_text("a secret of root's\n")
+    return file
+
+
+@contextlib.contextmanager
+def attacking(attack: Callable[[], object]) -> Generator[None]:
+    """Repeat an attack, as a process of another user, for as long as the block lasts."""
+    began, enough = _fork.Event(), _fork.Event()
+
+    def run(began: Event, enough: Event) -> None:
+        os.setgroups([])
+        os.setgid(NOBODY[1])
+        os.setuid(NOBODY[0])
+        began.set()
+        while not enough.is_set():
+            for _ in range(50):
+                with contextlib.suppress(OSError):
+                    attack()
+
+    process = _fork.Process(target=run, args=(began, enough))
+    process.start()
+    began.wait()
+    try:
+        yield
+    finally:
+        enough.set()
+        process.join()
+
+
+def given_away(victim: Path) -> bool:
+    there = victim.stat()
+    return (there.st_uid, stat.S_IMODE(there.st_mode)) != (0, 0o600)
+
+
+def shows_secret(path: Path) -> bool:
+    """Whether a file of the attacker's holds what is in root's; the attack goes on meanwhile."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    with os.fdopen(descriptor, "rb") as file:
+        return os.fstat(descriptor).st_uid == NOBODY[0] and b"secret of root" in file.read()
+
+
+def exchange_temporary_file(folder: Path, victim: Path) -> None:
+    """Put a link to root's file in the place of a file that root is writing."""
+    for path in folder.glob(".*"):
+        if path.suffix != ".theirs":
+            path.rename(f"{path}.theirs")
+            path.symlink_to(victim)
+
+
+def test_no_write_gives_roots_file_away(theirs: Path, victim: Path) -> None:
+    won, written = 0, 0
+    with attacking(lambda: exchange_temporary_file(theirs, victim)):
+        for number in range(WRITES):
+            with contextlib.suppress(errors.ConfigError):
+                files.write(theirs / "secret", b"%d" % number, 0o644, NOBODY)
+                written += 1
+            if given_away(victim):
+                won += 1
+                os.chown(victim, 0, 0)
+                victim.chmod(0o600)
+            for left in theirs.glob(".*"):
+                left.unlink(missing_ok=True)
+
+    assert written, "the attacker kept root from writing at all"
+    assert won == 0, f"{won} of {WRITES}"
+
+
+def test_no_folder_of_roots_is_given_away(theirs: Path, area: Path) -> None:
+    target = area / "roots"
+    target.mkdir(mode=0o700)
+
+    def exchange_folder() -> None:
+        folder = theirs / "scripts"
+        if folder.is_dir() and not folder.is_symlink():
+            folder.rename(theirs / f"taken-{random.getrandbits(40):x}")
+        folder.symlink_to(target)
+
+    won = 0
+    with attacking(exchange_folder):
+        for _ in range(WRITES):
+            with contextlib.suppress(errors.ConfigError):
+                files.write(
+                    theirs / "scripts/power_on", b"#!/bin/sh\n", 0o755, NOBODY, folder_owner=NOBODY
+                )
+            there = target.stat()
+            if there.st_uid != 0 or list(target.iterdir()):
+                won += 1
+                os.chown(target, 0, 0)
+                for file in target.iterdir():
+                    file.unlink()
+            with contextlib.suppress(OSError):
+                (theirs / "scripts").unlink()
+
+    assert won == 0, f"{won} of {WRITES}"
+
+
+def test_no_update_shows_or_gives_roots_file_away(theirs: Path, victim: Path) -> None:
+    file = theirs / "known_hosts"
+    mine = theirs / "mine"
+    mine.write_text("1\n")
+    os.chown(mine, *NOBODY)
+
+    def exchange_file() -> None:
+        link = theirs / "link"
+        link.unlink(missing_ok=True)
+        link.symlink_to(victim)
+        link.rename(file)
+        copy = theirs / "copy"
+        copy.unlink(missing_ok=True)
+        os.link(mine, copy)
+        copy.rename(file)
+        exchange_temporary_file(theirs, victim)
+
+    won, written = 0, 0
+    with attacking(exchange_file):
+        for _ in range(WRITES):
+            with contextlib.suppress(errors.ConfigError):
+                files.update(file, lambda before: (before or b"")[-100:] + b"2\n")
+                written += 1
+            won += given_away(victim) or any(map(shows_secret, theirs.iterdir()))
+
+    assert written, "the attacker kept root from writing at all"
+    assert won == 0, f"{won} of {WRITES}"
+
+
+def add_numbers(path: Path, numbers: range) -> None:
+    for number in numbers:
+        files.update(path, lambda before, n=number: (before or b"") + b"%d\n" % n, timeout=300.0)
+
+
+def test_concurrent_updates_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "numbers"
+    processes = [
+        _fork.Process(target=add_numbers, args=(path, range(start, start + 40)))
+        for start in range(0, 160, 40)
+    ]
+
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+
+    assert sorted(map(int, path.read_text().split())) == list(range(160))
+    assert [file.name for file in path.parent.iterdir()] == ["numbers"]
+
+
+def test_a_link_that_another_placed_is_not_followed(theirs: Path, area: Path) -> None:
+    (area / "roots").mkdir()
+    link = theirs / "scripts"
+    link.symlink_to(area / "roots")
+    os.lchown(link, *NOBODY)
+
+    with pytest.raises(errors.ConfigError) as caught:
+        files.write(link / "power_on", b"", 0o755, NOBODY, folder_owner=NOBODY)
+
+    assert str(caught.value) == (
+        f"{link}/power_on: cannot be written: scripts is a symbolic link that another user may"
+        " have placed there"
+    )
+    assert list((area / "roots").iterdir()) == []
+
+
+def test_a_link_of_roots_in_a_folder_of_roots_is_followed(theirs: Path, area: Path) -> None:
+    (area / "link").symlink_to("theirs")
+
+    assert files.write(area / "link/file", b"", 0o600, NOBODY)
+
+    assert (theirs / "file").stat().st_uid == NOBODY[0]
+
+
+def test_what_root_makes_for_others_is_theirs(theirs: Path) -> None:
+    files.update(theirs / "folder/file", lambda _: b"one")
+    files.write(theirs / "kept", b"", 0o600, NOBODY)
+    files.update(theirs / "kept", lambda _: b"two")
+
+    assert (theirs / "kept").stat().st_uid == NOBODY[0]
+    assert (theirs / "folder").stat().st_uid == NOBODY[0]
+    assert (theirs / "folder/file").stat().st_uid == NOBODY[0]
+
+
+def test_a_file_another_placed_in_tmp_is_not_given_content(area: Path) -> None:
+    area.chmod(0o1777)
+    files.write(area / "secrets.yaml", b"theirs", 0o600, NOBODY)
+
+    with pytest.raises(errors.ConfigError, match="it belongs to user 65534, who may have placed"):
+        files.update(area / "secrets.yaml", lambda _: b"a new secret")
+
+    assert (area / "secrets.yaml").read_bytes() == b"theirs"
