@@ -101,9 +101,7 @@ class MAASVirtualBoxCharm(ops.CharmBase):
                 tls=bool(wanted.tls_certificate),
                 token=wanted.tokens.metrics_token(),
             )
-            if self.unit.is_leader():
-                address = self.address()
-                self._unknown_to_maas = enlistment.keep_up(self.root, chosen, wanted, address)
+            self._unknown_to_maas = enlistment.keep_up(self, chosen, wanted)
         except statuses.Unready as reason:
             self._unready = reason
         except workload.WorkloadError as error:
@@ -138,7 +136,7 @@ class MAASVirtualBoxCharm(ops.CharmBase):
             ssh_private_key=credentials.given_ssh_key(self, chosen.ssh_private_key)
             or shared.ssh_private_key,
             tokens=shared.tokens,
-            maas_api_key=credentials.given(self, "maas-api-key", chosen.maas_api_key, "api-key"),
+            maas_api_key=credentials.given_api_key(self, chosen.maas_api_key),
             tls_certificate=certificate,
             tls_key=certificate_key,
             power_template=chosen.power_template,

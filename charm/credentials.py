@@ -141,6 +141,20 @@ def given(charm: ops.CharmBase, option: str, uri: str, field: str) -> str:
     return content[field]
 
 
+def given_api_key(charm: ops.CharmBase, uri: str) -> str:
+    """Return MAAS's API key that people gave us; empty if they gave none.
+
+    Raises:
+        Unready: it cannot be read or is no API key.
+    """
+    key = given(charm, "maas-api-key", uri, "api-key").strip()
+    if key and [bool(part) for part in key.split(":")] != [True] * 3:
+        raise statuses.blocked(
+            "maas-api-key: expected three parts apart by colons, as `maas apikey` prints them"
+        )
+    return key
+
+
 def given_ssh_key(charm: ops.CharmBase, uri: str) -> str:
     """Return the SSH key that people made for us; empty if they made none.
 
@@ -152,7 +166,9 @@ def given_ssh_key(charm: ops.CharmBase, uri: str) -> str:
         try:
             public_key(key)
         except errors.IdentityError as error:
-            raise statuses.blocked(f"ssh-private-key: {error}") from None
+            raise statuses.blocked(
+                f"ssh-private-key: expected a private key without a passphrase: {error}"
+            ) from None
         key = key.rstrip() + "\n"
     return key
 

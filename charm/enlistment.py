@@ -7,12 +7,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import statuses
 import workload
 from maas_virtualbox.juju import programs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from charm import MAASVirtualBoxCharm
     from options import CharmOptions
 
 ONLY = {"off": ("--only=update",), "adopt": ("--only=adopt", "--only=update"), "all": ()}
@@ -20,14 +22,19 @@ ONLY = {"off": ("--only=update",), "adopt": ("--only=adopt", "--only=update"), "
 tokens in any case, or MAAS could switch its VM no more."""
 
 
-def keep_up(root: Path, chosen: CharmOptions, wanted: workload.Wanted, address: str) -> str:
-    """Tell MAAS what changed, if there is a MAAS to tell.
+def keep_up(charm: MAASVirtualBoxCharm, chosen: CharmOptions, wanted: workload.Wanted) -> str:
+    """Tell MAAS what changed, as the leader, if there is a MAAS to tell.
 
     Returns:
         What MAAS does not know, for `juju status`; empty if all is well.
+
+    Raises:
+        Unready: `auto-enlist` is on, and no MAAS is named; the status has the command to type.
     """
-    if not (chosen.maas_url and wanted.maas_api_key):
+    _check(chosen, charm.app.name)
+    if not (charm.unit.is_leader() and chosen.maas_url and wanted.maas_api_key):
         return ""
+    root, address = charm.root, charm.address()
     tls = bool(wanted.tls_certificate)
     told = repr((chosen.maas_url, address, chosen.listen_port, tls, wanted.tokens.dump()))
     if chosen.auto_enlist == "off" and workload.is_noted(root, workload.TOLD, told):
@@ -67,3 +74,16 @@ def lines(answer: programs.Answer) -> str:
         )
         for change in changes
     )
+
+
+def _check(chosen: CharmOptions, app: str) -> None:
+    if chosen.auto_enlist == "off":
+        return
+    examples = {"maas-url": "http://ADDRESS:5240/MAAS", "maas-api-key": "secret:…"}
+    given = {"maas-url": chosen.maas_url, "maas-api-key": chosen.maas_api_key}
+    missing = [name for name, value in given.items() if not value]
+    if missing:
+        command = " ".join(f"{name}={examples[name]}" for name in missing)
+        raise statuses.blocked(
+            f"auto-enlist: expected {' and '.join(missing)} beside it: juju config {app} {command}"
+        )

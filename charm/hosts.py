@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import ops
 
     from maas_virtualbox.hosts import Host
+    from maas_virtualbox.juju import RelatedHost
     from options import CharmOptions
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class Hosts:
         )
 
     def check(self, chosen: CharmOptions) -> None:
-        """Look for related hosts that are left out.
+        """Look for related hosts that are left out, or published twice.
 
         Args:
             chosen: the options as people wrote them.
@@ -84,6 +85,14 @@ class Hosts:
             Unready: there is one; the status says what to type.
         """
         related = self._related.hosts()
+        published: dict[tuple[str, str, int], RelatedHost] = {}
+        for each in related:
+            other = published.setdefault(_place(each.host), each)
+            if other is not each:
+                raise statuses.blocked(
+                    f"virtualbox-hosts: {other.unit} and {each.unit} publish the same host,"
+                    f" {each.host.account}: remove one of them"
+                )
         if chosen.hosts == config.FROM_ZONES:
             if related:
                 units = ", ".join(each.unit for each in related)

@@ -39,8 +39,8 @@ def address(model: ops.Model, listen_subnet: str) -> str:
     chosen = [each for each in known if subnet is None or each in subnet]
     if not chosen:
         raise statuses.blocked(
-            f"listen-subnet: this machine has no address in {subnet}; it has"
-            f" {', '.join(map(str, known))}"
+            f"listen-subnet: expected a subnet of this machine ({', '.join(map(str, known))}),"
+            f" not {subnet}"
         )
     return str(chosen[0])
 

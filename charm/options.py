@@ -58,7 +58,7 @@ class CharmOptions(config.SharedOptions):
     def _check_hosts(self) -> CharmOptions:
         if self.hosts == config.FROM_ZONES:
             if not (self.maas_url and self.maas_api_key):
-                raise ValueError("hosts: from-zones needs maas-url and maas-api-key")
+                raise ValueError("hosts: expected maas-url and maas-api-key beside from-zones")
         elif any(host.is_local for host in self.hosts):
             raise ValueError(
                 "hosts: expected user@address, also for VMs on this machine: user@127.0.0.1"

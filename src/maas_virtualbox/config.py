@@ -17,6 +17,7 @@ import ipaddress
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
+from urllib import parse
 
 import platformdirs
 import pydantic
@@ -75,6 +76,24 @@ class Listen:
         )
 
 
+def check_maas_url(url: str) -> None:
+    """Check MAAS's URL; what it leads to is not asked.
+
+    Raises:
+        ValueError: it is no URL of HTTP, or has a user or password in it.
+    """
+    try:
+        parts = parse.urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    # A user's password would end up in logs.
+    if "@" in url:
+        raise ValueError("maas-url: expected http://ADDRESS:5240/MAAS, without a user and an @")
+    if not good or not url.isprintable() or " " in url:
+        raise ValueError(f"maas-url: expected http://ADDRESS:5240/MAAS, not {url!r}")
+
+
 class SharedOptions(documents.Options):
     """What people decide about hosts and power, alike in a configuration file and in Juju."""
 
@@ -99,7 +118,15 @@ class SharedOptions(documents.Options):
         try:
             return hosts.parse_hosts(cast("str | list[object]", value))
         except errors.HostListError as error:
-            raise ValueError(f"hosts: {error}") from None
+            # All of them begin with "host list".
+            raise ValueError(f"hosts: expected a {error}") from None
+
+    @pydantic.field_validator("maas_url")
+    @classmethod
+    def _check_maas_url(cls, value: str) -> str:
+        if value:
+            check_maas_url(value)
+        return value
 
 
 class Config(SharedOptions):

@@ -19,6 +19,22 @@ if TYPE_CHECKING:
 
 _Options = TypeVar("_Options", bound="Options")
 
+_EXPECTED = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "greater_than_equal": "at least {ge:g}",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "less_than_equal": "at most {le:g}",
+    "literal_error": "{expected}",
+    "missing": "a value",
+    "string_type": "text",
+}
+"""What people are told of pydantic's errors, by their type."""
+
 
 class Options(pydantic.BaseModel):
     """Options as people write them: immutable, with dashes in names; unknown ones are errors."""
@@ -129,13 +145,22 @@ def check(kind: type[_Options], values: Mapping[str, object]) -> _Options:
 
 
 def explain(error: pydantic.ValidationError) -> str:
-    """Return pydantic's first complaint as a sentence that begins with the option's name."""
-    first = error.errors(include_url=False, include_context=False)[0]
+    """Return pydantic's first complaint as a sentence that begins with the option's name.
+
+    Where pydantic itself complains of a value, the sentence is `OPTION: expected …`. It never
+    quotes the value, which may be secret.
+    """
+    first = error.errors(include_url=False, include_input=False)[0]
     option = ".".join(str(part).replace("_", "-") for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"unknown option {option!r}"
-    text = first["msg"].removeprefix("Value error, ")
-    return text if first["type"] == "value_error" else f"{option}: {text}"
+    if first["type"] == "value_error":
+        return first["msg"].removeprefix("Value error, ")
+    expected = _EXPECTED.get(first["type"])
+    if expected is None:
+        return f"{option}: {first['msg']}"
+    text = expected.format(**first.get("ctx", {})).replace("'", "")
+    return f"{option}: expected {text}"
 
 
 def matching(what: str, pattern: re.Pattern[str], expected: str) -> pydantic.AfterValidator:

@@ -67,6 +67,11 @@ STATUSES = (
     ),
     (
         "blocked",
+        "virtualbox-hosts: a/0 and b/0 publish the same host, vbox@10.0.0.5: remove one of them",
+        "`juju remove-unit` or `juju remove-relation`: the VMs are switched by the first",
+    ),
+    (
+        "blocked",
         "hosts: … of virtualbox-host/0 is left out, for … is called x: give that another name=",
         "give the host in `hosts` another `name=`",
     ),
@@ -82,7 +87,7 @@ STATUSES = (
     ),
     (
         "blocked",
-        "hosts: from-zones needs maas-url and maas-api-key",
+        "hosts: expected maas-url and maas-api-key beside from-zones",
         "set these two as well",
     ),
     (
@@ -102,12 +107,22 @@ STATUSES = (
     ),
     (
         "blocked",
-        "ssh-private-key: …",
+        "ssh-private-key: expected a private key without a passphrase: …",
         "put an OpenSSH or PEM private key without a passphrase into the secret",
     ),
     (
         "blocked",
-        "listen-subnet: this machine has no address in 10.0.0.0/24; it has …",
+        "auto-enlist: expected maas-url and maas-api-key beside it: juju config …",
+        "set what is missing, or `auto-enlist=off`; VMs are switched all the same",
+    ),
+    (
+        "blocked",
+        "maas-api-key: expected three parts apart by colons, as `maas apikey` prints them",
+        "put the whole key into the secret",
+    ),
+    (
+        "blocked",
+        "listen-subnet: expected a subnet of this machine (…), not 10.0.0.0/24",
         "choose a subnet of one of the addresses shown",
     ),
     (

@@ -16,7 +16,7 @@ from ops import testing
 from tests import maas_api
 from tests.charm.conftest import network, state
 from tests.charm.test_actions import act, simulator
-from tests.charm.test_events import replaced, state_after
+from tests.charm.test_events import replaced, service_config, state_after
 from tests.service import free_port
 
 if TYPE_CHECKING:
@@ -148,6 +148,37 @@ def test_a_maas_that_refuses_is_a_waiting_status_and_tried_again(
 
     region.forced = []
     assert isinstance(context.run(context.on.update_status(), out).unit_status, ops.ActiveStatus)
+
+
+@pytest.mark.parametrize("leader", [True, False])
+@pytest.mark.parametrize(
+    ("given", "missing", "command"),
+    [
+        ((), "maas-url and maas-api-key", "maas-url=http://ADDRESS:5240/MAAS maas-api-key=sec"),
+        (("maas_url",), "maas-api-key", "maas-api-key=secret:…"),
+        (("maas_api_key",), "maas-url", "maas-url=http://ADDRESS:5240/MAAS"),
+    ],
+)
+def test_auto_enlist_without_maas_is_blocked(
+    context: Context,
+    machine: ScratchMachine,
+    given: tuple[str, ...],
+    missing: str,
+    command: str,
+    leader: bool,
+) -> None:
+    key = testing.Secret({"api-key": "a:b:c"})
+    values = {"maas_url": "http://127.0.0.1:9/MAAS", "maas_api_key": key.id}
+    options = {name: values[name] for name in given}
+    first = context.run(context.on.config_changed(), state(secrets=[key], off_mode="acpi"))
+    before = state_after(replaced(first, leader=leader), auto_enlist="adopt", **options)
+
+    out = context.run(context.on.config_changed(), state_after(before, off_mode="hard"))
+
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    sentence = f"auto-enlist: expected {missing} beside it: juju config power {command}"
+    assert out.unit_status.message.startswith(sentence)
+    assert service_config(machine)["off-mode"] == "hard"
 
 
 def test_an_action_without_maas_fails_with_one_line(

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING
 
 import ops
+import pytest
 from ops import testing
 
 from maas_virtualbox import hosts, ssh_keys
@@ -149,6 +151,40 @@ def test_an_account_that_config_has_too_is_as_config_says(
     assert isinstance(out.unit_status, ops.ActiveStatus)
     sentence = "laptop/0: vbox@10.0.0.5:2222 is host mine already"
     assert [log.message for log in context.juju_log].count(sentence) == 1
+
+
+@pytest.mark.parametrize(
+    ("second", "others"),
+    [
+        ({**PUBLISHED}, "laptop/0 and laptop/1"),
+        ({**PUBLISHED, "zone": '"attic"', "host-keys": "[]"}, "laptop/0 and laptop/1"),
+    ],
+)
+def test_two_units_that_publish_one_host_are_blocked(
+    context: Context, machine: ScratchMachine, second: dict[str, str], others: str
+) -> None:
+    related = relation(PUBLISHED, second, {**PUBLISHED, "user": '"lab"'})
+
+    out = context.run(context.on.relation_changed(related), state(hosts="", relations=[related]))
+
+    assert out.unit_status == ops.BlockedStatus(
+        f"virtualbox-hosts: {others} publish the same host, vbox@10.0.0.5:2222: remove one of them"
+    )
+    served = [(host["name"], host["user"]) for host in service_config(machine)["hosts"]]
+    assert served == [("laptop-0", "vbox"), ("laptop-2", "lab")]
+
+
+def test_two_applications_that_publish_one_host_are_blocked(
+    context: Context, machine: ScratchMachine
+) -> None:
+    related, other = relation(), dataclasses.replace(relation(), remote_app_name="attic")
+    other = dataclasses.replace(other, id=related.id + 1)
+
+    out = context.run(context.on.relation_changed(other), state(relations=[related, other]))
+
+    assert out.unit_status.message.startswith("virtualbox-hosts: laptop/0 and attic/0 publish")
+    names = [host["name"] for host in service_config(machine)["hosts"]]
+    assert names == ["alpha", "laptop-0"]
 
 
 def test_a_name_that_config_gives_to_another_account_is_said_in_the_status(

@@ -378,13 +378,19 @@ def test_create_vms_makes_others_of_another_size(laptop: Context, box: Box) -> N
         ({"user": "vbox;id"}, "user: expected the name of an account"),
         ({"package": "--purge"}, "package: expected the name of a package"),
         ({"version": "1 2"}, "version: expected a version of a package"),
-        ({"zone": "a\nb"}, "the zone 'a\\nb' is not allowed"),
-        ({"vm_count": 201}, "vm-count: Input should be less than or equal to 200"),
-        ({"memory": 1}, "memory: Input should be greater than or equal to 4"),
-        ({"name_prefix": "$(id)"}, "the name '$(id)0-01' is not allowed"),
-        ({"attachment": "wifi"}, "attachment: Input should be 'hostonly', 'bridged'"),
-        ({"attachment": "nat", "network": "eth0"}, "network 'eth0' does not go with attachment"),
-        ({"install": "maybe"}, "install: Input should be 'auto' or 'never'"),
+        ({"zone": "a\nb"}, "zone: expected the name of a zone: the zone 'a\\nb' is not allowed"),
+        ({"vm_count": 201}, "vm-count: expected at most 200"),
+        ({"memory": 1}, "memory: expected at least 4"),
+        (
+            {"name_prefix": "$(id)"},
+            "name-prefix: expected what a name begins with: the name '$(id)0-01'",
+        ),
+        ({"attachment": "wifi"}, "attachment: expected hostonly, bridged, nat or none"),
+        (
+            {"attachment": "nat", "network": "eth0"},
+            "network: expected nothing beside this attachment: network 'eth0'",
+        ),
+        ({"install": "maybe"}, "install: expected auto or never"),
     ],
 )
 def test_a_wrong_option_is_one_sentence_and_does_nothing(

@@ -69,8 +69,8 @@ def at_once(_seconds: float) -> None:
         ({"hosts": ["nobody@"]}, ["hosts", "entry 1"]),
         ({"hosts": []}, ["hosts", "expected at least one"]),
         ({"off-timeout": 90}, ["off-timeout", "20"]),
-        ({"off-mode": "softly"}, ["off-mode", "'hard' or 'acpi'"]),
-        ({"log-level": "loud"}, ["log-level", "'debug'"]),
+        ({"off-mode": "softly"}, ["off-mode", "expected hard or acpi"]),
+        ({"log-level": "loud"}, ["log-level", "expected debug, info"]),
         ({"colour": "blue"}, ["unknown option 'colour'", ", line "]),
         ({"secrets-file": None}, ["secrets-file"]),
         ({"secrets-file": "/nowhere/secrets"}, ["/nowhere/secrets", "rotate-tokens"]),
@@ -200,7 +200,7 @@ def test_sighup_with_a_bad_file_changes_nothing(
     service.config_file.write_text("hosts: [nobody@]\n")
     service.signal(signal.SIGHUP)
     service.wait_for_log("not reloaded, all stays as it was")
-    assert "line 1: hosts: host list: entry 1" in service.log
+    assert "line 1: hosts: expected a host list: entry 1" in service.log
     assert service.driver(uuid).query() == "off"
 
 

@@ -40,7 +40,7 @@ def test_every_option_is_read(tmp_path: Path) -> None:
         ("hosts: a@h\noff-mod: acpi\n", "line 2: unknown option 'off-mod'"),
         ("hosts: a@h\n\noff-mode: soft\n", "line 3: off-mode"),
         ("off-timeout: 900\n", "line 1: off-timeout"),
-        ("hosts:\n- a@h bogus=1\n", "line 1: hosts: host list: entry 1"),
+        ("hosts:\n- a@h bogus=1\n", "line 1: hosts: expected a host list: entry 1"),
         ("hosts: 5\n", "line 1: hosts"),
         ("hosts: [\n", "not valid YAML"),
         ("just text\n", "expected options"),

@@ -19,6 +19,14 @@ _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]+")
 _VERSION = re.compile(r"[A-Za-z0-9.+~:-]*")
 
+_EXPECTED = {
+    "": "network: expected nothing beside this attachment",
+    "name": "name-prefix: expected what a name begins with",
+    "network": "network: expected the name of an interface or a network",
+    "zone": "zone: expected the name of a zone",
+}
+"""How errors of a field of `blueprint.VMSpec` or `Host` begin, or of all fields together."""
+
 
 class HostOptions(documents.Options):
     """What `juju config` says. Immutable."""
@@ -53,8 +61,11 @@ class HostOptions(documents.Options):
             raise ValueError(f"package: expected the name of a package, not {self.package!r}")
         if not _VERSION.fullmatch(self.version):
             raise ValueError(f"version: expected a version of a package, not {self.version!r}")
-        Host(zone=self.zone)
-        self.spec(self.vm_names(0, count=1)[0])
+        try:
+            Host(zone=self.zone)
+            self.spec(self.vm_names(0, count=1)[0])
+        except pydantic.ValidationError as error:
+            raise ValueError(_explain(error)) from None
         return self
 
     def spec(self, name: str) -> blueprint.VMSpec:
@@ -77,6 +88,15 @@ class HostOptions(documents.Options):
         ours = re.compile(re.escape(f"{self.name_prefix}{unit}-") + r"\d{2,}")
         wanted = self.vm_names(unit)
         return [name for name in names if ours.fullmatch(name) and name not in wanted]
+
+
+def _explain(error: pydantic.ValidationError) -> str:
+    """Say which option makes a VM or a host list entry wrong."""
+    first = error.errors(include_input=False)[0]
+    reason = documents.explain(error)
+    if first["type"] != "value_error":
+        return reason
+    return f"{_EXPECTED[str(first['loc'][0]) if first['loc'] else '']}: {reason}"
 
 
 def parse(values: Mapping[str, object]) -> HostOptions:

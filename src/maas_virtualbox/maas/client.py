@@ -18,7 +18,7 @@ import requests_oauthlib
 from requests import adapters
 from urllib3 import exceptions
 
-from maas_virtualbox import errors
+from maas_virtualbox import config, errors
 from maas_virtualbox.maas.models import Machine, Node, Rack, User, Zone
 from maas_virtualbox.printable import printable
 
@@ -90,8 +90,10 @@ class MAAS:
         Raises:
             ConfigError: the key has not three parts, the URL is none, or the CA file is not there.
         """
-        if not url.startswith(("http://", "https://")) or "@" in url:
-            raise errors.ConfigError(f"maas-url: expected http://ADDRESS:5240/MAAS, not {url!r}")
+        try:
+            config.check_maas_url(url)
+        except ValueError as error:
+            raise errors.ConfigError(str(error)) from None
         self._base = url.rstrip("/") + ("/" if "/api/" in url else _API)
         parts = api_key.get_secret_value().strip().split(":")
         if len(parts) != 3 or not all(part.isprintable() and part for part in parts):
