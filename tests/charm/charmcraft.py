@@ -45,6 +45,20 @@ def read(name: str = "maas-virtualbox") -> dict[str, Any]:
     return yaml.safe_load((FOLDERS[name] / "charmcraft.yaml").read_text())
 
 
+def for_ops_testing(name: str = "maas-virtualbox") -> dict[str, Any]:
+    """What `ops.testing.Context` is given: it knows no parameter of several types."""
+    described = read(name)
+    for action in described["actions"].values():
+        for schema in action.get("params", {}).values():
+            if not isinstance(schema["type"], str):
+                schema["type"] = schema["type"][0]
+    kinds = ("config", "actions")
+    return {
+        "meta": {key: value for key, value in described.items() if key not in kinds},
+        **{kind: described[kind] for kind in kinds},
+    }
+
+
 def actions_in(text: str) -> list[tuple[str, str, set[str]]]:
     """The actions that a text tells people to run: charm, action, and the parameters they have."""
     return [
@@ -87,9 +101,13 @@ def _assert_types(action: dict[str, Any], flags: str, given: str) -> None:
     assert all(flag.startswith(_RUN_FLAGS) for flag in re.findall(r"(?<!\S)-\S+", flags)), flags
     for name, value in _PARAMETER.findall(given):
         (typed,) = shlex.split(value.removeprefix("=")) or [""]
-        content = typed if "--string-args" in flags else _as_juju_reads(typed)
-        kinds = action["params"][name]["type"]
-        kinds = [kinds] if isinstance(kinds, str) else kinds
+        raw = "--string-args" in flags
+        content = typed if raw else _as_juju_reads(typed)
+        schema = action["params"][name]
+        kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+        if "enum" not in schema:
+            # The first is meant; the charm refuses others, except for text of --string-args.
+            kinds = [kinds[0], *({"string"} & set(kinds) if raw else ())]
         wanted = [kind for each in kinds for kind in _KINDS[each]]
         assert type(content) in wanted or "…" in typed, f"{name}{value}: --string-args"
 

@@ -160,17 +160,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScratchMachine:
 def context(machine: ScratchMachine) -> testing.Context[MAASVirtualBoxCharm]:
     """Runs the charm's events on the scratch machine."""
     del machine
-    described = charmcraft.read()
-    # ops.testing knows no parameter of two types.
-    described["actions"]["power"]["params"]["change"]["type"] = "string"
-    kinds = ("config", "actions")
-    return testing.Context(
-        MAASVirtualBoxCharm,
-        meta={name: described[name] for name in described if name not in kinds},
-        config=described["config"],
-        actions=described["actions"],
-        app_name="power",
-    )
+    return testing.Context(MAASVirtualBoxCharm, **charmcraft.for_ops_testing(), app_name="power")
 
 
 @contextlib.contextmanager

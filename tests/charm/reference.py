@@ -173,14 +173,17 @@ _ACTIONS = """
 Such as `juju run maas-virtualbox/0 list-vms format=json`.
 
 Juju reads parameters as YAML: a VM named 101, the zone 1 and a MAC without colons become numbers,
-and what follows ` #` is a comment. `--string-args` passes every parameter on as text. A boolean
-such as `dry-run=true` is refused then: beside one, quote the other parameter instead.
+and what follows ` #` is a comment. The actions refuse numbers where a name is expected. With
+`--string-args`, Juju passes on every parameter as it is typed:
 
 ```sh
 # Needs a Juju controller.
 juju run --string-args maas-virtualbox/0 power vm=080027112233 change=on
-juju run maas-virtualbox/leader enlist zone='"1"' dry-run=true
+juju run --string-args maas-virtualbox/leader enlist zone=1 dry-run=true
 ```
+
+Juju prints results as YAML. A key or a table stands below its name, indented by two blanks: copy
+the lines without these.
 
 `juju run` waits 60 seconds for an answer; the action continues after that. Where there are many
 VMs or a slow MAAS, let it wait longer, or look later:
@@ -232,7 +235,9 @@ def _type(schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     limits = [str(schema[limit]) for limit in ("minimum", "maximum") if limit in schema]
-    return " ".join([schema["type"], " to ".join(limits)]).strip()
+    kind = schema["type"]
+    # The first is meant; the others are what Juju makes of it, with or without --string-args.
+    return " ".join([kind if isinstance(kind, str) else kind[0], " to ".join(limits)]).strip()
 
 
 def _need(name: str, schema: Mapping[str, Any], action: Mapping[str, Any]) -> str:

@@ -131,10 +131,10 @@ def test_get_public_key_is_the_key_in_use(
     own = shared_secret(unit).latest_content
     assert own is not None
 
-    assert act(context, unit, "get-public-key")["public-key"] == f"{given} power@lab"
+    assert act(context, unit, "get-public-key")["public-key"] == f"{given} power@lab\n"
     without = state_after(unit, ssh_private_key=None)
     assert act(context, without, "get-public-key")["public-key"] == (
-        f"{ssh_keys.public_key(own['private-key'])} power@lab"
+        f"{ssh_keys.public_key(own['private-key'])} power@lab\n"
     )
 
 

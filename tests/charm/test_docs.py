@@ -80,7 +80,7 @@ def test_a_page_names_a_flag_that_people_need(page: str, flag: str) -> None:
         "juju run maas-virtualbox/0 power vm=101 change=on",
         "juju run maas-virtualbox/0 power vm=080027112233 change=on",
         "juju run maas-virtualbox/leader enlist zone=1",
-        "juju run --string-args maas-virtualbox/leader enlist zone=1 dry-run=true",
+        "juju run maas-virtualbox/leader enlist dry-run=1",
         "juju run --all maas-virtualbox/leader enlist",
         "juju ssh maas-virtualbox/0 journalctl -u maas-virtualbox",
         "juju config maas-virtualbox host=ivan@10.0.0.5",

@@ -12,10 +12,11 @@ import json
 import os
 import pwd
 import types
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import ops
 import pytest
+import yaml
 from ops import testing
 
 from maas_virtualbox import host_setup
@@ -23,7 +24,9 @@ from maas_virtualbox.juju import programs
 from virtualbox_host import accounts, sshd, virtualbox
 from virtualbox_host.charm import VirtualBoxHostCharm
 
+from tests.charm import charmcraft
 from tests.charm.conftest import answer_network_get, state
+from tests.charm.juju import client
 from tests.charm.test_events import service_config
 from tests.charm.test_virtualbox_hosts import HOST_KEY, KEY, NEXT_KEY, from_requirer
 
@@ -181,7 +184,33 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Box:
 def laptop(box: Box) -> Context:
     """Runs the charm's events on that machine."""
     del box
-    return testing.Context(VirtualBoxHostCharm, app_name="laptop")
+    return testing.Context(
+        VirtualBoxHostCharm, **charmcraft.for_ops_testing("virtualbox-host"), app_name="laptop"
+    )
+
+
+class TypedParameters(Protocol):
+    """Reads an action's parameters as `juju run` does."""
+
+    def __call__(
+        self, action: str, /, *arguments: str, string_args: bool = False
+    ) -> dict[str, Any]:
+        """Return what reaches the charm."""
+        ...
+
+
+@pytest.fixture
+def typed_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TypedParameters:
+    """Of this charm."""
+    # ops.testing knows no parameter of several types.
+    monkeypatch.setenv("SCENARIO_SKIP_CONSISTENCY_CHECKS", "1")
+    described = tmp_path / "actions.yaml"
+    described.write_text(yaml.safe_dump(charmcraft.read("virtualbox-host")["actions"]))
+
+    def read(action: str, /, *arguments: str, string_args: bool = False) -> dict[str, Any]:
+        return client.parameters(described, action, arguments, string_args=string_args)
+
+    return read
 
 
 def laptop_state(*relations: testing.RelationBase, **config: Any) -> testing.State:
@@ -369,6 +398,49 @@ def test_create_vms_makes_others_of_another_size(laptop: Context, box: Box) -> N
     assert "--cpus=4" in call
     with pytest.raises(testing.ActionFailed, match="is not allowed"):
         laptop.run(laptop.on.action("create-vms", params={"names": "--help"}), first)
+
+
+@pytest.mark.parametrize(
+    ("action", "typed", "words"),
+    [
+        ("create-vms", ["names=101"], "names: expected text, but Juju read it as a number"),
+        ("delete-vms", ["names=101"], "names: expected text, but Juju read it as a number"),
+        ("create-vms", ["names=a", "cpus=two"], "cpus: expected a whole number, not 'two'"),
+        ("delete-vms", ["confirm=maybe"], "confirm: expected true or false, not 'maybe'"),
+    ],
+)
+def test_parameters_that_yaml_changed_are_refused(
+    laptop: Context,
+    box: Box,
+    typed_parameters: TypedParameters,
+    action: str,
+    typed: list[str],
+    words: str,
+) -> None:
+    first = laptop.run(laptop.on.config_changed(), laptop_state(attachment="none"))
+
+    with pytest.raises(testing.ActionFailed, match=words):
+        laptop.run(laptop.on.action(action, params=typed_parameters(action, *typed)), first)
+
+    assert not [call for call in box.calls if "create" in call or "delete" in call]
+
+
+def test_all_parameters_may_be_text(
+    laptop: Context, box: Box, typed_parameters: TypedParameters
+) -> None:
+    first = laptop.run(laptop.on.config_changed(), laptop_state(attachment="none"))
+    create = typed_parameters("create-vms", "names=101", "cpus=4", string_args=True)
+    delete = typed_parameters(
+        "delete-vms", "names=101", "power-off=false", "confirm=true", string_args=True
+    )
+
+    made = laptop.run(laptop.on.action("create-vms", params=create), first)
+    assert list(box.vms) == ["101"]
+    (call,) = (call for call in box.calls if "create" in call)
+    assert "--cpus=4" in call
+    laptop.run(laptop.on.action("delete-vms", params=delete), made)
+    assert box.vms == {}
+    assert not [call for call in box.calls if "--power-off" in call]
 
 
 @pytest.mark.parametrize(
