@@ -206,6 +206,8 @@ class Observer:
         # Once, before the loop: where VMs are changed faster than a poll takes, there is always a
         # later change, and nobody would ever be answered.
         needed = self.stale_before() if since is None else since
+        # A poll under way is joined, but not one that stalls: its answer may be as old as itself.
+        joinable = max(needed, min(oldest, asked - self._snapshot_age))
         while True:
             with self._lock:
                 for kind in {exact, True}:
@@ -216,7 +218,7 @@ class Observer:
                 joined = [
                     flight
                     for flight in self._flights
-                    if flight.began >= needed and (flight.exact or not exact)
+                    if flight.began >= joinable and (flight.exact or not exact)
                 ]
                 stalled = all(now - flight.began > _HEDGE_S for flight in joined)
                 if stalled and len(self._flights) < _MAX_FLIGHTS:
@@ -228,7 +230,7 @@ class Observer:
                 timeout=max(0.0, patience),
                 return_when=futures.FIRST_COMPLETED,
             )
-            oldest = min(oldest, *(flight.began for flight in waited_for))
+            oldest = min([oldest, *(flight.began for flight in joined)])
             for future in done if joined and not pending else ():
                 if (error := future.exception()) is not None:
                     raise error

@@ -70,6 +70,10 @@ class Bench(Protocol):
         """Run VBoxManage on the host, without SSH; exit codes are not checked."""
         ...
 
+    def vm_processes(self) -> dict[str, set[int]]:
+        """By UUID, the processes that run each VM; VMs without one are left out."""
+        ...
+
 
 @contextlib.contextmanager
 def fleet_of(bench: Bench, policy: PowerPolicy | None = None) -> Generator[Fleet]:
@@ -110,7 +114,7 @@ class RealBench:
         self.lab.run(self.account, f"rm -rf {shlex.quote(f'/tmp/.vbox-{self.account}-ipc')}")
 
     def processes(self, uuid: str) -> int:
-        return len(self.lab.pids(self.account, f"VBoxHeadless .*startvm {uuid}"))
+        return len(self.vm_processes().get(uuid, ()))
 
     def restart_sshd(self) -> None:
         self.lab.restart_sshd()
@@ -123,6 +127,9 @@ class RealBench:
 
     def vboxmanage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.lab.vboxmanage(self.account, *arguments, check=False)
+
+    def vm_processes(self) -> dict[str, set[int]]:
+        return self.lab.vm_processes(self.account)
 
 
 class GatedBench(RealBench):
@@ -179,6 +186,9 @@ class SimulatedBench:
 
     def vboxmanage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.simulator.vboxmanage(*arguments)
+
+    def vm_processes(self) -> dict[str, set[int]]:
+        return {vm.uuid: set(vm.pids) for vm in self.simulator.virtualbox.vms if vm.pids}
 
 
 @contextlib.contextmanager

@@ -103,12 +103,19 @@ class HostWatch:
         """
         if (look := self.fresh(vm)) is not None:
             return look
-        until = time.monotonic() + patience
-        needed = self.owner.observer.stale_before(vm)
+        asked = time.monotonic()
+        until = asked + patience
+        changed = self.owner.observer.stale_before(vm)
+        oldest = asked - self.owner.policy.snapshot_age
+        needed = max(changed, oldest)
         while True:
-            enough = [task for task, poll in self._polls.items() if poll.since >= needed]
+            enough = [
+                task
+                for task, poll in self._polls.items()
+                if poll.since >= changed and poll.began >= oldest
+            ]
             if not enough and len(self._polls) < _MAX_POLLS:
-                enough = [self._start_poll(needed)]
+                enough = [self._start_poll(changed)]
             waited_for = enough or list(self._polls)
             began = max(self._polls[task].began for task in waited_for)
             done, _ = await asyncio.wait(

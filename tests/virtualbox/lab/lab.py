@@ -880,6 +880,16 @@ class Lab:
             if process.uid == uid and re.search(pattern, process.command)
         )
 
+    def vm_processes(self, account: str) -> dict[str, set[int]]:
+        """By UUID, the processes that run an account's VMs."""
+        uid = _account(account).uid
+        found: dict[str, set[int]] = {}
+        for process in self._processes():
+            match = re.search(r"VBoxHeadless .*startvm ([0-9a-f-]{36})", process.command)
+            if match and process.uid == uid:
+                found.setdefault(match[1], set()).add(process.pid)
+        return found
+
     def kill(self, pids: Iterable[int], number: int = signal.SIGKILL) -> None:
         """Send a signal to processes of the lab's accounts; those that have ended are skipped.
 
