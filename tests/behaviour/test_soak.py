@@ -38,15 +38,18 @@ def test_faults_cause_no_wrong_answer(tmp_path: Path, *, real: bool) -> None:
     assert len(report.faults) == 12
 
 
+OFF: set[int] = set()
+
+
 @pytest.mark.parametrize(
     ("ran", "power", "is_wrong"),
     [
         ([{1}, {1}, {1}], "off", True),
         ([{1}, {1}, {1}], "on", False),
-        ([set(), set(), set()], "on", True),
-        ([set(), set(), set()], "off", False),
-        ([set(), {1}, {1}], "off", False),
-        ([{1}, set(), set()], "on", False),
+        ([OFF, OFF, OFF], "on", True),
+        ([OFF, OFF, OFF], "off", False),
+        ([OFF, {1}, {1}], "off", False),
+        ([{1}, OFF, OFF], "on", False),
         # Switched off and on again between two samples: it was off for a moment.
         ([{1}, {2}, {2}], "off", False),
     ],
