@@ -95,6 +95,7 @@ def _failure(host: str, error: errors.Error) -> Finding:
     checks: dict[type[errors.Error], str] = {
         errors.LoginRefused: "login",
         errors.HostKeyChanged: "host key",
+        errors.KnownHostsBroken: "host key",
         errors.VBoxManageMissing: "VBoxManage",
         errors.VBoxManageError: "VirtualBox",
         errors.BadOutput: "VirtualBox",

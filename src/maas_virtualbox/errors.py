@@ -103,6 +103,13 @@ class HostKeyChanged(HostDown):
         """Fingerprint (`SHA256:…`) of the key the host presented."""
 
 
+class KnownHostsBroken(HostDown):
+    """The known_hosts file cannot be read, or cannot tell whether the host is the right one; the
+    text names the line. Permanent until someone corrects it."""
+
+    retry = False
+
+
 class Closed(HostDown):
     """The fleet was closed, by the program that made it. Permanent: make another one."""
 

@@ -91,6 +91,7 @@ class Fleet:
 
         Raises:
             IdentityError: the key file cannot be used.
+            ConfigError: the known_hosts file cannot be used.
         """
         self.policy = policy or PowerPolicy()
         self.hosts: tuple[VirtualBoxHost, ...] = tuple(

@@ -79,17 +79,39 @@ def test_a_hashed_name_is_found(tmp_path: Path) -> None:
         "@revoked [10.0.0.5]:2222 ssh-ed25519 AAAA",
     ],
 )
-def test_a_broken_line_stops_the_connection(tmp_path: Path, line: str) -> None:
+def test_a_broken_line_is_a_wrong_configuration(tmp_path: Path, line: str) -> None:
     file = tmp_path / "known_hosts"
     file.write_text(line + "\n")
 
-    with pytest.raises(mv.HostUnreachable, match="not connecting"):
-        KnownHosts(file).check(HOST, KEY)
+    with pytest.raises(mv.ConfigError, match=f"known hosts file {file}: line 1: ") as caught:
+        KnownHosts(file)
+
+    assert not caught.value.retry
 
 
-def test_a_file_that_cannot_be_read_stops_the_connection(tmp_path: Path) -> None:
-    with pytest.raises(mv.HostUnreachable, match="cannot read the known hosts file"):
-        KnownHosts(tmp_path).check(HOST, KEY)
+def test_a_file_that_breaks_later_stops_the_connection(tmp_path: Path) -> None:
+    file = tmp_path / "known_hosts"
+    known = KnownHosts(file)
+    file.write_text("10.0.0.6 ssh-ed25519\n")
+
+    for call in (known.check, known.replace):
+        with pytest.raises(mv.KnownHostsBroken, match=r"known hosts file .*: line 1: ") as caught:
+            call(HOST, KEY)
+        assert not caught.value.retry
+
+    assert file.read_text() == "10.0.0.6 ssh-ed25519\n"
+
+
+def test_a_fleet_is_not_made_with_a_broken_file(tmp_path: Path) -> None:
+    (tmp_path / "known_hosts").write_text("?\n")
+
+    with pytest.raises(mv.ConfigError, match="line 1: expected 'names type key'"):
+        mv.Fleet([HOST], known_hosts=tmp_path / "known_hosts")
+
+
+def test_a_file_that_cannot_be_read_is_a_wrong_configuration(tmp_path: Path) -> None:
+    with pytest.raises(mv.ConfigError, match=r"known hosts file .*: it is a folder"):
+        KnownHosts(tmp_path)
 
 
 def test_the_pinned_type_is_asked_for_first() -> None:

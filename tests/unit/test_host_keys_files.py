@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import stat
+from concurrent import futures
 from typing import TYPE_CHECKING
 
 import paramiko
@@ -14,10 +16,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 import maas_virtualbox as mv
-from maas_virtualbox import hosts
+from maas_virtualbox import files, hosts
 from maas_virtualbox.transport.host_keys import KnownHosts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -195,7 +198,7 @@ def test_a_pin_cut_off_anywhere_accepts_no_other_key(tmp_path: Path, key: parami
 
     for length in range(1, len(whole)):
         file.write_text(whole[:length])
-        with pytest.raises(mv.HostDown):
+        with pytest.raises((mv.ConfigError, mv.HostKeyChanged)):
             KnownHosts(file).check(HOST, OTHER)
 
 
@@ -208,30 +211,38 @@ def test_a_pin_cut_off_anywhere_accepts_no_other_key(tmp_path: Path, key: parami
         "10.0.0.6",
         "10.0.0.6 ssh-ed25519 ====",
         "10.0.0.6 ssh-ed25519 \x00",
+        f"@unknown 10.0.0.6 {KEY.get_name()} {KEY.get_base64()}",
+        f"|1|x|y {KEY.get_name()} {KEY.get_base64()}",
+        f"10.0.0.6,{paramiko.HostKeys.hash_host('attic')} {KEY.get_name()} {KEY.get_base64()}",
+        f"\ufeff10.0.0.6 {KEY.get_name()} {KEY.get_base64()}",
+        f"10.0.0.6 {ECDSA.get_name()} {KEY.get_base64()}",
+        f", {KEY.get_name()} {KEY.get_base64()}",
     ],
 )
 def test_a_line_that_cannot_be_read_refuses_also_other_hosts(tmp_path: Path, text: str) -> None:
     file = tmp_path / "known_hosts"
     file.write_text(f"{line('[10.0.0.5]:2222', KEY)}\n{text}\n")
 
-    with pytest.raises(mv.HostUnreachable, match=r"cannot read .*; not connecting"):
-        KnownHosts(file).check(HOST, KEY)
+    with pytest.raises(mv.ConfigError, match="line 2: "):
+        KnownHosts(file)
 
 
 def test_a_file_that_is_not_text_refuses(tmp_path: Path) -> None:
     file = tmp_path / "known_hosts"
     file.write_bytes(b"\xff\xfe\n")
 
-    with pytest.raises(mv.HostUnreachable, match="cannot read the known hosts file"):
-        KnownHosts(file).check(HOST, KEY)
+    with pytest.raises(mv.ConfigError, match="it is not UTF-8 text"):
+        KnownHosts(file)
 
 
 def test_a_pin_that_cannot_be_written_refuses(tmp_path: Path) -> None:
-    folder = tmp_path / "file"
+    folder = tmp_path / "folder"
+    known = KnownHosts(folder / "known_hosts")
     folder.write_text("in the way of the folder")
 
-    with pytest.raises(mv.HostUnreachable, match="not connecting"):
-        KnownHosts(folder / "known_hosts").check(HOST, KEY)
+    for _ in range(2):
+        with pytest.raises(mv.HostDown):
+            known.check(HOST, KEY)
 
 
 @pytest.mark.parametrize("comment", ["", " root@other"])
@@ -289,3 +300,123 @@ def test_replace_changes_the_lines_of_one_host_only(tmp_path: Path) -> None:
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     with pytest.raises(mv.HostKeyChanged):
         known.check(HOST, KEY)
+
+
+@pytest.mark.parametrize(
+    ("entry", "name"),
+    [
+        ("u@Host.Example.COM", "host.example.com"),
+        ("u@host.example.com", "HOST.Example.Com"),
+        ("u@host.example.com", "*.example.com"),
+        ("u@host.example.com", "other,h?st.*"),
+        ("u@host.example.com", "[host.example.com]:22"),
+        ("u@host.example.com", paramiko.HostKeys.hash_host("[host.example.com]:22")),
+        ("u@host.example.com:2222", "[HOST.example.com]:2222"),
+        ("u@host.example.com:2222", "*"),
+        ("u@[2001:db8::1]", "2001:0DB8:0::1"),
+        ("u@[2001:db8::1]:2222", "[2001:db8:0:0::1]:2222"),
+    ],
+)
+@pytest.mark.parametrize("start", ["", "\ufeff"], ids=["", "BOM"])
+def test_a_pin_is_found_however_its_host_is_written(
+    tmp_path: Path, entry: str, name: str, start: str
+) -> None:
+    (host,) = mv.parse_hosts(entry)
+    file = tmp_path / "known_hosts"
+    file.write_text(f"{start}{line(name, KEY)}\n", encoding="utf-8")
+    known = KnownHosts(file)
+
+    with pytest.raises(mv.HostKeyChanged):
+        known.check(host, OTHER)
+    known.check(host, KEY)
+
+
+def test_an_excepted_host_has_no_pin(tmp_path: Path) -> None:
+    file = tmp_path / "known_hosts"
+    file.write_text(line("*,!10.0.0.5,![10.0.0.5]:2222", OTHER) + "\n")
+
+    KnownHosts(file).check(HOST, KEY)
+
+    assert line("[10.0.0.5]:2222", KEY) in file.read_text()
+
+
+def test_a_pin_of_a_type_nobody_negotiates_is_a_pin(tmp_path: Path) -> None:
+    file = tmp_path / "known_hosts"
+    fields = (b"ssh-dss", b"p", b"q", b"g", b"y")
+    data = b"".join(len(field).to_bytes(4, "big") + field for field in fields)
+    file.write_text(f"[10.0.0.5]:2222 ssh-dss {base64.b64encode(data).decode()}\n")
+
+    with pytest.raises(mv.HostKeyChanged, match=hosts.fingerprint(data)):
+        KnownHosts(file).check(HOST, KEY)
+
+
+def test_a_revoked_key_is_neither_accepted_nor_pinned(tmp_path: Path) -> None:
+    file = tmp_path / "known_hosts"
+    text = f"@revoked * {KEY.get_name()} {KEY.get_base64()}\n"
+    file.write_text(text)
+    known = KnownHosts(file)
+
+    for call in (known.check, known.replace):
+        with pytest.raises(mv.HostKeyChanged, match="@revoked"):
+            call(HOST, KEY)
+
+    assert file.read_text() == text
+
+
+def test_a_host_of_an_authority_is_not_pinned_by_itself(tmp_path: Path) -> None:
+    file = tmp_path / "known_hosts"
+    file.write_text(f"@cert-authority * {OTHER.get_name()} {OTHER.get_base64()}\n")
+    known = KnownHosts(file)
+
+    with pytest.raises(mv.KnownHostsBroken, match=r"line 1 of .* authority"):
+        known.check(HOST, KEY)
+    known.replace(HOST, KEY)
+    known.check(HOST, KEY)
+
+
+def test_replace_keeps_the_pins_of_others_on_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "known_hosts"
+    hashed = paramiko.HostKeys.hash_host("[10.0.0.5]:2222")
+    texts = [line("attic,[10.0.0.5]:2222", KEY), line("10.0.0.*,[10.0.0.*]:*", KEY)]
+    file.write_text("\n".join([*texts, line(hashed, KEY)]) + "\n")
+
+    KnownHosts(file).replace(HOST, OTHER)
+
+    assert file.read_text().splitlines() == [
+        line("attic", KEY),
+        line("10.0.0.*,[10.0.0.*]:*,![10.0.0.5]:2222", KEY),
+        line("[10.0.0.5]:2222", OTHER),
+    ]
+
+
+def test_a_first_contact_beside_another_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "known_hosts"
+    update = files.update
+
+    def late(path: Path, change: Callable[[bytes | None], bytes]) -> bool:
+        monkeypatch.setattr(files, "update", update)
+        KnownHosts(file).check(HOST, OTHER)  # as another process, between reading and writing
+        return update(path, change)
+
+    monkeypatch.setattr(files, "update", late)
+    with pytest.raises(mv.HostKeyChanged):
+        KnownHosts(file).check(HOST, KEY)
+
+    assert file.read_text() == line("[10.0.0.5]:2222", OTHER) + "\n"
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+def test_pins_and_replacements_of_threads_are_all_there(tmp_path: Path, in_file: bool) -> None:
+    known = KnownHosts(tmp_path / "known_hosts" if in_file else None)
+    listed = mv.parse_hosts(", ".join(f"u@host{number}" for number in range(40)))
+    (other,) = mv.parse_hosts("u@other")
+
+    with futures.ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(known.check, host, KEY) for host in listed]
+        calls += [pool.submit(known.replace, other, key) for key in (KEY, OTHER) * 10]
+    for call in calls:
+        call.result()
+
+    assert all(known.pinned(host) for host in (*listed, other))

@@ -97,9 +97,7 @@ def trust(
     pins = host_keys.KnownHosts(options.known_hosts or options.loaded.known_hosts)
     key = ssh.presented_key(wanted, pins, timeout=_TRUST_TIMEOUT_S)
     presented = hosts.fingerprint(key.asbytes())
-    before = wanted.host_key or tuple(
-        hosts.fingerprint(each.asbytes()) for each in pins.pinned(wanted)
-    )
+    before = wanted.host_key or tuple(pin.fingerprint for pin in pins.pinned(wanted))
     if fingerprint and fingerprint != presented:
         raise errors.HostKeyChanged(
             host,

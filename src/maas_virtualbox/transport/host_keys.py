@@ -10,119 +10,168 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import paramiko
-from paramiko import hostkeys
-
 from maas_virtualbox import errors, files, hosts
+from maas_virtualbox.transport import known_hosts
+from maas_virtualbox.transport.known_hosts import PublicKey
 
 if TYPE_CHECKING:
-    import io
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator
+
+    import paramiko
 
 log = logging.getLogger(__name__)
-
-# OpenSSH's order, without the algorithms paramiko 5 has dropped.
-_ALGORITHMS = {
-    "ssh-ed25519": ("ssh-ed25519",),
-    "ecdsa-sha2-nistp256": ("ecdsa-sha2-nistp256",),
-    "ecdsa-sha2-nistp384": ("ecdsa-sha2-nistp384",),
-    "ecdsa-sha2-nistp521": ("ecdsa-sha2-nistp521",),
-    "ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256"),
-}
 
 
 class KnownHosts:
     """A file in OpenSSH's known_hosts format, or only memory when no path is given.
 
     One object serves all hosts of a fleet and may be shared between threads; processes may share
-    the file, which has mode 0600. First contacts append a whole line; `replace` writes it anew.
+    the file, which has mode 0600. Whoever changes it holds a lock on it, so that no pin is lost.
     """
 
     def __init__(self, path: Path | str | None = None) -> None:
+        """Read the file, if there is one already.
+
+        Raises:
+            ConfigError: it cannot be used; the text names the line. A person has to change it.
+        """
         self._path = Path(path) if path is not None else None
         self._lock = threading.Lock()
-        self._memory: list[tuple[str, paramiko.PKey]] = []
+        self._memory = b""
+        try:
+            self._read()
+        except (OSError, known_hosts.Broken) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise errors.ConfigError(f"known hosts file {self._path}: {reason}") from None
 
     def algorithms(self, host: hosts.Host) -> tuple[str, ...]:
         """Return the host key algorithms to ask for: those of pinned keys before all others.
 
         Without this a host that has several keys might present one that is not the pinned one.
         """
-        pinned = [key.get_name() for key in self.pinned(host)]
-        ordered = sorted(_ALGORITHMS, key=lambda name: name not in pinned)
-        return tuple(algorithm for name in ordered for algorithm in _ALGORITHMS[name])
+        pinned = [key.kind for key in self.pinned(host)]
+        ordered = sorted(known_hosts.ALGORITHMS, key=lambda name: name not in pinned)
+        return tuple(algorithm for name in ordered for algorithm in known_hosts.ALGORITHMS[name])
 
     def check(self, host: hosts.Host, key: paramiko.PKey) -> None:
         """Accept the key a host presented, pinning it if it is the first.
 
         Raises:
-            HostKeyChanged: another key is pinned.
+            HostKeyChanged: another key is pinned, or this one is revoked.
+            KnownHostsBroken: the file cannot be used any more, or lets only certificates in.
+            HostUnreachable: the pin cannot be written.
         """
-        presented = hosts.fingerprint(key.asbytes())
+        presented = PublicKey.of(key)
         if host.host_key:
-            if presented not in host.host_key:
-                raise self._changed(host, host.host_key, presented, "its host-key= option")
-            return
-        with self._lock:
-            pinned = self.pinned(host)
-            if not pinned:
-                self._pin(host, key)
-                log.warning(
-                    "%s: pinned host key %s %s at first contact%s",
-                    host,
-                    key.get_name(),
-                    presented,
-                    f" in {self._path}" if self._path else "",
+            if presented.fingerprint not in host.host_key:
+                raise self._changed(
+                    host, host.host_key, presented.fingerprint, "its host-key= option"
                 )
-                return
-        if all(key.asbytes() != known.asbytes() for known in pinned):
-            fingerprints = [hosts.fingerprint(known.asbytes()) for known in pinned]
-            place = str(self._path) if self._path else "this program's memory"
-            raise self._changed(host, fingerprints, presented, place)
+            return
+        name = known_hosts.name_of(host)
+        with self._usable(host, "read"):
+            known = self._read()
+        self._check_revoked(host, known, presented)
+        if not known.find(name):
+            known = self._pin_first(host, name, presented)
+        pinned = [entry.key for entry in known.find(name)]
+        if presented not in pinned:
+            fingerprints = [pin.fingerprint for pin in pinned]
+            raise self._changed(host, fingerprints, presented.fingerprint, self._place())
 
-    def pinned(self, host: hosts.Host) -> list[paramiko.PKey]:
+    def pinned(self, host: hosts.Host) -> list[PublicKey]:
         """Return the keys the file pins for a host; what its `host-key=` says is not among them.
 
         Raises:
-            HostUnreachable: the file cannot be used.
+            KnownHostsBroken: the file cannot be used any more.
         """
-        name = _name(host)
-        keys = [key for known, key in self._memory if known == name]
-        if self._path is not None:
-            with _usable(host, self._path, "read"), contextlib.suppress(FileNotFoundError):
-                lines = self._path.read_text(encoding="utf-8").splitlines()
-                for number, line in enumerate(lines, 1):
-                    keys += _keys(line, number, name)
-        return keys
+        with self._usable(host, "read"):
+            return [entry.key for entry in self._read().find(known_hosts.name_of(host))]
 
     def replace(self, host: hosts.Host, key: paramiko.PKey) -> None:
         """Pin another key for a host, because a person compared its fingerprint.
 
+        Pins of other hosts stay, also where one line pins several.
+
         Raises:
-            HostUnreachable: the file cannot be used; it stays as it was.
+            HostKeyChanged: the key is revoked.
+            KnownHostsBroken: the file cannot be used any more.
+            HostUnreachable: it cannot be written; it stays as it was.
         """
-        name = _name(host)
+        name, accepted = known_hosts.name_of(host), PublicKey.of(key)
+
+        def change(content: bytes) -> bytes:
+            known = known_hosts.parse(content)
+            self._check_revoked(host, known, accepted)
+            return known.with_pins_replaced(name, accepted)
+
+        with self._usable(host, "replace a key in"):
+            self._change(change)
+
+    def _pin_first(
+        self, host: hosts.Host, name: str, presented: PublicKey
+    ) -> known_hosts.KnownKeys:
+        """Pin a key, unless another call or process has just pinned one; returns what is known."""
+        pinned: list[bool] = []
+
+        def change(content: bytes) -> bytes:
+            known = known_hosts.parse(content)
+            if authority := known.find(name, known_hosts.CERT_AUTHORITY):
+                raise errors.KnownHostsBroken(
+                    str(host),
+                    f"line {authority[0].number} of {self._place()} lets in only keys that an"
+                    " authority has certified, which this client cannot check: pin the host's own"
+                    " key with `maas-virtualbox trust`",
+                )
+            pinned[:] = [not known.find(name)]
+            return known.with_pin(name, presented) if pinned[0] else content
+
+        with self._usable(host, "write"):
+            self._change(change)
+            known = self._read()
+        if pinned[0]:
+            log.warning(
+                "%s: pinned host key %s %s at first contact%s",
+                host,
+                presented.kind,
+                presented.fingerprint,
+                f" in {self._path}" if self._path else "",
+            )
+        return known
+
+    def _read(self) -> known_hosts.KnownKeys:
+        content = self._memory
+        if self._path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                content = files.read(self._path).content
+        return known_hosts.parse(content)
+
+    def _change(self, change: Callable[[bytes], bytes]) -> None:
         with self._lock:
-            self._memory = [(known, pin) for known, pin in self._memory if known != name]
-            if self._path is None or not self._path.exists():
-                self._pin(host, key)
-                return
-            with _usable(host, self._path, "replace a key in"):
-                lines = self._path.read_text(encoding="utf-8").splitlines()
-                kept = [
-                    line
-                    for number, line in enumerate(lines, 1)
-                    if not any(_keys(line, number, name))
-                ]
-                there = self._path.stat()
-                owner = (there.st_uid, there.st_gid) if os.name == "posix" else None
-                text = "\n".join([*kept, _line(host, key)]) + "\n"
-                files.write(self._path, text.encode(), 0o600, owner)
+            if self._path is None:
+                self._memory = change(self._memory)
+            else:
+                files.update(self._path, lambda before: change(before or b""))
+
+    def _place(self) -> str:
+        return str(self._path) if self._path else "this program's memory"
+
+    def _check_revoked(
+        self, host: hosts.Host, known: known_hosts.KnownKeys, key: PublicKey
+    ) -> None:
+        revoked = known.find(known_hosts.name_of(host), known_hosts.REVOKED)
+        if any(entry.key == key for entry in revoked):
+            raise errors.HostKeyChanged(
+                str(host),
+                f"host key revoked: {self._place()} marks {key.fingerprint}, which {host.account}"
+                " presented, as @revoked; give the host a new key",
+                pinned=(),
+                presented=key.fingerprint,
+            )
 
     @staticmethod
     def _changed(
@@ -138,66 +187,15 @@ class KnownHosts:
             presented=presented,
         )
 
-    def _pin(self, host: hosts.Host, key: paramiko.PKey) -> None:
-        if self._path is None:
-            self._memory.append((_name(host), key))
-            return
-        with _usable(host, self._path, "write"):
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with open(self._path, "a+b", buffering=0, opener=_private) as file:
-                file.write(b"" if _ends_a_line(file) else b"\n")
-                file.write(f"{_line(host, key)}\n".encode())
-
-
-def _ends_a_line(file: io.FileIO) -> bool:
-    """Whether a line appended here stands alone; an editor may have left the last one open."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - 1))
-    return file.read(1) in (b"", b"\n")
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _line(host: hosts.Host, key: paramiko.PKey) -> str:
-    return f"{_name(host)} {key.get_name()} {key.get_base64()}"
-
-
-def _name(host: hosts.Host) -> str:
-    return host.address if host.port == 22 else f"[{host.address}]:{host.port}"
-
-
-def _keys(line: str, number: int, name: str) -> Iterator[paramiko.PKey]:
-    """Yield the line's key if it is for this host. A line that cannot be read is an error:
-    passing over it would accept any key."""
-    if not line.strip() or line.startswith("#"):
-        return
-    if line.startswith("@") or len(line.split()) < 3:
-        raise ValueError(f"line {number} is not 'host type key'")
-    entry = hostkeys.HostKeyEntry.from_line(" ".join(line.split()), number)
-    if entry is None:
-        return  # a type of key this client never negotiates
-    for known in entry.hostnames or ():
-        hashed = known.startswith("|1|")
-        if known == (paramiko.HostKeys.hash_host(name, known) if hashed else name):
-            yield entry.key
-
-
-@contextlib.contextmanager
-def _usable(host: hosts.Host, path: Path, verb: str) -> Generator[None]:
-    """Turn a known_hosts file that cannot be used into a sentence; never go on without it."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except (
-        OSError,
-        ValueError,
-        errors.ConfigError,
-        hostkeys.InvalidHostKey,
-        paramiko.SSHException,
-    ) as error:
-        raise errors.HostUnreachable(
-            str(host), f"cannot {verb} the known hosts file {path}: {error}; not connecting"
-        ) from error
+    @contextlib.contextmanager
+    def _usable(self, host: hosts.Host, verb: str) -> Generator[None]:
+        """Turn a file that cannot be used into a sentence; never go on without it."""
+        try:
+            yield
+        except (OSError, known_hosts.Broken) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise errors.KnownHostsBroken(
+                str(host), f"cannot {verb} the known hosts file {self._path}: {reason}"
+            ) from error
+        except errors.ConfigError as error:
+            raise errors.HostUnreachable(str(host), f"no pin, no connection: {error}") from error
