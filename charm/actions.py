@@ -17,6 +17,7 @@ import credentials
 import enlistment
 import statuses
 import workload
+from maas_virtualbox import errors
 from maas_virtualbox.juju import actions
 
 if TYPE_CHECKING:
@@ -137,7 +138,11 @@ class Actions(actions.Actions):
         if shared is None:
             return
         grace = action.number("grace", at_least=0, at_most=_LONGEST_GRACE_H)
-        tokens = shared.tokens.rotated(datetime.timedelta(hours=grace))
+        try:
+            tokens = shared.tokens.rotated(datetime.timedelta(hours=grace))
+        except errors.ConfigError as error:
+            action.fail(str(error))
+            return
         self._charm.shared.save(dataclasses.replace(shared, tokens=tokens))
         self._charm.reconcile()
         action.show(

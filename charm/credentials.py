@@ -40,11 +40,14 @@ class Credentials:
 
     @classmethod
     def of(cls, content: Mapping[str, str]) -> Credentials:
-        """Read them from a secret's content."""
-        others = dict(content)
-        key = others.pop("private-key")
-        next_key = others.pop("next-private-key", "")
-        return cls(Secrets.model_validate(others), key, next_key)
+        """Read them from a secret's content; a leader of a newer version may have more in it."""
+        options = (field.replace("_", "-") for field in Secrets.model_fields)
+        tokens = {option: content[option] for option in options if option in content}
+        return cls(
+            Secrets.model_validate(tokens),
+            content["private-key"],
+            content.get("next-private-key", ""),
+        )
 
     def content(self) -> dict[str, str]:
         """Return them as a secret's content."""

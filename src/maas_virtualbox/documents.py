@@ -95,34 +95,46 @@ def parse(text: str) -> Document:
 def load(
     path: Path, kind: type[_Options], *, what: str, expected: str, secret: bool = False
 ) -> _Options:
-    """Read a file of options.
+    """Read a file of options; see `read`.
+
+    Raises:
+        ConfigError: the file is missing, or as `read`.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise errors.ConfigError(f"{what}: cannot be read: {error.strerror}") from None
+    return read(content, kind, what=what, expected=expected, secret=secret)
+
+
+def read(
+    content: bytes, kind: type[_Options], *, what: str, expected: str, secret: bool = False
+) -> _Options:
+    """Read the content of a file of options.
 
     Args:
-        path: the file.
+        content: all of it.
         kind: what it has to be.
         what: how messages begin, such as `secrets-file /etc/…`.
         expected: what such a file has, for one that has something else.
         secret: never to quote its text.
 
     Raises:
-        ConfigError: the file is missing, not YAML, or an option is unknown or wrong; the text
-            names the line and the option.
+        ConfigError: it is not YAML, or an option is unknown or wrong; the text names the line and
+            the option.
     """
     try:
-        document = parse(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise errors.ConfigError(f"{what}: cannot be read: {error.strerror}") from None
+        document = parse(content.decode())
     except UnicodeDecodeError:
         raise errors.ConfigError(f"{what}: cannot be read: it is not UTF-8 text") from None
     except NotYAML as error:
         raise errors.ConfigError(
             f"{what}: not valid YAML" if secret else f"{what}{error}"
         ) from None
-    content = document.content
-    if not isinstance(content, dict):
+    if not isinstance(document.content, dict):
         raise errors.ConfigError(f"{what}: expected {expected}")
     try:
-        return kind.model_validate(cast("dict[str, object]", content))
+        return kind.model_validate(cast("dict[str, object]", document.content))
     except pydantic.ValidationError as error:
         location = error.errors(include_input=False)[0]["loc"]
         option = str(location[0]).replace("_", "-") if location else ""

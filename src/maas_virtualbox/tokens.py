@@ -9,9 +9,13 @@ the secret can make its token anywhere. The file is YAML, readable by its owner 
 master: Jc9fQ…
 previous: 0aVtK…
 previous-valid-until: 2026-11-22T10:00:00Z
+earlier:
+- secret: pX41r…
+  valid-until: 2026-11-22T08:00:00Z
 
-After a rotation the tokens of the previous secret stay good for a while, in which MAAS is given
-the new ones.
+After a rotation the tokens of the previous secret stay valid for a while, in which MAAS is given
+the new ones. Where secrets before that one are still valid, they are `earlier` ones; otherwise
+there is no such option, and versions that do not know it can read the file.
 """
 
 from __future__ import annotations
@@ -20,35 +24,63 @@ import base64
 import datetime
 import hashlib
 import hmac
+import json
 import os
 import secrets
-import stat
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import pydantic
 import yaml
 
 from maas_virtualbox import documents, errors, files
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 METRICS: Literal["metrics"] = "metrics"
 """The door of `Secrets.opens` that is no VM."""
+
+MAX_VALID_SECRETS = 8
+"""How many secrets may be valid at once beside the master secret: each is tried for each token."""
 
 _SECRET_BYTES = 32
 _SHORTEST_SECRET = 32
 
+_Secret = Annotated[
+    pydantic.SecretStr, pydantic.Field(min_length=_SHORTEST_SECRET, max_length=1024)
+]
+
+
+class EarlierSecret(documents.Options):
+    """A secret from before the previous one. Immutable."""
+
+    secret: _Secret
+    valid_until: pydantic.AwareDatetime
+
+
+def _decoded(value: object) -> object:
+    """Read what a Juju secret holds: texts only, therefore a list is JSON."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("earlier: expected a list of secrets") from None
+
 
 class Secrets(documents.Options):
-    """The master secret, and the one before it while that is still good. Immutable."""
+    """The master secret, and those before it while they are still valid. Immutable."""
 
-    master: pydantic.SecretStr = pydantic.Field(min_length=_SHORTEST_SECRET, max_length=1024)
+    master: _Secret
     """Any text of 32 characters or more; what `new` makes has 256 random bits."""
-    previous: pydantic.SecretStr | None = pydantic.Field(
-        default=None, min_length=_SHORTEST_SECRET, max_length=1024
-    )
+    previous: _Secret | None = None
     """The secret before the last rotation."""
     previous_valid_until: pydantic.AwareDatetime | None = None
-    """Until when the previous secret's tokens are good. None: for ever."""
+    """Until when the previous secret's tokens are valid. None: for ever."""
+    earlier: Annotated[
+        tuple[EarlierSecret, ...],
+        pydantic.BeforeValidator(_decoded),
+        pydantic.Field(max_length=MAX_VALID_SECRETS),
+    ] = ()
+    """Those before the previous one, the latest first."""
 
     @classmethod
     def new(cls) -> Secrets:
@@ -56,26 +88,51 @@ class Secrets(documents.Options):
         return cls(master=pydantic.SecretStr(secrets.token_urlsafe(_SECRET_BYTES)))
 
     def rotated(self, grace: datetime.timedelta) -> Secrets:
-        """Return a new master secret; the present one's tokens stay good for `grace`."""
-        until = datetime.datetime.now(datetime.timezone.utc) + grace
+        """Return a new master secret; the present one's tokens stay valid for `grace`.
+
+        Those of secrets before it stay valid as long as they were to, but no longer than `grace`:
+        a rotation without grace ends them all.
+
+        Raises:
+            ConfigError: too many secrets are still valid; the text names when the first one ends.
+        """
+        now = datetime.datetime.now(datetime.timezone.utc)
+        until = (now + grace).replace(microsecond=0)
+        ends = {
+            secret: min(end or until, until)
+            for secret, end in self._earlier_secrets()
+            if min(end or until, until) > now
+        }
+        if len(ends) >= MAX_VALID_SECRETS:
+            raise errors.ConfigError(
+                f"the tokens of {len(ends)} earlier secrets are still valid: rotate again after"
+                f" {min(ends.values()).isoformat()}, when the first of them ends, or with a grace"
+                " of 0 hours, which ends them all at once"
+            )
         return Secrets(
             master=Secrets.new().master,
             previous=self.master,
-            previous_valid_until=until.replace(microsecond=0),
+            previous_valid_until=until,
+            earlier=tuple(
+                EarlierSecret(secret=secret, valid_until=end) for secret, end in ends.items()
+            ),
         )
 
     def content(self) -> dict[str, str]:
-        """Return it as plain text by option, as a secrets file or a Juju secret has it."""
+        """Return it as text by option, as a Juju secret has it."""
         content = {"master": self.master.get_secret_value()}
         if self.previous is not None:
             content["previous"] = self.previous.get_secret_value()
         if self.previous_valid_until is not None:
             content["previous-valid-until"] = self.previous_valid_until.isoformat()
+        if self.earlier:
+            content["earlier"] = json.dumps(self._earlier_content())
         return content
 
     def dump(self) -> str:
         """Return the text of a secrets file."""
-        return yaml.safe_dump(self.content(), sort_keys=False)
+        earlier = {"earlier": self._earlier_content()} if self.earlier else {}
+        return yaml.safe_dump({**self.content(), **earlier}, sort_keys=False)
 
     def admin_token(self) -> str:
         """Return the token that opens everything."""
@@ -102,20 +159,31 @@ class Secrets(documents.Options):
         given = token.encode("utf-8", "surrogateescape")
         purpose = METRICS if door == METRICS else f"vm {door}"
         found: Literal["vm", "metrics", "admin", ""] = ""
-        for secret in self._good_secrets():
+        for secret in self._valid_secrets():
             if hmac.compare_digest(given, _derive(secret, purpose).encode()) and door:
                 found = "metrics" if door == METRICS else "vm"
             if hmac.compare_digest(given, _derive(secret, "admin").encode()):
                 found = "admin"
         return found
 
-    def _good_secrets(self) -> list[pydantic.SecretStr]:
-        until = self.previous_valid_until
-        if self.previous is None or (
-            until is not None and until <= datetime.datetime.now(datetime.timezone.utc)
-        ):
-            return [self.master]
-        return [self.master, self.previous]
+    def _valid_secrets(self) -> list[pydantic.SecretStr]:
+        now = datetime.datetime.now(datetime.timezone.utc)
+        earlier = self._earlier_secrets()
+        return [self.master, *(secret for secret, end in earlier if end is None or end > now)]
+
+    def _earlier_secrets(self) -> list[tuple[pydantic.SecretStr, datetime.datetime | None]]:
+        """Return all but the master secret, the latest first, with the ends of their validity."""
+        previous = [(self.previous, self.previous_valid_until)] if self.previous else []
+        return [*previous, *((old.secret, old.valid_until) for old in self.earlier)]
+
+    def _earlier_content(self) -> list[dict[str, str]]:
+        return [
+            {
+                "secret": old.secret.get_secret_value(),
+                "valid-until": old.valid_until.isoformat(),
+            }
+            for old in self.earlier
+        ]
 
 
 def _derive(secret: pydantic.SecretStr, purpose: str) -> str:
@@ -132,26 +200,52 @@ def load(path: Path) -> Secrets:
     """
     what = f"secrets-file {path}"
     try:
-        mode = stat.S_IMODE(path.stat().st_mode)
+        file = files.read(path)
     except FileNotFoundError:
         raise errors.ConfigError(
             f"{what}: there is none; make it: maas-virtualbox rotate-tokens --secrets-file {path}"
         ) from None
     except OSError as error:
         raise errors.ConfigError(f"{what}: cannot be read: {error.strerror}") from None
-    if os.name == "posix" and mode & 0o007:
+    if os.name == "posix" and file.mode & 0o007:
         raise errors.ConfigError(
-            f"{what}: everybody may use it (mode {mode:04o}): chmod 0600 {path}"
+            f"{what}: everybody may use it (mode {file.mode:04o}): chmod 0600 {path}"
         )
-    return documents.load(
-        path, Secrets, what=what, expected="master: and a random text", secret=True
-    )
+    return _parse(file.content, what)
+
+
+def rotate(path: Path, grace: datetime.timedelta) -> bool:
+    """Write a new master secret into a secrets file, or the first; return whether one was there.
+
+    An owner there is kept. Calls at the same time, in other processes too, wait for each other.
+
+    Raises:
+        ConfigError: as `load`, `Secrets.rotated` and `save`; the file stays as it was.
+    """
+    what = f"secrets-file {path}"
+    if path.exists():
+        load(path)  # a file that is open to everybody is refused
+    rotated: list[bool] = []
+
+    def change(content: bytes | None) -> bytes:
+        rotated[:] = [content is not None]
+        known = Secrets.new() if content is None else _parse(content, str(path)).rotated(grace)
+        return known.dump().encode()
+
+    with files.renamed(path, what):
+        files.update(path, change, kept_mode=0o660)
+    return rotated[0]
 
 
 def save(path: Path, new: Secrets) -> None:
-    """Write a secrets file, whole or not at all, for its owner only; an owner there is kept.
+    """Write a secrets file atomically, for its owner only; an owner there is kept.
 
     Raises:
         ConfigError: it cannot be written.
     """
     files.write_secret(path, new.dump(), what=f"secrets-file {path}")
+
+
+def _parse(content: bytes, what: str) -> Secrets:
+    expected = "master: and a random text"
+    return documents.read(content, Secrets, what=what, expected=expected, secret=True)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from ops import testing
 
-from maas_virtualbox import ssh_keys
+from maas_virtualbox import ssh_keys, tokens
 from maas_virtualbox.simulator import Simulator
 from maas_virtualbox.states import VMState
 
@@ -178,6 +178,35 @@ def test_rotate_tokens_keeps_the_old_ones_good_for_a_while(
     context.run(context.on.secret_remove(shared_secret(later), revision=1), later)
     assert context.removed_secret_revisions == [1]
     assert act(context, out, "show-power-parameters", vm=uuid)["power-token"]
+
+
+def test_rotate_tokens_twice_keeps_all_tokens_valid(
+    context: Context, unit: testing.State, machine: ScratchMachine
+) -> None:
+    outs = [unit]
+    for _ in range(2):
+        rotate = context.on.action("rotate-tokens", params={"grace": 2})
+        outs.append(context.run(rotate, outs[-1]))
+
+    masters = [content["master"] for out in outs if (content := shared_secret(out).latest_content)]
+    served = tokens.load(machine.root / TOKENS_FILE)
+    assert len(set(masters)) == 3
+    for master in masters:
+        token = tokens.Secrets.model_validate({"master": master}).vm_token("a-vm")
+        assert served.opens(token, "a-vm") == "vm"
+
+
+def test_rotate_tokens_too_often_fails_and_changes_nothing(
+    context: Context, unit: testing.State
+) -> None:
+    for _ in range(tokens.MAX_VALID_SECRETS):
+        unit = context.run(context.on.action("rotate-tokens", params={"grace": 2}), unit)
+    before = shared_secret(unit).latest_content
+
+    with pytest.raises(testing.ActionFailed, match="rotate again after") as failed:
+        context.run(context.on.action("rotate-tokens", params={"grace": 2}), unit)
+
+    assert shared_secret(failed.value.state).latest_content == before
 
 
 @pytest.mark.parametrize("name", ["rotate-tokens", "rotate-ssh-key"])

@@ -57,6 +57,14 @@ def test_credentials_survive_their_way_through_a_secret() -> None:
     assert set(content) == {"private-key", "master"}
 
 
+def test_credentials_of_a_newer_leader_are_read() -> None:
+    made = credentials.Credentials.new()
+
+    read = credentials.Credentials.of({**made.content(), "what-is-new": "unknown"})
+
+    assert read.content() == made.content()
+
+
 def test_two_units_share_one_key_and_one_master_secret(
     context: Context, machine: ScratchMachine
 ) -> None:

@@ -8,7 +8,9 @@ import base64
 import datetime
 import hashlib
 import hmac
+import re
 import stat
+from concurrent import futures
 from typing import TYPE_CHECKING
 
 import pydantic
@@ -65,15 +67,114 @@ def test_after_a_rotation_both_are_good_until_the_grace_ends(secrets: tokens.Sec
     over = secrets.rotated(-HOUR)
     assert over.opens(secrets.vm_token(UUID), UUID) == ""
     assert over.opens(secrets.admin_token(), "") == ""
-    twice = rotated.rotated(HOUR)
+
+
+def test_two_rotations_keep_the_tokens_of_both_valid(secrets: tokens.Secrets) -> None:
+    once = secrets.rotated(HOUR)
+    twice = once.rotated(2 * HOUR)
+
+    for known in (secrets, once, twice):
+        assert twice.opens(known.vm_token(UUID), UUID) == "vm"
+        assert twice.opens(known.admin_token(), "") == "admin"
+    assert [old.valid_until for old in twice.earlier] == [once.previous_valid_until]
+
+
+def test_an_earlier_secret_ends_when_it_was_to(secrets: tokens.Secrets) -> None:
+    ended = secrets.rotated(-HOUR)
+    twice = ended.rotated(HOUR)
+
     assert twice.opens(secrets.vm_token(UUID), UUID) == ""
+    assert twice.opens(ended.vm_token(UUID), UUID) == "vm"
+    assert twice.earlier == ()
+
+
+@pytest.mark.parametrize("rotations", [1, 2, 3, tokens.MAX_VALID_SECRETS])
+def test_a_rotation_without_grace_ends_all_tokens(secrets: tokens.Secrets, rotations: int) -> None:
+    known = [secrets]
+    for _ in range(rotations):
+        known.append(known[-1].rotated(HOUR))
+
+    last = known[-1].rotated(datetime.timedelta(0))
+
+    assert [last.opens(old.vm_token(UUID), UUID) for old in known] == [""] * len(known)
+    assert last.opens(last.vm_token(UUID), UUID) == "vm"
+
+
+def test_a_secret_without_an_end_gets_one(secrets: tokens.Secrets) -> None:
+    written = tokens.Secrets(master=secrets.master, previous=tokens.Secrets.new().master)
+
+    rotated = written.rotated(HOUR)
+
+    assert [old.valid_until for old in rotated.earlier] == [rotated.previous_valid_until]
+
+
+def test_too_many_rotations_say_when_the_next_is_possible(secrets: tokens.Secrets) -> None:
+    rotated = secrets
+    for number in range(tokens.MAX_VALID_SECRETS):
+        rotated = rotated.rotated(HOUR * (number + 1))
+    first = min(old.valid_until for old in rotated.earlier)
+
+    with pytest.raises(errors.ConfigError) as caught:
+        rotated.rotated(100 * HOUR)
+
+    assert str(caught.value) == (
+        "the tokens of 8 earlier secrets are still valid: rotate again after"
+        f" {first.isoformat()}, when the first of them ends, or with a grace of 0 hours, which"
+        " ends them all at once"
+    )
+    assert rotated.opens(secrets.vm_token(UUID), UUID) == "vm"
+
+
+def test_one_rotation_is_written_as_it_always_was(secrets: tokens.Secrets) -> None:
+    assert set(secrets.rotated(HOUR).content()) == {"master", "previous", "previous-valid-until"}
+
+
+def test_content_is_text_that_a_juju_secret_takes(secrets: tokens.Secrets) -> None:
+    rotated = secrets.rotated(HOUR).rotated(HOUR).rotated(HOUR)
+
+    content = rotated.content()
+
+    assert all(
+        re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", key) and len(key) > 2 for key in content
+    )
+    assert all(isinstance(value, str) for value in content.values())
+    assert tokens.Secrets.model_validate(content) == rotated
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_rotations_at_once_lose_no_secret(tmp_path: Path, there: bool) -> None:
+    path = tmp_path / "secrets.yaml"
+    if there:
+        tokens.save(path, tokens.Secrets.new())
+    before = tokens.load(path) if there else None
+
+    with futures.ThreadPoolExecutor(5) as pool:
+        done = list(pool.map(lambda _: tokens.rotate(path, HOUR), range(5)))
+
+    after = tokens.load(path)
+    assert sorted(done) == [there, True, True, True, True]
+    assert len(after.earlier) == (4 if there else 3)
+    assert before is None or after.opens(before.vm_token(UUID), UUID) == "vm"
+
+
+def test_a_rotation_keeps_the_mode_and_what_is_wrong_untouched(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.yaml"
+    path.write_text("master: short\n")
+    for mode in (0o604, 0o640):
+        path.chmod(mode)
+        with pytest.raises(errors.ConfigError, match=f"^secrets-file {path}"):
+            tokens.rotate(path, HOUR)
+    assert path.read_text() == "master: short\n"
+    tokens.save(path, tokens.Secrets.new())
+    tokens.rotate(path, HOUR)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
 def test_a_file_is_read_as_it_was_written_and_is_the_owners_alone(
     secrets: tokens.Secrets, tmp_path: Path
 ) -> None:
     path = tmp_path / "new" / "secrets.yaml"
-    for written in (secrets, secrets.rotated(HOUR)):
+    for written in (secrets, secrets.rotated(HOUR), secrets.rotated(HOUR).rotated(HOUR)):
         tokens.save(path, written)
         assert tokens.load(path) == written
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -99,6 +200,9 @@ def test_a_group_that_may_read_may_still(secrets: tokens.Secrets, tmp_path: Path
         (f"master: {SECRET}\nprevious-valid-until: soon", "line 2: previous-valid-until"),
         (f"master: {SECRET}\nprevious-valid-until: 2026-01-01T00:00:00", "timezone"),
         (f"master: {SECRET}\nspare: {SECRET}", "unknown option 'spare'"),
+        (f"master: {SECRET}\nearlier: {SECRET}", "line 2: earlier: expected a list of secrets"),
+        (f"master: {SECRET}\nearlier: [{SECRET}]", "line 2: earlier"),
+        (f"master: {SECRET}\nearlier: [{{secret: {SECRET}}}]", "line 2: earlier.0.valid-until"),
     ],
 )
 def test_a_bad_file_is_explained_and_never_quoted(tmp_path: Path, text: str, words: str) -> None:

@@ -110,7 +110,10 @@ def rotate_tokens(
         typer.Option(metavar="FILE", help="Default: the one --config FILE names."),
     ] = None,
     grace: Annotated[
-        float, typer.Option(min=0.0, max=8760.0, help="Hours the old tokens stay good.")
+        float,
+        typer.Option(
+            min=0.0, max=8760.0, help="Hours the old tokens stay valid; 0 ends them all."
+        ),
     ] = 24.0,
 ) -> None:
     """Make a new master secret, or the first; then give MAAS the new tokens.
@@ -119,10 +122,7 @@ def rotate_tokens(
     """
     options: Options = ctx.obj
     path = options.secrets_file(secrets_file)
-    if path.exists():
-        until = datetime.timedelta(hours=grace)
-        tokens.save(path, tokens.load(path).rotated(until))
+    if tokens.rotate(path, datetime.timedelta(hours=grace)):
         print(f"{path}: a new master secret; the old tokens stay good for {grace:g} hours")
     else:
-        tokens.save(path, tokens.Secrets.new())
         print(f"{path}: made, with the first master secret")
