@@ -149,7 +149,8 @@ def test_rotations_at_once_lose_no_secret(tmp_path: Path, there: bool) -> None:
     before = tokens.load(path) if there else None
 
     with futures.ThreadPoolExecutor(5) as pool:
-        done = list(pool.map(lambda _: tokens.rotate(path, HOUR), range(5)))
+        calls = [pool.submit(tokens.rotate, path, HOUR) for _ in range(5)]
+    done = [call.result() for call in calls]
 
     after = tokens.load(path)
     assert sorted(done) == [there, True, True, True, True]
