@@ -196,7 +196,7 @@ class _Networks:
             name = self._choose(spec, self._names("bridgedifs"), "list bridgedifs")
             return {"--nic1": "bridged", "--bridgeadapter1": name}
         where = self._owner.vboxmanage.installation(timeout=_LOOK_S)
-        if where.system == "Darwin" and int(where.version.partition(".")[0] or 0) >= 7:
+        if where.system == "Darwin" and where.release >= (7, 0):
             # macOS has host-only networks instead of adapters since VirtualBox 7.
             name = self._choose(spec, self._names("hostonlynets"), "hostonlynet add")
             return {"--nic1": "hostonlynet", "--host-only-net1": name}

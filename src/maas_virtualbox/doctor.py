@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from maas_virtualbox.host import VirtualBoxHost
     from maas_virtualbox.settings import Machine
-    from maas_virtualbox.vboxmanage import Surroundings
+    from maas_virtualbox.vboxmanage import Installation, Surroundings
 
 _TIMEOUT_S = 40.0
 _OLDEST_VERSION = (6, 0)
@@ -80,7 +80,7 @@ def examine(owner: VirtualBoxHost) -> list[Finding]:
         return [_failure(name, error)]
     findings = [
         Finding(name, "", "connection", Level.OK, f"logged in to {owner.host.account}"),
-        _version(name, where.program, where.version),
+        _version(name, where),
         _account(name, where.user, machines),
         *_surroundings(name, where.user, folder, around),
     ]
@@ -104,10 +104,9 @@ def _failure(host: str, error: errors.Error) -> Finding:
     return Finding(host, "", checks.get(type(error), "connection"), Level.ERROR, text, remedy)
 
 
-def _version(host: str, program: str, version: str) -> Finding:
-    match = re.match(r"(\d+)\.(\d+)", version)
-    text = f"VirtualBox {version}, {program}"
-    if match and (int(match[1]), int(match[2])) >= _OLDEST_VERSION:
+def _version(host: str, where: Installation) -> Finding:
+    text = f"VirtualBox {where.version}, {where.program}"
+    if where.release >= _OLDEST_VERSION:
         return Finding(host, "", "VBoxManage", Level.OK, text)
     remedy = "upgrade VirtualBox on the host to 6.0 or newer; this one was never tried"
     return Finding(host, "", "VBoxManage", Level.WARNING, text, remedy)

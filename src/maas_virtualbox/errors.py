@@ -131,6 +131,15 @@ class BadOutput(HostDown):
     """A host's answer is cut off, too long or not what the program prints. Retry once."""
 
 
+class OversizedOutput(BadOutput):
+    """A host's answer is beyond a limit of size or number, and was not read to its end.
+
+    Permanent until something changes on the host: it would send the same again.
+    """
+
+    retry = False
+
+
 class HostSetupRefused(HostDown):
     """A host cannot be given the extension scripts; the text says why. Permanent."""
 

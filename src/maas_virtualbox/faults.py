@@ -59,7 +59,7 @@ _FAULTS = (
         "object functionality is limited",
         "VirtualBox cannot read the VM's settings file; open VirtualBox on the host to see why",
     ),
-    _row(Fault.LOCKED, "An unexpected process .* has tried to lock", retry=True),
+    _row(Fault.LOCKED, r"An unexpected process \(PID=\w{1,20}\) has tried to lock", retry=True),
     _row(
         Fault.CPU_TAKEN,
         "VERR_VMX_IN_VMX_ROOT_MODE|VERR_SVM_IN_USE",
@@ -121,7 +121,7 @@ _FAULTS = (
     ),
     _row(
         Fault.OTHER,
-        "Could not rename the directory .*VERR_ALREADY_EXISTS",
+        r"to save the settings file \(VERR_ALREADY_EXISTS\)",
         "move that folder away on the host, or take another name",
     ),
     _row(Fault.OTHER, "VERR_DISK_FULL", "free some space on the host"),
@@ -133,15 +133,19 @@ _FAULTS = (
 
 _ERROR_LINE = re.compile(r"^VBoxManage(?:\.exe)?: (?:fatal )?error: ?(.*)$", re.MULTILINE)
 # A name, not the number of "exit code 1 (0x1)".
-_CODE = re.compile(r"\bcode ([A-Z]\w+) \(0x", re.IGNORECASE)
+_CODE = re.compile(r"\bcode ([A-Z]\w{1,60}) \(0x", re.IGNORECASE)
 _DETAIL_LINE = re.compile(
-    r"(Failed to create medium$|Details: |Code \w+ \(0x|Context: |Location: |/\S+\[\d+\] \()"
+    r"(Failed to create medium$|Details: |Code \w{1,60} \(0x|Context: |Location: "
+    r"|/\S+\[\d{1,9}\] \()"
 )
+_MAX_TEXT = 256 * 1024
+"""Bytes of an error that are looked at; the longest that was seen has 40 KiB, usage included."""
+_MAX_WORDS = 1000
 
 
 def parse_error(host: str, result: CommandResult) -> errors.VBoxManageError | None:
     """Return what VBoxManage complained about, or None if the call succeeded."""
-    text = result.stderr.decode("utf-8", "replace").replace("\r\n", "\n")
+    text = result.stderr[:_MAX_TEXT].decode("utf-8", "replace").replace("\r\n", "\n")
     lines = [line for line in _ERROR_LINE.findall(text) if line.strip()]
     if not lines and result.exit_code == 0:
         return None
@@ -157,7 +161,7 @@ def parse_error(host: str, result: CommandResult) -> errors.VBoxManageError | No
         host,
         kind=row.fault.value,
         code=code[1] if code else "",
-        words=words,
+        words=words[:_MAX_WORDS],
         hint=row.hint,
         retry=row.retry,
     )

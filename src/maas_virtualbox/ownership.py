@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from maas_virtualbox.vboxmanage import VBoxManage
 
 _UNFINISHED = re.compile(
-    r"(?P<name>.+) \(being made by maas-virtualbox on (?P<machine>[\w.-]+) process (?P<pid>\d+)\)"
+    r"(?P<name>.+) \(being made by maas-virtualbox on (?P<machine>[\w.-]+)"
+    r" process (?P<pid>\d{1,9})\)"
 )
 _LONGEST_MACHINE = 32
 

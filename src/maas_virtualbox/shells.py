@@ -12,7 +12,8 @@ login shell (sh, bash, zsh, fish, tcsh) hands them to /bin/sh unchanged.
 
 Scripts frame their answer with lines `<nonce> <section> <detail>`; `sections` takes it apart. The
 nonce is new for every command, so nothing a VM's settings contain can forge a frame, a greeting
-that a login script prints is passed over, and an answer without its `end` was cut off.
+that a login script prints is passed over, and an answer without its `end` was cut off. Of a
+settings file beyond `MAX_FILE` the rest stays on the host: a section `oversize` follows it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import base64
 import dataclasses
 import shlex
 from typing import TYPE_CHECKING, Literal, Protocol
+
+from maas_virtualbox.settings import MAX_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +40,7 @@ class Shell(Protocol):
         ...
 
     def observe(self, nonce: str, program: str, *, settings: SettingsRead, long: bool) -> str:
-        """Sections running, processes, registry, machine (one a VM), end."""
+        """Sections running, processes, registry, machine (one a VM), oversize, end."""
         ...
 
     def probe(self, nonce: str, configured: str) -> str:
@@ -60,17 +63,46 @@ class Section:
     name: str
     detail: str
     """The rest of the frame's line."""
-    text: str
+    body: memoryview
+    """What follows that line, as the host sent it: a view, as answers may be large."""
+
+    @property
+    def text(self) -> str:
+        """The body as text, decoded at each use."""
+        return _decode(self.body)
 
 
-def sections(nonce: str, text: str) -> list[Section] | None:
+def count_sections(nonce: str, output: bytes) -> int:
+    """Return how many frames an answer has."""
+    return output.count(_frame(nonce))
+
+
+def sections(nonce: str, output: bytes) -> list[Section] | None:
     """Take a script's answer apart; None when its `end` is missing, that is, it was cut off."""
+    frame = _frame(nonce)
+    view = memoryview(output)
     found: list[Section] = []
-    for part in text.replace("\r\n", "\n").split(f"\n{nonce} ")[1:]:
-        line, _, body = part.partition("\n")
-        name, _, detail = line.partition(" ")
-        found.append(Section(name, detail, body))
+    position = output.find(frame)
+    while position >= 0:
+        position += len(frame)
+        following = output.find(frame, position)
+        end = following if following >= 0 else len(output)
+        line_end = output.find(b"\n", position, end)
+        if line_end < 0:
+            line_end = end
+        name, _, detail = _decode(view[position:line_end]).removesuffix("\r").partition(" ")
+        found.append(Section(name, detail, view[line_end + 1 : end]))
+        position = following
     return found if found and found[-1].name == "end" else None
+
+
+def _frame(nonce: str) -> bytes:
+    return f"\n{nonce} ".encode()
+
+
+def _decode(body: memoryview) -> str:
+    # The newline of a carriage return at the end is that of the next frame.
+    return str(body, "utf-8", "replace").replace("\r\n", "\n").removesuffix("\r")
 
 
 # -- POSIX: Linux and macOS -------------------------------------------------------------------
@@ -112,10 +144,11 @@ function value(s, k) { if (sub(".* " k "=\"", "", s)) sub("\".*", "", s); else s
 /<MachineEntry / { u = value($0, "uuid"); s = value($0, "src"); f = plain(s);
  if (substr(f, 1, 1) == "/") f = f; else f = d "/" f;
  printf "\n%s machine %s %s\n", n, u, s;
- while ((getline l < f) > 0) { if (m == "all") print l;
- else if (l ~ /<Machine /) { print l; break } }
+ b = 0; while ((getline l < f) > 0) {
+ if ((b += length(l) + 1) > LIMIT) { printf "\n%s oversize\n", n; break }
+ if (m == "all") print l; else if (l ~ /<Machine /) { print l; break } }
  close(f) }
-"""
+""".replace("LIMIT", str(MAX_FILE))
 
 OBSERVE = (
     "N=$1; P=$2; S=$3; A=$4; shift 4; " + _MARK + 'm running; "$P" -q list "$@" runningvms; s=$?; '
@@ -227,8 +260,10 @@ _WINDOWS_OBSERVE = (
     ".VirtualBox.Global.MachineRegistry.MachineEntry|"
     '?{$_}|%{$f=$_.src;m "machine $($_.uuid) $([Security.SecurityElement]::Escape($f))";'
     'if(-not [IO.Path]::IsPathRooted($f)){$f="$d\\$f"};'
-    "$t=gc -Encoding UTF8 -LiteralPath $f -EA 0;"
-    "if($S -eq 'all'){$t}else{$t|?{$_ -match '<Machine '}|Select -First 1}}}else{'/nowhere'};"
+    "if($S -ne 'all'){gc -Encoding UTF8 -TotalCount 99 -LiteralPath $f -EA 0|"
+    "?{$_ -match '<Machine '}|Select -First 1}"
+    f"elseif((gi -LiteralPath $f -EA 0).Length -gt {MAX_FILE}){{m oversize}}"
+    "else{gc -Encoding UTF8 -LiteralPath $f -EA 0}}}else{'/nowhere'};"
     'm "end $s"'
 )
 

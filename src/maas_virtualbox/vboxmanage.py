@@ -11,6 +11,8 @@ not trusted (measured: `discardstate` prints an error and exits 0); an error is 
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import logging
 import re
 import secrets
 import time
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from maas_virtualbox import errors, faults, outputs, settings, shells
 from maas_virtualbox.states import VMState
+from maas_virtualbox.transport import MAX_OUTPUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +31,30 @@ if TYPE_CHECKING:
     from maas_virtualbox.transport import CommandResult, Transport
 
 
+log = logging.getLogger(__name__)
+
 _T = TypeVar("_T")
+
+# Limits of answers in bytes, so that a hostile host neither fills the memory nor keeps the
+# processor busy. Beyond 5,000 VMs (`outputs.MAX_VMS`) no call is answered before its deadline.
+_MIB = 1024 * 1024
+_MAX_SHOWVMINFO = _MIB
+"""6 KiB, and 300 bytes for each snapshot (measured)."""
+_MAX_LIST = 2 * _MIB
+"""50 bytes and the name for each VM."""
+_MAX_LONG_LIST = 16 * _MIB
+"""5 KiB for each VM (measured), of which a host lists 700 before the deadline of a call."""
+_MAX_HARD_DISKS = 16 * _MIB
+"""600 bytes for each disk, one or two a VM and snapshot."""
+_MAX_HEADS = 8 * _MIB
+"""0.5 KiB for each VM and 0.3 KiB for each that runs."""
+_MAX_SETTINGS = 32 * _MIB
+"""4 KiB for each VM without snapshots, and as much for each snapshot (measured)."""
+_MAX_LOG_LINE = 500
+"""Characters shown of a line of a log."""
+_MAX_SECTIONS = outputs.MAX_VMS + 16
+"""Of one answer: one for each VM, and those that are there once."""
+_EXIT_CODE = re.compile(r"-?[0-9]{1,10}")
 
 _NOT_EXECUTABLE = (126, 127)
 """A shell's exit codes for a program that cannot be run or is not there."""
@@ -52,6 +78,12 @@ class Installation:
 
     shell: shells.Shell
     """How to write commands for this host."""
+
+    @property
+    def release(self) -> tuple[int, int]:
+        """The first two numbers of the version; zeros if it has none."""
+        found = re.match(r"([0-9]{1,4})\.([0-9]{1,4})", self.version)
+        return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -110,14 +142,15 @@ class VBoxManage:
 
     Every method is one command on the host, given `timeout` seconds, and raises the errors of
     `Transport.run`, `VBoxManageError` for what VBoxManage reports, `BadOutput` for an answer that
-    is cut off, and `VBoxManageMissing`. The first call also finds the program. May be shared
-    between threads.
+    is cut off, `OversizedOutput` for one beyond a limit, and `VBoxManageMissing`. The first call
+    also finds the program. May be shared between threads.
     """
 
     def __init__(self, host: Host, transport: Transport) -> None:
         self._host = host
         self._transport = transport
         self._installation: Installation | None = None
+        self._refused: dict[str, str] = {}
 
     def acpipowerbutton(self, uuid: str, *, timeout: float) -> None:
         """Press the power button; returns at once, whether or not the guest reacts."""
@@ -155,15 +188,13 @@ class VBoxManage:
         where = self.installation(timeout=timeout)
         nonce = secrets.token_hex(8)
         result = self._send(where.shell.inspect(nonce, where.program, folder), timeout=timeout)
-        answers = {part.name: part.text.strip() for part in self._sections(nonce, result)}
-        kills = re.search(
-            r"^b true$|^KillUserProcesses=(yes|true|1|on)", answers["kill"], re.MULTILINE
-        )
-        disk = re.search(r" (\d+) +(\d+) +(-?\d+) +\d+% ", answers["disk"] + " ")
+        parts = self._sections(nonce, result)
+        kill, linger = self._one(parts, "kill"), self._one(parts, "linger")
+        kills = re.search(r"^b true$|^KillUserProcesses=(yes|true|1|on)", kill, re.MULTILINE)
         return Surroundings(
-            kills_at_logout=kills is not None and where.user not in answers["linger"].split(),
-            disk_free=int(disk[3]) * 1024 if disk else None,
-            dhcp_networks=tuple(outputs.parse_dhcp_servers(answers["dhcp"])),
+            kills_at_logout=kills is not None and where.user not in linger.split(),
+            disk_free=outputs.parse_disk_free(self._one(parts, "disk")),
+            dhcp_networks=tuple(outputs.parse_dhcp_servers(self._one(parts, "dhcp"))),
         )
 
     def installation(self, *, timeout: float) -> Installation:
@@ -175,7 +206,12 @@ class VBoxManage:
     def list_hard_disks(self, *, timeout: float) -> list[HardDisk]:
         """All hard disks VirtualBox knows, differences to others included. One that cannot be read
         is listed too, and an error printed."""
-        output = self.run(["list", "--long", "hdds"], timeout=timeout, tolerant=True)
+        output = self.run(
+            ["list", "--long", "hdds"],
+            timeout=timeout,
+            tolerant=True,
+            max_output=_MAX_HARD_DISKS,
+        )
         return self._parsed(outputs.parse_hard_disks, output)
 
     def list_long_vms(self, *, timeout: float) -> dict[str, tuple[Machine, VMState]]:
@@ -187,7 +223,10 @@ class VBoxManage:
         deadline = time.monotonic() + timeout
         expected = self.list_vms(timeout=timeout)
         output = self.run(
-            ["list", "--long", "vms"], timeout=deadline - time.monotonic(), tolerant=True
+            ["list", "--long", "vms"],
+            timeout=deadline - time.monotonic(),
+            tolerant=True,
+            max_output=_MAX_LONG_LIST,
         )
         found = self._parsed(outputs.parse_long_list, output)
         if found.keys() != expected.keys():
@@ -204,7 +243,8 @@ class VBoxManage:
 
     def list_vms(self, *, timeout: float) -> dict[str, str]:
         """UUID → name of all registered VMs; `<inaccessible>` for those it cannot read."""
-        return self._parsed(outputs.parse_vm_list, self.run(["list", "vms"], timeout=timeout))
+        output = self.run(["list", "vms"], timeout=timeout, max_output=_MAX_LIST)
+        return self._parsed(outputs.parse_vm_list, output)
 
     def modifyvm(self, uuid: str, options: Mapping[str, str], *, timeout: float) -> None:
         """Change settings of a VM that is off, given by option (`--memory`). A new `--name` moves
@@ -221,11 +261,16 @@ class VBoxManage:
         where = self.installation(timeout=timeout)
         nonce = secrets.token_hex(8)
         command = where.shell.observe(nonce, where.program, settings=settings_read, long=long)
-        result = self._send(command, timeout=deadline - time.monotonic())
+        limit = _MAX_SETTINGS if settings_read == "all" else _MAX_HEADS
+        result = self._send(
+            command,
+            timeout=deadline - time.monotonic(),
+            max_output=limit + _MAX_LONG_LIST if long else limit,
+        )
         parts = self._sections(nonce, result)
-        self._check(dataclasses.replace(result, exit_code=int(parts[-1].detail or 1)))
-        machines = _parse_machines(parts)
-        running = next(part.text for part in parts if part.name == "running")
+        self._check(dataclasses.replace(result, exit_code=self._exit_code(parts[-1])))
+        machines = self._machines(parts)
+        running = self._one(parts, "running")
         states: dict[str, VMState]
         if long:
             states = {
@@ -238,10 +283,9 @@ class VBoxManage:
                 self._parsed(lambda text: outputs.parse_vm_list(text, names), running),
                 VMState.RUNNING,
             )
-        processes = next(part.text for part in parts if part.name == "processes")
         return Observation(
             running=states,
-            processes=outputs.parse_processes(processes),
+            processes=self._parsed(outputs.parse_processes, self._one(parts, "processes")),
             machines=machines,
             long=long,
             began=began,
@@ -257,8 +301,9 @@ class VBoxManage:
         if not machine.log_file:
             return ()
         where = self.installation(timeout=timeout)
-        result = self._transport.run(where.shell.tail(machine.log_file, lines), timeout=timeout)
-        return tuple(result.stdout.decode("utf-8", "replace").splitlines())
+        result = self._send(where.shell.tail(machine.log_file, lines), timeout=timeout)
+        text = result.stdout.decode("utf-8", "replace")
+        return tuple(line[:_MAX_LOG_LINE] for line in text.splitlines()[-lines:])
 
     def reset(self, uuid: str, *, timeout: float) -> None:
         """Press the reset button of a running VM."""
@@ -268,18 +313,28 @@ class VBoxManage:
         """Let a paused VM run on. Raises WRONG_STATE for one that is not paused."""
         self.run(["controlvm", uuid, "resume"], timeout=timeout)
 
-    def run(self, argv: Sequence[str], *, timeout: float, tolerant: bool = False) -> str:
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float,
+        tolerant: bool = False,
+        max_output: int = MAX_OUTPUT,
+    ) -> str:
         """Run any VBoxManage command and return its standard output.
 
         Args:
             argv: the command without the program.
             timeout: seconds.
             tolerant: trust exit code 0 even if errors were printed.
+            max_output: most bytes it may print.
         """
         deadline = time.monotonic() + timeout
         where = self.installation(timeout=timeout)
         result = self._send(
-            where.shell.run(where.program, argv), timeout=deadline - time.monotonic()
+            where.shell.run(where.program, argv),
+            timeout=deadline - time.monotonic(),
+            max_output=max_output,
         )
         if not (tolerant and result.exit_code == 0):
             self._check(result)
@@ -291,7 +346,11 @@ class VBoxManage:
 
     def showvminfo(self, uuid: str, *, timeout: float) -> VMInfo:
         """All about one VM. Takes a lock, so a start under way may fail: never for polling."""
-        output = self.run(["showvminfo", uuid, "--machinereadable"], timeout=timeout)
+        output = self.run(
+            ["showvminfo", uuid, "--machinereadable"],
+            timeout=timeout,
+            max_output=_MAX_SHOWVMINFO,
+        )
         return VMInfo(self._parsed(outputs.parse_machine_readable, output))
 
     def startvm(self, uuid: str, *, timeout: float) -> None:
@@ -332,8 +391,7 @@ class VBoxManage:
             result = self._transport.run(
                 shell.probe(nonce, configured), timeout=deadline - time.monotonic()
             )
-            output = result.stdout.decode("utf-8", "replace")
-            parts = shells.sections(nonce, output)
+            parts = shells.sections(nonce, result.stdout)
             if parts is not None:
                 break
             words = result.stderr.decode("utf-8", "replace").strip().partition("\n")[0][:300]
@@ -351,20 +409,22 @@ class VBoxManage:
                 f"no VBoxManage{place} for the user {answers.get('user') or self._host.user}:"
                 " install VirtualBox, or say where it is with vboxmanage=/path/of/VBoxManage",
             )
-        if answers["system"] == "Darwin":
+        if self._one(parts, "system").strip() == "Darwin":
             shell = shells.Posix(locale="en_US.UTF-8")
         return Installation(
-            system=answers["system"],
-            user=answers["user"],
-            program=answers["program"],
+            system=self._one(parts, "system").strip(),
+            user=self._one(parts, "user").strip(),
+            program=self._one(parts, "program").strip(),
             version=answers["version"].rpartition("\n")[2],
             shell=shell,
         )
 
-    def _send(self, command: str, *, timeout: float) -> CommandResult:
+    def _send(
+        self, command: str, *, timeout: float, max_output: int = MAX_OUTPUT
+    ) -> CommandResult:
         if timeout <= 0:
             raise errors.CommandTimeout(str(self._host), "no time is left for a command")
-        return self._transport.run(command, timeout=timeout)
+        return self._transport.run(command, timeout=timeout, max_output=max_output)
 
     def _check(self, result: CommandResult) -> None:
         if result.exit_code in _NOT_EXECUTABLE:
@@ -376,8 +436,58 @@ class VBoxManage:
         if (error := faults.parse_error(str(self._host), result)) is not None:
             raise error
 
+    def _exit_code(self, end: shells.Section) -> int:
+        """The exit code at the end of a script's answer."""
+        if not end.detail:
+            return 1
+        if _EXIT_CODE.fullmatch(end.detail) is None:
+            raise errors.BadOutput(str(self._host), f"no exit code: {end.detail[:60]!r}")
+        return int(end.detail)
+
+    def _machines(self, parts: Sequence[shells.Section]) -> dict[str, Machine] | None:
+        """What the settings files say, by UUID; None where VirtualBox.xml was not found."""
+        if self._one(parts, "registry").strip() == "/nowhere":
+            return None
+        machines: dict[str, Machine] = {}
+        refused: dict[str, str] = {}
+        for part, following in itertools.pairwise(parts):
+            if part.name != "machine":
+                continue
+            braced, _, source = part.detail.partition(" ")
+            if not (uuid := settings.normalise_uuid(braced)):
+                continue
+            file = settings.unescape(source)
+            if following.name == "oversize":
+                reason = f"it is larger than {settings.MAX_FILE // _MIB} MiB"
+                machines[uuid] = settings.inaccessible(uuid, file, reason)
+            else:
+                machines[uuid] = settings.parse_machine(uuid, file, part.text)
+            if machines[uuid].refused:
+                refused[file] = machines[uuid].refused
+        for file in refused.keys() - self._refused.keys():
+            log.warning(
+                "%s: the settings file %s is not read: %s; its VM counts as inaccessible",
+                self._host,
+                file,
+                refused[file],
+            )
+        self._refused = refused
+        return machines
+
+    def _one(self, parts: Sequence[shells.Section], name: str) -> str:
+        """The text of the first section of a name."""
+        for part in parts:
+            if part.name == name:
+                return part.text
+        raise errors.BadOutput(str(self._host), f"the answer has no section {name}")
+
     def _sections(self, nonce: str, result: CommandResult) -> list[shells.Section]:
-        parts = shells.sections(nonce, result.stdout.decode("utf-8", "replace"))
+        if shells.count_sections(nonce, result.stdout) > _MAX_SECTIONS:
+            raise errors.OversizedOutput(
+                str(self._host),
+                f"it has more than {outputs.MAX_VMS} VMs; spread them over several accounts",
+            )
+        parts = shells.sections(nonce, result.stdout)
         if parts is None:
             raise errors.BadOutput(
                 str(self._host),
@@ -391,16 +501,5 @@ class VBoxManage:
             return parser(text)
         except outputs.CutOff as error:
             raise errors.BadOutput(str(self._host), str(error)) from None
-
-
-def _parse_machines(parts: Sequence[shells.Section]) -> dict[str, Machine] | None:
-    if any(part.name == "registry" and part.text.strip() == "/nowhere" for part in parts):
-        return None
-    machines: dict[str, Machine] = {}
-    for part in parts:
-        if part.name == "machine":
-            braced, _, source = part.detail.partition(" ")
-            if uuid := settings.normalise_uuid(braced):
-                file = settings.unescape(source)
-                machines[uuid] = settings.parse_machine(uuid, file, part.text)
-    return machines
+        except outputs.TooMany as error:
+            raise errors.OversizedOutput(str(self._host), str(error)) from None

@@ -63,15 +63,12 @@ def test_an_answer_that_breaks_off_twice_is_an_error(
     assert "cut off" in str(report.error)
 
 
-def test_a_flood_does_not_fill_the_memory(
-    simulator: Simulator, fleet: mv.Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("maas_virtualbox.transport.MAX_OUTPUT", 1_000_000)
+def test_a_flood_does_not_fill_the_memory(simulator: Simulator, fleet: mv.Fleet) -> None:
     simulator.inject(Fault(Action.FLOOD, on="observe", times=10))
 
     (report,) = fleet.reports()
 
-    assert isinstance(report.error, mv.BadOutput)
+    assert isinstance(report.error, mv.OversizedOutput)
 
 
 def test_a_start_whose_connection_breaks_still_ends_with_the_vm_on(

@@ -11,7 +11,6 @@ from concurrent import futures
 import pytest
 
 import maas_virtualbox as mv
-from maas_virtualbox import transport
 from maas_virtualbox.transport.local import LocalTransport
 
 
@@ -37,11 +36,13 @@ def test_a_deadline_ends_the_command_and_its_children() -> None:
     assert found.returncode == 1
 
 
-def test_endless_output_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "MAX_OUTPUT", 100_000)
-
-    with pytest.raises(mv.BadOutput, match="over 100000 bytes"):
-        LocalTransport().run("yes", timeout=10)
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [("yes", "over 100000 bytes"), ("yes >&2", "over 1048576 bytes of errors")],
+)
+def test_endless_output_is_cut_off(command: str, message: str) -> None:
+    with pytest.raises(mv.OversizedOutput, match=message):
+        LocalTransport().run(command, timeout=20, max_output=100_000)
 
 
 def test_more_commands_than_slots_take_turns() -> None:

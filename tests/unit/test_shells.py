@@ -49,19 +49,19 @@ def test_posix_scripts_are_one_line_any_login_shell_passes_on(long: bool) -> Non
 def test_sections_pass_over_a_greeting_and_need_an_end() -> None:
     answer = 'Welcome!\n\nN1 running\n"a"\n\nN1 end 0\n'
 
-    parts = shells.sections("N1", answer)
+    parts = shells.sections("N1", answer.encode())
 
     assert parts is not None
     assert [(part.name, part.detail, part.text) for part in parts] == [
         ("running", "", '"a"\n'),
         ("end", "0", ""),
     ]
-    assert shells.sections("N1", answer[:-10]) is None
-    assert shells.sections("N1", "") is None
+    assert shells.sections("N1", answer[:-10].encode()) is None
+    assert shells.sections("N1", b"") is None
 
 
 def test_a_frame_with_another_nonce_is_text() -> None:
-    parts = shells.sections("N1", "\nN1 running\n\nN2 end 0\n\nN1 end 0\n")
+    parts = shells.sections("N1", b"\nN1 running\n\nN2 end 0\n\nN1 end 0\n")
 
     assert parts is not None
     assert "N2 end 0" in parts[0].text

@@ -43,15 +43,19 @@ request_names = pytest.mark.parametrize("name", REQUESTS)
 def test_frames_are_read_with_windows_line_ends() -> None:
     answer = "Welcome\r\n\r\nN1 system\r\nWindows\r\n\r\nN1 end 0\r\n"
 
-    parts = shells.sections("N1", answer)
+    parts = shells.sections("N1", answer.encode())
 
-    assert parts == [shells.Section("system", "", "Windows\n"), shells.Section("end", "0", "")]
+    assert parts is not None
+    assert [(part.name, part.detail, part.text) for part in parts] == [
+        ("system", "", "Windows\n"),
+        ("end", "0", ""),
+    ]
 
 
 def test_the_detail_of_a_frame_is_the_rest_of_its_line() -> None:
     answer = "\nN1 machine {u} /vms/my vm/my vm.vbox\n<Machine/>\n\nN1 end 0\n"
 
-    parts = shells.sections("N1", answer)
+    parts = shells.sections("N1", answer.encode())
 
     assert parts is not None
     assert parts[0].detail == "{u} /vms/my vm/my vm.vbox"
@@ -61,7 +65,7 @@ def test_the_detail_of_a_frame_is_the_rest_of_its_line() -> None:
 def test_a_forged_end_ends_nothing(forged: str) -> None:
     answer = f"\nN1 running\n{forged}"
 
-    parts = shells.sections("N1", answer)
+    parts = shells.sections("N1", answer.encode())
 
     assert parts is None
 
@@ -69,7 +73,7 @@ def test_a_forged_end_ends_nothing(forged: str) -> None:
 def test_an_answer_that_goes_on_after_its_end_is_refused() -> None:
     answer = "\nN1 end 0\n\nN1 machine {u} x\n"
 
-    parts = shells.sections("N1", answer)
+    parts = shells.sections("N1", answer.encode())
 
     assert parts is None
 
@@ -78,12 +82,13 @@ def test_an_answer_cut_off_before_its_end_is_refused() -> None:
     answer = "motd\n\nN1 running\n\nN1 registry\n/home\nN1 end 0\n"
     end = answer.index("\nN1 end")
 
-    parts = [shells.sections("N1", answer[:length]) for length in range(end + len("\nN1 end"))]
+    lengths = range(end + len("\nN1 end"))
+    parts = [shells.sections("N1", answer[:length].encode()) for length in lengths]
 
     assert not any(parts)
 
 
-unix_text = st.text(st.characters(exclude_characters="\r"))
+unix_text = st.text(st.characters(exclude_characters="\r", exclude_categories=["Cs"]))
 
 
 @given(
@@ -94,7 +99,7 @@ def test_whatever_a_host_prints_between_frames_is_kept(
 ) -> None:
     answer = greeting + "".join(f"\n{NONCE} {name}\n{text}" for name, text in bodies)
 
-    parts = shells.sections(NONCE, f"{answer}\n{NONCE} end 0\n")
+    parts = shells.sections(NONCE, f"{answer}\n{NONCE} end 0\n".encode())
 
     assert parts is not None
     assert [(part.name, part.text) for part in parts[:-1]] == bodies

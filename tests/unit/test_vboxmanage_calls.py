@@ -58,8 +58,8 @@ class Recorder:
 
     def close(self) -> None: ...
 
-    def run(self, command: str, *, timeout: float) -> CommandResult:
-        del timeout
+    def run(self, command: str, *, timeout: float, max_output: int = 0) -> CommandResult:
+        del timeout, max_output
         self.command = command
         return CommandResult(0, self._answer.encode(), b"", 0.1)
 

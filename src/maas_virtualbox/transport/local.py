@@ -33,7 +33,9 @@ class LocalTransport:
         """Refuse further commands; those that run are left to their deadlines."""
         self._closed = True
 
-    def run(self, command: str, *, timeout: float) -> transport.CommandResult:
+    def run(
+        self, command: str, *, timeout: float, max_output: int = transport.MAX_OUTPUT
+    ) -> transport.CommandResult:
         """Run one command line; see `Transport.run`."""
         began = time.monotonic()
         deadline = began + timeout
@@ -50,7 +52,7 @@ class LocalTransport:
                 start_new_session=True,
             ) as process:
                 try:
-                    stdout, stderr = self._communicate(process, deadline, timeout)
+                    stdout, stderr = self._communicate(process, deadline, timeout, max_output)
                     code = process.wait(max(0.0, deadline - time.monotonic()))
                 except BaseException as error:
                     with contextlib.suppress(ProcessLookupError):
@@ -66,13 +68,13 @@ class LocalTransport:
         return transport.CommandResult(code, stdout, stderr, time.monotonic() - began)
 
     def _communicate(
-        self, process: subprocess.Popen[bytes], deadline: float, timeout: float
+        self, process: subprocess.Popen[bytes], deadline: float, timeout: float, max_output: int
     ) -> tuple[bytes, bytes]:
         # subprocess's communicate() has a deadline but no size limit.
         assert process.stdout
         assert process.stderr
         limits: dict[IO[bytes], int] = {
-            process.stdout: transport.MAX_OUTPUT,
+            process.stdout: max_output,
             process.stderr: transport.MAX_ERROR_OUTPUT,
         }
         taken: dict[IO[bytes], bytearray] = {pipe: bytearray() for pipe in limits}
@@ -90,8 +92,9 @@ class LocalTransport:
                     if not chunk:
                         selector.unregister(pipe)
                     elif len(taken[pipe]) > limits[pipe]:
-                        raise errors.BadOutput(
-                            self._name, f"a command printed over {limits[pipe]} bytes"
+                        what = "bytes of errors" if pipe is process.stderr else "bytes"
+                        raise errors.OversizedOutput(
+                            self._name, f"a command printed over {limits[pipe]} {what}"
                         )
         return bytes(taken[process.stdout]), bytes(taken[process.stderr])
 

@@ -9,7 +9,9 @@ What paramiko leaves to its user is done here (measured, docs of the decisions i
 - liveness: its keepalive never checks an answer. Here the round trip that opens a command's
   channel is the check: no answer means a dead connection, found before anything was sent, so the
   command goes over a new connection, once;
-- recycling: paramiko keeps a record of every channel for ever.
+- recycling: paramiko keeps a record of every channel for ever;
+- limits for a hostile host: paramiko reads packets of up to 4 GiB, keeps what a host sends beyond
+  the window it was given, and spends as much processor time on a host as the host likes.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import paramiko
-from paramiko import pkey, ssh_exception
+from paramiko import buffered_pipe, pkey, ssh_exception
 
 from maas_virtualbox import errors, transport
 
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
 
     from maas_virtualbox import hosts
     from maas_virtualbox.transport import host_keys
+
+    _Pipe = buffered_pipe.BufferedPipe[bytes]
+else:
+    _Pipe = buffered_pipe.BufferedPipe
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +49,19 @@ _LIVENESS_TIMEOUT_S = 4.0
 _COMMANDS_PER_CONNECTION = 2000
 _READ_SIZE = 256 * 1024
 _STDERR_POLL_S = 0.25
+
+_MAX_PACKET = 256 * 1024
+"""Bytes of the largest SSH packet; paramiko asks for 32 KiB, OpenSSH takes no larger ones than
+this."""
+_WINDOW = 2 * 1024 * 1024
+"""Bytes a host may send on a channel before they are read."""
+
+_SHARE, _BURST_S, _LONGEST_REST_S = 0.25, 0.5, 0.1
+"""What reading from one host may cost: this part of a processor, after so many seconds of its time
+at once (measured: 1 ms for a command, 0.4 s for 40 MB)."""
+
+_MAX_WORDS = 300
+"""Characters shown of what a host says."""
 
 # (first pause, longest pause) in seconds after a failed attempt; each failure doubles it. OpenSSH
 # 9.8 and newer drops even the right key for a while after some refused logins, hence the length.
@@ -132,14 +151,16 @@ class SSHTransport:
         if connection is not None:
             connection.close()
 
-    def run(self, command: str, *, timeout: float) -> transport.CommandResult:
+    def run(
+        self, command: str, *, timeout: float, max_output: int = transport.MAX_OUTPUT
+    ) -> transport.CommandResult:
         """Run one command line; see `Transport.run`."""
         began = time.monotonic()
         deadline = began + timeout
         for last_try in (False, True):
             connection = self._connect(deadline)
             try:
-                return connection.run(command, began, deadline)
+                return connection.run(command, began, deadline, max_output)
             except _DeadConnection as error:
                 self._drop(connection)
                 if last_try:
@@ -150,6 +171,11 @@ class SSHTransport:
             except errors.ConnectionLost:
                 self._drop(connection)
                 raise
+            except errors.OversizedOutput as error:
+                # What still comes over this connection costs time. The error is kept for a while,
+                # but not by its traceback the channel with all that was read.
+                self._drop(connection)
+                raise error.with_traceback(None) from None
             finally:
                 if connection.is_worn():
                     self._drop(connection)
@@ -251,7 +277,9 @@ class _Connection:
         if idle:
             self.close()
 
-    def run(self, command: str, began: float, deadline: float) -> transport.CommandResult:
+    def run(
+        self, command: str, began: float, deadline: float, max_output: int
+    ) -> transport.CommandResult:
         with self._lock:
             if self._retired:
                 raise _DeadConnection("it is being closed")
@@ -263,7 +291,7 @@ class _Connection:
             try:
                 channel = self._open_channel(deadline)
                 try:
-                    return self._execute(channel, command, began, deadline)
+                    return self._execute(channel, command, began, deadline, max_output)
                 finally:
                     _close(channel)
             finally:
@@ -279,7 +307,9 @@ class _Connection:
         while True:
             limit = min(_LIVENESS_TIMEOUT_S, deadline - time.monotonic())
             try:
-                return self._paramiko.open_session(timeout=max(0.05, limit))
+                channel = self._paramiko.open_session(
+                    window_size=_WINDOW, timeout=max(0.05, limit)
+                )
             except paramiko.ChannelException as error:
                 # Too many sessions: an earlier one is still being taken down. It passes.
                 if time.monotonic() + 0.1 > deadline:
@@ -289,9 +319,17 @@ class _Connection:
                 time.sleep(0.05)
             except (paramiko.SSHException, OSError, EOFError) as error:
                 raise _DeadConnection(_words(error)) from error
+            else:
+                channel.in_buffer, channel.in_stderr_buffer = _Window(), _Window()
+                return channel
 
     def _execute(
-        self, channel: paramiko.Channel, command: str, began: float, deadline: float
+        self,
+        channel: paramiko.Channel,
+        command: str,
+        began: float,
+        deadline: float,
+        max_output: int,
     ) -> transport.CommandResult:
         late = threading.Event()
 
@@ -306,7 +344,7 @@ class _Connection:
             channel.exec_command(command)
             with contextlib.suppress(OSError):
                 channel.shutdown_write()  # a quick command may have closed the channel already
-            stdout, stderr = self._read(channel)
+            stdout, stderr = self._read(channel, max_output)
             channel.status_event.wait()
             code = channel.recv_exit_status()
         except (paramiko.SSHException, OSError, EOFError) as error:
@@ -329,35 +367,72 @@ class _Connection:
             code = 128 + signal.SIGKILL
         return transport.CommandResult(code, stdout, stderr, time.monotonic() - began)
 
-    def _read(self, channel: paramiko.Channel) -> tuple[bytes, bytes]:
+    def _read(self, channel: paramiko.Channel, max_output: int) -> tuple[bytes, bytes]:
         stdout, stderr = bytearray(), bytearray()
+        chunk: bytes | None = None
         channel.settimeout(_STDERR_POLL_S)
-        while True:
+        while chunk != b"":
             try:
                 chunk = channel.recv(_READ_SIZE)
             except TimeoutError:
                 chunk = None  # stderr shares the window with stdout: it must be emptied meanwhile
+            stdout += chunk or b""
+            self._limit(stdout, max_output, "bytes")
             while channel.recv_stderr_ready():
                 stderr += channel.recv_stderr(_READ_SIZE)
-            stdout += chunk or b""
-            if len(stdout) > transport.MAX_OUTPUT or len(stderr) > transport.MAX_ERROR_OUTPUT:
-                raise errors.BadOutput(
-                    self._host,
-                    f"a command printed over {transport.MAX_OUTPUT} bytes (or"
-                    f" {transport.MAX_ERROR_OUTPUT} of errors); it was cut off",
-                )
-            if chunk == b"":
-                break
+                self._limit(stderr, transport.MAX_ERROR_OUTPUT, "bytes of errors")
         channel.settimeout(None)
         while chunk := channel.recv_stderr(_READ_SIZE):
             stderr += chunk
-            if len(stderr) > transport.MAX_ERROR_OUTPUT:
-                raise errors.BadOutput(self._host, "a command printed too many errors")
+            self._limit(stderr, transport.MAX_ERROR_OUTPUT, "bytes of errors")
         return bytes(stdout), bytes(stderr)
+
+    def _limit(self, output: bytearray, limit: int, what: str) -> None:
+        if len(output) > limit:
+            text = f"a command printed over {limit} {what}; it was cut off"
+            raise errors.OversizedOutput(self._host, text)
 
     def _timed_out(self, began: float, what: str) -> errors.CommandTimeout:
         seconds = time.monotonic() - began
         return errors.CommandTimeout(self._host, f"no answer from {what} within {seconds:.1f} s")
+
+
+class _Window(_Pipe):
+    """What was received on a channel and not read yet; a host that sends more than it may loses
+    its connection."""
+
+    def feed(self, data: bytes) -> None:
+        if len(self) + len(data) > _WINDOW:
+            raise paramiko.SSHException("the host sends more than it was allowed to")
+        super().feed(data)
+
+
+class _Socket(socket.socket):
+    """A connection's socket for paramiko, which limits what the other side may cost.
+
+    paramiko reads on one thread, in pieces as large as the packets that the host announces.
+    """
+
+    def __init__(self, connected: socket.socket) -> None:
+        super().__init__(fileno=connected.detach())
+        self._credit = _BURST_S
+        self._seen: tuple[float, float] | None = None
+
+    def recv(self, bufsize: int, flags: int = 0) -> bytes:
+        if bufsize > _MAX_PACKET:
+            raise paramiko.SSHException(f"the host announces a packet of {bufsize} bytes")
+        self._rest()
+        return super().recv(bufsize, flags)
+
+    def _rest(self) -> None:
+        """Pause while reading has cost more processor time than its share."""
+        now, used = time.monotonic(), time.thread_time()
+        then, used_then = self._seen or (now, used)
+        self._seen = now, used
+        earned = (now - then) * _SHARE
+        self._credit = min(_BURST_S, self._credit + earned) - (used - used_then)
+        if self._credit < 0:
+            time.sleep(min(_LONGEST_REST_S, -self._credit / _SHARE))
 
 
 def _close(channel: paramiko.Channel) -> None:
@@ -404,7 +479,7 @@ def _open_session(host: hosts.Host, deadline: float) -> paramiko.Transport:
             " (macOS: Remote Login) on?",
         ) from error
     _tune(sock)
-    session = paramiko.Transport(sock)
+    session = paramiko.Transport(_Socket(sock))
     session.daemon = True
     return session
 
@@ -488,4 +563,5 @@ def _public_line(keys: Sequence[paramiko.PKey]) -> str:
 
 
 def _words(error: BaseException | None) -> str:
-    return str(error) or type(error).__name__ if error else "no reason given"
+    text = str(error) or type(error).__name__ if error else "no reason given"
+    return text[:_MAX_WORDS]

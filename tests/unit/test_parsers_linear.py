@@ -1,0 +1,267 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""Every parser of what a host sends takes time and memory in proportion to it.
+
+Each is given twice as much, and must not take three times as long; a quadratic parser takes four
+times as long. Measured in processor time of this thread, so that a busy machine changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import tracemalloc
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from maas_virtualbox import doctor, faults, outputs, ownership, shells
+from maas_virtualbox import settings as settings_files
+from maas_virtualbox.states import VMState
+from maas_virtualbox.transport import CommandResult
+from maas_virtualbox.vboxmanage import Installation, Surroundings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+_LARGEST = 128 * 1024
+_ENOUGH_S = 0.003
+_MOST_TIMES_AS_LONG = 3.0
+_MOST_TIMES_AS_LARGE = 60
+
+ONE = "95581d29-3e5e-472e-8f12-f452e8095714"
+NAMES = {ONE: "x" * 5000, **{f"{n:08x}-0000-0000-0000-000000000000": "y" * n for n in range(99)}}
+
+
+def machine_of(name: str) -> settings_files.Machine:
+    return settings_files.Machine(ONE, name, "/x.vbox", VMState.POWEROFF)
+
+
+def error_of(text: str) -> object:
+    return faults.parse_error("h", CommandResult(1, b"", text.encode(), 0.0))
+
+
+def frames_of(text: str) -> object:
+    # As many as there may be, as `VBoxManage` sees to.
+    sent = text.encode()[: 2000 * len("\nN1 machine {x} y\nz\n")]
+    return [part.text for part in shells.sections("N1", sent + b"\nN1 end 0\n") or ()]
+
+
+def release_of(text: str) -> object:
+    return Installation("Linux", "u", "/x", text, shells.Posix()).release
+
+
+PARSERS: dict[str, Callable[[str], object]] = {
+    "vm list": outputs.parse_vm_list,
+    "vm list with known names": lambda text: outputs.parse_vm_list(text, NAMES),
+    "showvminfo": outputs.parse_machine_readable,
+    "long list": outputs.parse_long_list,
+    "hard disks": outputs.parse_hard_disks,
+    "networks": outputs.parse_networks,
+    "dhcp servers": outputs.parse_dhcp_servers,
+    "processes": outputs.parse_processes,
+    "created file": outputs.parse_created_file,
+    "extra data": outputs.parse_extra_data,
+    "disk free": outputs.parse_disk_free,
+    "state": outputs.parse_state,
+    "frames": frames_of,
+    "error": error_of,
+    "settings file": lambda text: settings_files.parse_machine(ONE, "/x.vbox", text),
+    "path in XML": settings_files.unescape,
+    "UUID": settings_files.normalise_uuid,
+    "MAC": settings_files.parse_mac,
+    "version": release_of,
+    "name of an unfinished VM": lambda text: ownership.unfinished(machine_of(text)),
+    "model of a NIC": lambda text: doctor.judge_vm(
+        "h",
+        settings_files.Machine(
+            ONE,
+            "n",
+            "/x.vbox",
+            VMState.POWEROFF,
+            nics=(settings_files.NIC(1, "m", text, "nat", "", cable=True),),
+        ),
+        Surroundings(kills_at_logout=False, disk_free=None, dhcp_networks=()),
+    ),
+}
+
+TOKENS = (
+    *'"\\\n\r {}<>&;=:,./-()[]',
+    *("0", "1", "a", "A", "x", "é", "\U0001f600", "\0"),
+    *(
+        "  ",
+        "\r\n",
+        '="',
+        '\\"',
+        "\\\\",
+        '" {',
+        f"{{{ONE}}}",
+        f'" {{{ONE}}}\n',
+        ONE,
+        f"UUID: {ONE}",
+    ),
+    *("Name:", "Name:  ", "Name:  <inaccessible!>\n", "UUID:  ", f"UUID:  {ONE}\n", "Groups: /\n"),
+    *("Guest OS: x\n", "Encryption: \n", "Platform Architecture: x86\n", "State:  running (since"),
+    *("NIC 1:  ", "MAC: 080027AABBCC", ", Attachment: ", ", Cable connected: on", ", Type: "),
+    *("VMState=", 'VMState="running"\n', "Location: /x\n", "\nIn use by VMs:", f"(UUID: {ONE})"),
+    *("NetworkName:", "Enabled: Yes\n", "Settings file: '", "'", "Value: ", "Value: x\n"),
+    *(
+        " 77 /VBoxHeadless ",
+        "-startvm",
+        f" --startvm {ONE}",
+        "\nN1 ",
+        "\nN1 machine ",
+        "\nN1 end 0",
+    ),
+    *("VBoxManage: error: ", "An unexpected process ", " has tried to lock", "code E_FAIL (0x"),
+    *("Could not rename the directory ", "VERR_ALREADY_EXISTS", "/x[1] (", "Code ", "code "),
+    *("<Machine ", f'<Machine uuid="{{{ONE}}}" name="', "<VirtualBox>", "</VirtualBox>", "/>"),
+    *("<a>", "</a>", "<a b='c'/>", "<Snapshot>", "<Adapter ", "<!--", "-->", "<![CDATA[", "&amp;"),
+    *("&#x41;", "&lol;", "<!DOCTYPE x [", "<!ENTITY lol 'x'>", "]>", "<?xml version='1.0'?>"),
+    *(" (being made by maas-virtualbox on ", "host process 1)", "1.2", "8254", "virtio", "08:00:"),
+)
+
+HEAD = f"Name:  x\nGroups:  /\nGuest OS:  x\nUUID:  {ONE}\nState:  running\n"
+
+# How a text of any size may look: a beginning, a part that is repeated, an end.
+SHAPES = {
+    "quotes that never end": ('name="', "\\\n", ""),
+    "backslashes before a quote": ('name="', "\\", '"\nVMState="running"\n'),
+    "escaped quotes": ('name="', '\\"', '"\nVMState="running"\n'),
+    "keys": ("", "a=1\n", 'VMState="running"\n'),
+    "a line that is all key": ("", "a", ""),
+    "lines without keys": ("", '"\n', ""),
+    "VMs": ("", f'"x" {{{ONE}}}\n', ""),
+    "one VM with a forged list for a name": ('"x', f'" {{{ONE}}}', f'" {{{ONE}}}\n'),
+    "a name that never ends": ('"', "x", ""),
+    "names that fit no VM": ('"', f'x" {{{ONE}}} \n"', f'" {{{ONE}}}\n'),
+    "heads without an end": ("", "Name:  x\n", ""),
+    "heads with the wrong margin": ("", f"Name: x\nGroups: /\nGuest OS: x\nUUID:   {ONE}\n", ""),
+    "heads, then wrong ends": ("Name: \n" * 5000, f"Groups: /\nGuest OS: x\nUUID:   {ONE}\n", ""),
+    "blanks after a head": ("Name:", " ", ""),
+    "a real head and lines": (
+        HEAD,
+        "a\n",
+        "",
+    ),
+    "NICs that never end": (
+        f"{HEAD}NIC 1: MAC: 080027AABBCC, Attachment: x",
+        ", Cable connected: on",
+        "",
+    ),
+    "processes": ("", f"  77 VBoxHeadless --comment x --startvm {ONE} --vrde config\n", ""),
+    "one process, many VMs": ("77 ", f"--startvm {ONE} ", "-startvm"),
+    "blanks after startvm": ("77 -startvm", " ", "x"),
+    "startvm without end": ("77 ", "-startvm ", ""),
+    "digits": ("", "1", " x -startvm"),
+    "disks": ("", f"UUID: {ONE}\nLocation: /x\nIn use by VMs: x (UUID: {ONE})\n\n", ""),
+    "one disk with many users": (
+        f"UUID: {ONE}\nLocation: /x\nIn use by VMs: ",
+        f"x (UUID: {ONE})\n",
+        "",
+    ),
+    "empty lines": ("", "\n", ""),
+    "networks": ("", "Name: x\n", ""),
+    "blanks": ("Name:", " ", ""),
+    "numbers": (" ", "1 1 1 ", "1% "),
+    "frames": ("", "\nN1 machine {x} y\nz\n", "\nN1 end 0\n"),
+    "frames that say nothing": ("", "\nN1 ", "\nN1 end 0\n"),
+    "half frames": ("", "\nN1\nN", "\nN1 end 0\n"),
+    "processes that lock": ("VBoxManage: error: ", "An unexpected process ", ""),
+    "renames that fail": ("VBoxManage: error: ", "Could not rename the directory ", ""),
+    "codes": ("VBoxManage: error: ", "code A", ""),
+    "code names": ("VBoxManage: error: code ", "A", " ("),
+    "details": ("VBoxManage: error: /", "[1", ""),
+    "error lines": ("", "VBoxManage: error: Details: \n", ""),
+    "elements": ("<VirtualBox>", "<a/>", "</VirtualBox>"),
+    "deep elements": ("<VirtualBox>", "<a>", ""),
+    "attributes": ("<VirtualBox ", 'a="b" ', "/>"),
+    "one large attribute": (
+        f'<VirtualBox><Machine uuid="{{{ONE}}}" name="',
+        "x",
+        '"/></VirtualBox>',
+    ),
+    "adapters": (
+        f'<V><Machine uuid="{{{ONE}}}"><Hardware><Network>',
+        '<Adapter slot="0" enabled="true" MACAddress="080027AABBCC"><NAT/></Adapter>',
+        "</Network></Hardware></Machine></V>",
+    ),
+    "boot devices": (
+        f'<V><Machine uuid="{{{ONE}}}"><Hardware><Boot>',
+        '<Order position="1" device="Network"/>',
+        "</Boot></Hardware></Machine></V>",
+    ),
+    "snapshots": (f'<V><Machine uuid="{{{ONE}}}">', "<Snapshot><Snapshots>", ""),
+    "references": ("<V a='", "&#x41;", "'/>"),
+    "entities": ("<!DOCTYPE x [<!ENTITY a 'aaaaaaaa'>]><V>", "&a;", "</V>"),
+    "a comment": ("<V><!--", "x", "--></V>"),
+    "half made VMs": ("x", " (being made by maas-virtualbox on a", " process 1)"),
+    "a machine's name": ("x (being made by maas-virtualbox on ", "a", " process 1"),
+    "words": ("", "virtio", ""),
+}
+
+
+def text_of(shape: tuple[str, str, str], size: int) -> str:
+    begin, part, end = shape
+    return begin + part * (size // len(part)) + end
+
+
+def seconds(parse: Callable[[str], object], text: str) -> float:
+    began = time.thread_time()
+    with contextlib.suppress(outputs.CutOff, outputs.TooMany):  # and nothing else
+        parse(text)
+    return time.thread_time() - began
+
+
+def growth(parse: Callable[[str], object], shape: tuple[str, str, str]) -> float:
+    """How many times as long twice as much takes, at a size at which that can be measured."""
+    size = 2048
+    while size < _LARGEST:
+        if seconds(parse, text_of(shape, 2 * size)) > _ENOUGH_S:
+            break
+        size *= 2
+    ratio = float("inf")
+    texts = text_of(shape, size), text_of(shape, 2 * size)
+    for attempt in range(8):
+        small = min(seconds(parse, texts[0]) for _ in range(2 + attempt))
+        large = min(seconds(parse, texts[1]) for _ in range(2 + attempt))
+        ratio = min(ratio, large / max(small, _ENOUGH_S / 4))
+        if ratio < _MOST_TIMES_AS_LONG:
+            break
+    return ratio
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("parser", PARSERS)
+def test_twice_as_much_takes_twice_as_long(parser: str, shape: str) -> None:
+    assert growth(PARSERS[parser], SHAPES[shape]) < _MOST_TIMES_AS_LONG
+
+
+part = st.lists(st.sampled_from(TOKENS), max_size=4).map("".join)
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(part, st.lists(st.sampled_from(TOKENS), min_size=1, max_size=4).map("".join), part)
+def test_whatever_is_repeated_takes_its_own_time(
+    parser: str, begin: str, repeated: str, end: str
+) -> None:
+    assert growth(PARSERS[parser], (begin, repeated, end)) < _MOST_TIMES_AS_LONG
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("parser", PARSERS)
+def test_memory_is_a_small_multiple_of_the_text(parser: str, shape: str) -> None:
+    text = text_of(SHAPES[shape], _LARGEST)
+
+    tracemalloc.start()
+    try:
+        seconds(PARSERS[parser], text)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert most < _MOST_TIMES_AS_LARGE * len(text)
