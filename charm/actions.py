@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import credentials
 import enlistment
-import statuses
 import workload
 from maas_virtualbox import errors
 from maas_virtualbox.juju import actions
+from maas_virtualbox.juju.actions import Refused
 
 if TYPE_CHECKING:
     from charm import MAASVirtualBoxCharm
@@ -48,7 +48,8 @@ class Actions(actions.Actions):
         host = action.text("host")
         output = self._run(action, "check", _format(action), *(["--", host] if host else []))
         action.show({"findings": output})
-        if not host and self._charm.config["maas-url"] and (address := self._address(action)):
+        if not host and self._charm.config["maas-url"]:
+            address = self._charm.address()
             output = self._run(action, "maas", "check", _format(action), f"--address={address}")
             action.show({"findings-of-maas": output})
 
@@ -57,12 +58,10 @@ class Actions(actions.Actions):
         if not action.flag("dry-run") and not self._charm.unit.is_leader():
             action.fail(f"only the leader can: juju run {self._charm.app.name}/leader enlist")
             return
-        address = self._address(action)
-        if not address:
-            return
+        address = self._charm.address()
         chosen = [f"--{name}" for name in flags if action.flag(name)]
         only = _only(action, "zone", "name")
-        answer = enlistment.run(self._charm.root, address, *chosen, *only)
+        answer = enlistment.run(self._charm, address, *chosen, *only)
         if answer.output:
             action.show(
                 {"summary": enlistment.summary(answer), "changes": enlistment.lines(answer)}
@@ -71,11 +70,8 @@ class Actions(actions.Actions):
             action.fail(answer.problem)
 
     def _get_public_key(self, action: Action) -> None:
-        try:
-            key = self._charm.ssh_private_key()
-        except statuses.Unready as reason:
-            action.fail(str(reason))
-            return
+        given = credentials.given_ssh_key(self._charm, self._charm.chosen().ssh_private_key)
+        key = given or self._charm.shared.load().ssh_private_key
         action.show({"public-key": self._public_line(key), "add-it-to": _WHERE})
 
     def _install_host_extensions(self, action: Action) -> None:
@@ -97,9 +93,7 @@ class Actions(actions.Actions):
         _set_results(action, output)
 
     def _rotate_ssh_key(self, action: Action) -> None:
-        shared = self._shared(action)
-        if shared is None:
-            return
+        shared = self._shared()
         if self._charm.config.get("ssh-private-key"):
             action.fail("the key is yours: change the secret that ssh-private-key names")
             return
@@ -116,7 +110,7 @@ class Actions(actions.Actions):
             )
             return
         key = shared.next_ssh_private_key
-        answer = workload.run(self._charm.root, "list", "--format=plain", key=key)
+        answer = self._charm.run("list", "--format=plain", key=key)
         if answer.problem and not action.flag("force"):
             action.show({"next-public-key": self._public_line(key), "add-it-to": _WHERE})
             action.fail(
@@ -134,9 +128,7 @@ class Actions(actions.Actions):
         )
 
     def _rotate_tokens(self, action: Action) -> None:
-        shared = self._shared(action)
-        if shared is None:
-            return
+        shared = self._shared()
         grace = action.number("grace", at_least=0, at_most=_LONGEST_GRACE_H)
         try:
             tokens = shared.tokens.rotated(datetime.timedelta(hours=grace))
@@ -153,47 +145,39 @@ class Actions(actions.Actions):
         )
 
     def _show_power_parameters(self, action: Action) -> None:
-        address = self._address(action)
-        if not address:
-            return
-        options = ("--format=json", f"--address={address}", *_only(action))
+        options = ("--format=json", f"--address={self._charm.address()}", *_only(action))
         _set_results(action, self._run(action, "parameters", *options, "--", action.text("vm")))
 
     def _trust_host(self, action: Action) -> None:
         fingerprint = action.text("fingerprint")
         options = [f"--fingerprint={fingerprint}"] if fingerprint else []
         host = action.text("host")
-        _set_results(action, self._run(action, "trust", "--format=json", *options, "--", host))
-        if fingerprint:
+        output = self._run(action, "trust", "--format=json", *options, "--", host)
+        _set_results(action, output)
+        if fingerprint and output:
             workload.reload_service()
-
-    def _address(self, action: Action) -> str:
-        """Return the address MAAS reaches us by; fails the action and returns nothing without."""
-        try:
-            return self._charm.address()
-        except statuses.Unready as reason:
-            action.fail(str(reason))
-            return ""
 
     def _run(self, action: Action, *arguments: str) -> str:
         """Run the program; its problem is the action's. Returns what it printed."""
-        answer = workload.run(self._charm.root, *arguments)
+        answer = self._charm.run(*arguments)
         if answer.problem:
             # Juju takes what follows " #" for a comment: what is missing here may have been typed.
             quoted = any(repr(argument) in answer.problem for argument in arguments)
             action.fail(answer.problem + (_HASH_HINT if quoted else ""))
         return answer.output
 
-    def _shared(self, action: Action) -> credentials.Credentials | None:
-        """Return what the leader may change; fails the action where it may not."""
+    def _shared(self) -> credentials.Credentials:
+        """Return what the leader may change.
+
+        Raises:
+            Refused: this unit is not the leader.
+            Unready: an option is wrong, and the change would not take effect; or there is nothing
+                to change yet.
+        """
         if not self._charm.unit.is_leader():
-            action.fail(f"only the leader can: juju run {self._charm.app.name}/leader …")
-            return None
-        try:
-            return self._charm.shared.load()
-        except statuses.Unready as reason:
-            action.fail(str(reason))
-            return None
+            raise Refused(f"only the leader can: juju run {self._charm.app.name}/leader …")
+        self._charm.chosen()
+        return self._charm.shared.load()
 
     def _public_line(self, private_key: str) -> str:
         charm = self._charm

@@ -4,13 +4,14 @@
 """The charm: Juju's events in, one wanted state of the machine out.
 
 `options` checks what people configured, `hosts` adds those of related units, `credentials` and
-`certificates` fetch what is secret, `network` picks the address, `workload` brings the machine
-into the wanted state, `enlistment` tells MAAS, `actions` are for people, `statuses` and
-`observability` report.
+`certificates` fetch what is secret, `network` picks the address, `wanted` puts it all together,
+`workload` brings the machine into that state, `enlistment` tells MAAS, `actions` are for people,
+`statuses` and `observability` report.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 
@@ -25,8 +26,10 @@ import network
 import observability
 import options
 import statuses
+import wanted
 import workload
-from maas_virtualbox.config import Listen
+from maas_virtualbox.juju import programs
+from maas_virtualbox.juju.claims import Claim
 from maas_virtualbox.version import VERSION
 
 
@@ -39,9 +42,9 @@ class MAASVirtualBoxCharm(ops.CharmBase):
     def __init__(self, framework: ops.Framework) -> None:
         super().__init__(framework)
         self._unready: statuses.Unready | None = None
-        self._wanted: workload.Wanted | None = None
-        self._unchanged = False
+        self._collected = self._unchanged = False
         self._unknown_to_maas = ""
+        self._claim = Claim(self, self.root, workload.NAME)
         self.tracing = ops.tracing.Tracing(self, "charm-tracing")
         self.certificates = certificates.Certificates(self, self.address)
         self.shared = credentials.Shared(self)
@@ -77,7 +80,7 @@ class MAASVirtualBoxCharm(ops.CharmBase):
 
     def publish_keys(self) -> None:
         """Tell related hosts whom to let in. Raises `Unready`."""
-        self.hosts.publish_keys(self._options().ssh_private_key)
+        self.hosts.publish_keys(self.chosen().ssh_private_key)
 
     def reconcile(self, _event: ops.EventBase | None = None) -> None:
         """Bring the machine into the state that options, secrets and relations ask for.
@@ -86,35 +89,42 @@ class MAASVirtualBoxCharm(ops.CharmBase):
         """
         self._unready = None
         try:
+            self._claim_machine()
             if not workload.is_installed(self.root):
                 self._install()
             self.publish_keys()
-            chosen = self.hosts.merge(self._options())
+            chosen = self.hosts.merge(self.chosen())
             if not chosen.hosts:
                 workload.stop(self.root)
-            wanted = self._collect_wanted()
+            service = wanted.collect(self)
+            self._collected = True
             self.unit.set_ports(chosen.listen_port)
-            workload.configure(self.root, wanted)
+            workload.configure(self.root, service)
             observability.publish(
                 self,
                 port=chosen.listen_port,
-                tls=bool(wanted.tls_certificate),
-                token=wanted.tokens.metrics_token(),
+                tls=bool(service.tls_certificate),
+                token=service.tokens.metrics_token(),
             )
-            self._unknown_to_maas = enlistment.keep_up(self, chosen, wanted)
+            self._unknown_to_maas = enlistment.keep_up(self, chosen, service)
         except statuses.Unready as reason:
             self._unready = reason
         except workload.WorkloadError as error:
             self._unready = statuses.blocked(str(error))
-        well = not (self._unready or self._unknown_to_maas)
-        workload.note(self.root, workload.SETTLED, self._inputs() if well else "")
+        if self._claim.is_held():
+            well = not (self._unready or self._unknown_to_maas)
+            workload.note(self.root, workload.SETTLED, self._inputs() if well else "")
 
-    def ssh_private_key(self) -> str:
-        """Return the key in use: the one people gave, or the charm's own. Raises `Unready`."""
-        given = credentials.given_ssh_key(self, self._options().ssh_private_key)
-        return given or self.shared.load().ssh_private_key
+    def run(self, *arguments: str, key: str = "") -> programs.Answer:
+        """Run the program `maas-virtualbox` on this unit's service; see `workload.run`."""
+        try:
+            self._claim.check()
+        except statuses.Unready as reason:
+            return programs.Answer("", str(reason))
+        return workload.run(self.root, *arguments, key=key)
 
-    def _options(self) -> options.CharmOptions:
+    def chosen(self) -> options.CharmOptions:
+        """Return the options. Raises `Unready` where one is wrong."""
         try:
             return options.parse(self.config)
         except ValueError as error:
@@ -124,37 +134,24 @@ class MAASVirtualBoxCharm(ops.CharmBase):
         """Return all that a config-changed can bring, as one text."""
         return repr((sorted(self.config.items()), self.address()))
 
-    def _collect_wanted(self) -> workload.Wanted:
-        chosen = self.hosts.merge(self._options())
-        if not chosen.hosts:
-            raise self.hosts.missing()
-        shared = self.shared.load()
-        certificate, certificate_key = self.certificates.assigned()
-        self._wanted = workload.Wanted(
-            options=chosen.service_options(),
-            listen=str(Listen(network.any_address(self.address()), chosen.listen_port)),
-            ssh_private_key=credentials.given_ssh_key(self, chosen.ssh_private_key)
-            or shared.ssh_private_key,
-            tokens=shared.tokens,
-            maas_api_key=credentials.given_api_key(self, chosen.maas_api_key),
-            tls_certificate=certificate,
-            tls_key=certificate_key,
-            power_template=chosen.power_template,
-        )
-        return self._wanted
-
     def _install(self) -> None:
         self.unit.status = ops.MaintenanceStatus("installing the power service")
         workload.install(self.root, self.charm_dir)
         self.unit.set_workload_version(VERSION)
 
+    def _claim_machine(self, *, is_upgrade: bool = False) -> None:
+        self._claim.ensure(workload.PATHS, absent=workload.absent_accounts, is_upgrade=is_upgrade)
+
     def _on_install(self, event: ops.EventBase) -> None:
-        self._install()
+        with contextlib.suppress(statuses.Unready, workload.WorkloadError):  # reconcile says why
+            self._claim_machine(is_upgrade=isinstance(event, ops.UpgradeCharmEvent))
+            self._install()
         self.reconcile(event)
 
     def _on_config_changed(self, event: ops.ConfigChangedEvent) -> None:
         # Juju fires it without a change too: after each refresh, reboot and restart of its agent.
         try:
+            self._claim.check()
             self._unchanged = workload.is_noted(self.root, workload.SETTLED, self._inputs())
         except statuses.Unready:
             self._unchanged = False
@@ -166,11 +163,14 @@ class MAASVirtualBoxCharm(ops.CharmBase):
             event.remove_revision()
 
     def _on_stop(self, _event: ops.StopEvent) -> None:
-        workload.stop(self.root)
+        if self._claim.is_held():
+            workload.stop(self.root)
         self._unready = statuses.Unready(ops.MaintenanceStatus("stopped"))
 
     def _on_remove(self, _event: ops.RemoveEvent) -> None:
-        workload.remove(self.root)
+        if self._claim.is_held():
+            workload.remove(self.root, self._claim.made())
+            self._claim.release()
         self._unready = statuses.Unready(ops.MaintenanceStatus("removed"))
 
     def _on_collect_status(self, event: ops.CollectStatusEvent) -> None:
@@ -179,9 +179,10 @@ class MAASVirtualBoxCharm(ops.CharmBase):
         try:
             if self._unready is not None:
                 raise self._unready
-            if self._wanted is None:
-                self._collect_wanted()
-            self.hosts.check(self._options())
+            self._claim.check()
+            if not self._collected:
+                wanted.collect(self)
+            self.hosts.check(self.chosen())
             event.add_status(statuses.of_hosts(workload.hosts(self.root)))
             if self._unknown_to_maas:
                 event.add_status(ops.WaitingStatus(self._unknown_to_maas))

@@ -12,8 +12,6 @@ import workload
 from maas_virtualbox.juju import programs
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from charm import MAASVirtualBoxCharm
     from options import CharmOptions
 
@@ -39,7 +37,7 @@ def keep_up(charm: MAASVirtualBoxCharm, chosen: CharmOptions, wanted: workload.W
     told = repr((chosen.maas_url, address, chosen.listen_port, tls, wanted.tokens.dump()))
     if chosen.auto_enlist == "off" and workload.is_noted(root, workload.TOLD, told):
         return ""
-    answer = run(root, address, *ONLY[chosen.auto_enlist])
+    answer = run(charm, address, *ONLY[chosen.auto_enlist])
     workload.note(root, workload.TOLD, "" if answer.problem else told)
     if not answer.problem:
         return ""
@@ -47,9 +45,9 @@ def keep_up(charm: MAASVirtualBoxCharm, chosen: CharmOptions, wanted: workload.W
     return f"MAAS does not know all VMs as they are ({reason}): see enlist dry-run=true"
 
 
-def run(root: Path, address: str, *options: str) -> programs.Answer:
+def run(charm: MAASVirtualBoxCharm, address: str, *options: str) -> programs.Answer:
     """Enlist, or plan it; the output is `enlistment.report`'s JSON."""
-    return workload.run(root, "maas", "enlist", "--format=json", f"--address={address}", *options)
+    return charm.run("maas", "enlist", "--format=json", f"--address={address}", *options)
 
 
 def summary(answer: programs.Answer) -> str:

@@ -20,8 +20,11 @@ import hashlib
 import http.client
 import json
 import logging
-import shutil
+import os
+import re
 import socket
+import stat
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,9 +34,10 @@ from charmlibs import passwd, systemd
 from maas_virtualbox import errors, files, maas_template, templates
 from maas_virtualbox.doors.views import HostView
 from maas_virtualbox.juju import programs
+from maas_virtualbox.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Generator, Mapping
 
     from maas_virtualbox.tokens import Secrets
 
@@ -41,6 +45,9 @@ log = logging.getLogger(__name__)
 
 NAME = "maas-virtualbox"
 """Of the service, its user and its folders."""
+
+USER, GROUP = "user", "group"
+"""The service's accounts, as `absent_accounts` calls them."""
 
 RELEASES = programs.releases(NAME)
 CURRENT = programs.current(NAME)
@@ -58,6 +65,25 @@ SETTLED = CONFIG / "settled"
 """A note of what the charm was told when all was last well."""
 TOLD = CONFIG / "told"
 """A note of what MAAS was last told of us."""
+
+_OTHER_KEY = CONFIG / "other-ssh-key"
+_SECRETS = {
+    "ssh-private-key-file": CONFIG / "ssh-private-key",
+    "secrets-file": CONFIG / "secrets.yaml",
+    "maas-api-key-file": CONFIG / "maas-api-key",
+    "tls-certificate-file": CONFIG / "tls-certificate.pem",
+    "tls-key-file": CONFIG / "tls-key.pem",
+}
+"""The secret files by the option that names each."""
+
+PATHS = (CONFIG, STATE, UNIT)
+"""What the charm writes besides its releases, of which nothing may be somebody else's."""
+
+_OWN = {path.name for path in (CONFIG_FILE, _APPLIED, SETTLED, TOLD, _OTHER_KEY)} | {
+    path.name for path in _SECRETS.values()
+}
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{16}")
+"""What a killed hook leaves of a file that was being written."""
 
 _MAAS_USER = "maas"
 _ASK_TIMEOUT_S = 15.0
@@ -87,17 +113,32 @@ class Wanted:
 
 
 def install(root: Path, charm: Path) -> None:
-    """Copy the charm's environment to its own place, unless it is there already."""
-    if passwd.user_exists(NAME) is None:
-        passwd.add_user(  # noqa: S604 - a login shell
-            NAME,
-            shell="/usr/sbin/nologin",
-            system_user=True,
-            home_dir="/nonexistent",
-            create_home=False,
-        )
-    # The service cannot write there: what it loads is compiled now, or it would be at every start.
-    programs.install(root, charm, NAME, compiled=_MODULES)
+    """Copy the charm's environment to its own place, unless it is there already.
+
+    Raises:
+        WorkloadError: it cannot be copied, or the service's user cannot be made.
+    """
+    try:
+        if passwd.user_exists(NAME) is None:
+            passwd.add_user(  # noqa: S604 - a login shell
+                NAME,
+                shell="/usr/sbin/nologin",
+                system_user=True,
+                home_dir="/nonexistent",
+                create_home=False,
+            )
+        # The service cannot write there: what it loads is compiled now, not at every start.
+        programs.install(root, charm, NAME, compiled=_MODULES)
+    except errors.ConfigError as error:
+        raise WorkloadError(str(error)) from None
+    except subprocess.CalledProcessError as error:
+        raise WorkloadError(f"the user {NAME} cannot be made: {error.stderr or error}") from None
+
+
+def absent_accounts() -> list[str]:
+    """Return which of the service's user and group are not on the machine."""
+    known = {USER: passwd.user_exists(NAME), GROUP: passwd.group_exists(NAME)}
+    return [kind for kind, found in known.items() if found is None]
 
 
 def is_installed(root: Path) -> bool:
@@ -114,19 +155,21 @@ def configure(root: Path, wanted: Wanted) -> None:
         WorkloadError: something cannot be done; the rest is.
     """
     patched = _wants_template(root, wanted.power_template)
-    release = (root / CURRENT).readlink().name
-    unit = templates.render(
-        UNIT.name,
-        program=root / RELEASES / release / "bin" / programs.PROGRAM,
-        config_file=root / CONFIG_FILE,
-        user=NAME,
-        group=_MAAS_USER if patched else NAME,
-    )
     contents = _contents(root, wanted)
     try:
+        release = (root / CURRENT).readlink().name
+        unit = templates.render(
+            UNIT.name,
+            program=root / RELEASES / release / "bin" / programs.PROGRAM,
+            config_file=root / CONFIG_FILE,
+            user=NAME,
+            group=_MAAS_USER if patched else NAME,
+        )
         new_unit = _write_files(root, contents, unit)
     except errors.ConfigError as error:
         raise WorkloadError(str(error)) from None
+    except OSError as error:
+        raise WorkloadError(f"{error.filename}: {error.strerror}") from None
     fixed = _digest(unit, wanted.listen, *sorted(contents))
     try:
         if new_unit:
@@ -143,36 +186,53 @@ def configure(root: Path, wanted: Wanted) -> None:
 def stop(root: Path) -> None:
     """Stop the service, for the next boot too; its files stay."""
     for path in (_APPLIED, SETTLED, TOLD):
-        (root / path).unlink(missing_ok=True)
+        note(root, path, "")
     if (root / UNIT).exists():
         with contextlib.suppress(systemd.SystemdError):
             systemd.service_disable("--now", UNIT.name)
 
 
-def remove(root: Path) -> None:
-    """Take away all that `install` and `configure` made, and put MAAS's own template back."""
+def remove(root: Path, accounts: Collection[str]) -> None:
+    """Take away all that `install` and `configure` made, and put MAAS's own template back.
+
+    What somebody else has put into the folders stays, with its folder.
+
+    Args:
+        root: what stands for `/`.
+        accounts: those of `absent_accounts`, when the unit came.
+    """
     stop(root)
-    try:
+    with _logged("the power template stays"):
         maas_template.remove(root)
-    except errors.ConfigError as error:
-        log.warning("the power template stays: %s", error)
-    (root / UNIT).unlink(missing_ok=True)
+    with _logged("the unit file stays"):
+        files.remove(root / UNIT)
     with contextlib.suppress(systemd.SystemdError):
         systemd.daemon_reload()
-    for folder in (RELEASES, CONFIG, STATE):
-        shutil.rmtree(root / folder, ignore_errors=True)
-    if passwd.user_exists(NAME) is not None:
-        passwd.remove_user(NAME)
-    if passwd.group_exists(NAME) is not None:
-        passwd.remove_group(NAME)
+    programs.remove(root, NAME)
+    for folder, is_own in ((CONFIG, _is_configuration), (STATE, _is_state)):
+        for entry in _entries(root / folder):
+            if is_own(entry):
+                with _logged("a file stays"):
+                    files.remove(Path(entry.path))
+        programs.remove_folder(root / folder)
+    if USER in accounts and passwd.user_exists(NAME) is not None:
+        with _logged(f"the user {NAME} stays"):
+            passwd.remove_user(NAME)
+    if GROUP in accounts and passwd.group_exists(NAME) is not None:
+        with _logged(f"the group {NAME} stays"):
+            passwd.remove_group(NAME)
 
 
 def note(root: Path, path: Path, text: str) -> None:
-    """Keep the digest of a text, for `is_noted`; of none, where it is empty."""
-    if text:
-        files.write(root / path, _digest(text).encode(), 0o600)
-    else:
-        files.remove(root / path)
+    """Keep the digest of a text, for `is_noted`; of none, where it is empty.
+
+    One that cannot be kept is only missing, and then more is done than has to be.
+    """
+    with contextlib.suppress(errors.ConfigError):
+        if text:
+            files.write(root / path, _digest(text).encode(), 0o600)
+        else:
+            files.remove(root / path)
 
 
 def is_noted(root: Path, path: Path, text: str) -> bool:
@@ -220,50 +280,93 @@ def run(root: Path, *arguments: str, key: str = "") -> programs.Answer:
         return programs.Answer("", "the power service is not configured yet: see juju status")
     options = ["--config", str(root / CONFIG_FILE)]
     owner = _service_user()
-    other_key = root / CONFIG / "other-ssh-key"
+    other_key = root / _OTHER_KEY
     try:
         if key:
             files.write(other_key, key.encode(), 0o600, owner)
             options += ["--key", str(other_key)]
         return programs.run(root, NAME, *options, *arguments, owner=owner)
+    except errors.ConfigError as error:
+        return programs.Answer("", str(error))
     finally:
-        other_key.unlink(missing_ok=True)
+        note(root, _OTHER_KEY, "")
 
 
 def _contents(root: Path, wanted: Wanted) -> dict[Path, str]:
     """Return the content of every file of the configuration."""
-    named = {
-        "ssh-private-key-file": ("ssh-private-key", wanted.ssh_private_key),
-        "secrets-file": ("secrets.yaml", wanted.tokens.dump()),
-        "maas-api-key-file": ("maas-api-key", wanted.maas_api_key),
-        "tls-certificate-file": ("tls-certificate.pem", wanted.tls_certificate),
-        "tls-key-file": ("tls-key.pem", wanted.tls_key),
+    texts = {
+        "ssh-private-key-file": wanted.ssh_private_key,
+        "secrets-file": wanted.tokens.dump(),
+        "maas-api-key-file": wanted.maas_api_key,
+        "tls-certificate-file": wanted.tls_certificate,
+        "tls-key-file": wanted.tls_key,
     }
-    secret = {option: file for option, file in named.items() if file[1]}
+    secret = {option: text for option, text in texts.items() if text}
     options = {
         **wanted.options,
         "listen": wanted.listen,
         "known-hosts-file": str(root / STATE / "known_hosts"),
         "socket-file": str(root / SOCKET),
-        **{option: str(root / CONFIG / name) for option, (name, _) in secret.items()},
+        **{option: str(root / _SECRETS[option]) for option in secret},
     }
     return {
         CONFIG_FILE: yaml.safe_dump(options, allow_unicode=True, sort_keys=False),
-        **{CONFIG / name: text for name, text in secret.values()},
+        **{_SECRETS[option]: text for option, text in secret.items()},
     }
 
 
 def _write_files(root: Path, contents: Mapping[Path, str], unit: str) -> bool:
-    """Write configuration and unit file; tells whether the unit file is a new one."""
+    """Write configuration and unit file; tells whether the unit file is a new one.
+
+    Raises:
+        WorkloadError: something in the configuration's folder is somebody else's; nothing was
+            changed.
+    """
     user = _service_user()
+    for entry in _entries(root / CONFIG):
+        if not _is_configuration(entry):
+            raise WorkloadError(
+                f"/{CONFIG}/{printable(entry.name)} is not this charm's: move it to another place"
+            )
     for folder in (CONFIG, STATE):
         files.ensure_folder(root / folder, 0o700, user)
     for path, text in contents.items():
         files.write(root / path, text.encode(), 0o600, user)
-    for path in (root / CONFIG).iterdir():
-        if path.relative_to(root) not in (*contents, _APPLIED, SETTLED, TOLD):
-            path.unlink()
+    kept = {path.name for path in (*contents, _APPLIED, SETTLED, TOLD)}
+    for entry in _entries(root / CONFIG):
+        if entry.name not in kept:
+            files.remove(Path(entry.path))
     return files.write(root / UNIT, unit.encode(), 0o644)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Return what is in a folder; nothing where there is none."""
+    if folder.is_symlink() or not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+
+
+def _is_configuration(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file as the charm writes it into the configuration's folder."""
+    partial = _TEMPORARY.fullmatch(entry.name)
+    name = partial["name"] if partial else entry.name
+    return name in _OWN and entry.is_file(follow_symlinks=False)
+
+
+def _is_state(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file that the service has written into its folder."""
+    user, there = passwd.user_exists(NAME), entry.stat(follow_symlinks=False)
+    return user is not None and there.st_uid == user.pw_uid and stat.S_ISREG(there.st_mode)
+
+
+@contextlib.contextmanager
+def _logged(what: str) -> Generator[None]:
+    """Log what cannot be taken away, and leave it: whoever removes a unit cannot be stopped."""
+    try:
+        yield
+    except (errors.ConfigError, subprocess.CalledProcessError) as error:
+        log.warning("%s: %s", what, error)
 
 
 def _apply(root: Path, fixed: str, changeable: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import grp
 import os
 import pwd
 import stat
@@ -61,6 +62,8 @@ class ScratchMachine:
     """The charm folders that were installed from."""
     hosts: list[HostView]
     """What the power service sees."""
+    accounts: set[str] = dataclasses.field(default_factory=set[str])
+    """Names of the users and groups that it has."""
 
     def systemctl_calls(self) -> list[str]:
         """Return the calls since the last time, without those that only look."""
@@ -129,11 +132,15 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScratchMachine:
     systemctl.chmod(0o755)
     monkeypatch.setenv("PATH", f"{made.systemd}:{os.environ['PATH']}")
 
-    def user_exists(_name: str) -> pwd.struct_passwd:
-        return pwd.getpwuid(os.getuid())
+    def user_exists(name: str) -> pwd.struct_passwd | None:
+        return pwd.getpwuid(os.getuid()) if name in made.accounts else None
+
+    def group_exists(name: str) -> grp.struct_group | None:
+        return grp.getgrgid(os.getgid()) if name in made.accounts else None
 
     def install(root: Path, charm: Path) -> None:
         made.installed.append(charm)
+        made.accounts.add(workload.NAME)
         current = root / workload.CURRENT
         current.parent.mkdir(exist_ok=True)
         (current.parent / "1").mkdir(exist_ok=True)
@@ -150,6 +157,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScratchMachine:
         return made.hosts
 
     monkeypatch.setattr(workload.passwd, "user_exists", user_exists)
+    monkeypatch.setattr(workload.passwd, "group_exists", group_exists)
+    monkeypatch.setattr(workload.passwd, "remove_user", made.accounts.remove)
     monkeypatch.setattr(workload, "install", install)
     monkeypatch.setattr(workload, "hosts", ask_hosts)
     monkeypatch.setattr(MAASVirtualBoxCharm, "root", made.root)
@@ -160,7 +169,12 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScratchMachine:
 def context(machine: ScratchMachine) -> testing.Context[MAASVirtualBoxCharm]:
     """Runs the charm's events on the scratch machine."""
     del machine
-    return testing.Context(MAASVirtualBoxCharm, **charmcraft.for_ops_testing(), app_name="power")
+    return make_context("power")
+
+
+def make_context(app_name: str) -> testing.Context[MAASVirtualBoxCharm]:
+    """Run the events of an application of the charm on the scratch machine."""
+    return testing.Context(MAASVirtualBoxCharm, **charmcraft.for_ops_testing(), app_name=app_name)
 
 
 @contextlib.contextmanager

@@ -137,6 +137,31 @@ STATUSES = (
     ),
     (
         "blocked",
+        "a/0 is on this machine already: juju remove-unit b/0, and place it on another machine",
+        "there can be one; where the other is removed instead, this one takes the machine over",
+    ),
+    (
+        "blocked",
+        "/etc/maas-virtualbox was here before this charm: move it to another place",
+        "the charm changes nothing of others: `sudo mv` it, as a service set up by hand",
+    ),
+    (
+        "blocked",
+        "/etc/maas-virtualbox/notes is not this charm's: move it to another place",
+        "the same, for what was put there later",
+    ),
+    (
+        "blocked",
+        "/opt/maas-virtualbox: the program cannot be installed: No space left on device",
+        "as the sentence says; it is tried again at each update-status",
+    ),
+    (
+        "blocked",
+        "the user maas-virtualbox cannot be made: …",
+        "as the sentence says: mostly the account files are locked or full",
+    ),
+    (
+        "blocked",
         "the power service does not start: see `sudo journalctl -u maas-virtualbox` there",
         "read its last lines: mostly another program has the port (`listen-port`)",
     ),

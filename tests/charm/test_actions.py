@@ -215,6 +215,21 @@ def test_rotations_are_the_leaders(context: Context, name: str) -> None:
         context.run(context.on.action(name), state(leader=False))
 
 
+@pytest.mark.parametrize("name", ["rotate-tokens", "rotate-ssh-key"])
+def test_rotations_with_a_wrong_option_change_nothing(
+    context: Context, unit: testing.State, name: str
+) -> None:
+    wrong = state_after(unit, ssh_private_key=None, off_mode="soft")
+    params = {"force": False} if name == "rotate-ssh-key" else {"grace": 1}
+
+    with pytest.raises(testing.ActionFailed, match="off-mode: expected hard or acpi") as failed:
+        context.run(context.on.action(name, params=params), wrong)
+
+    after = failed.value.state
+    assert isinstance(after, testing.State)
+    assert shared_secret(after).latest_content == shared_secret(unit).latest_content
+
+
 def test_a_given_key_is_not_ours_to_rotate(context: Context, unit: testing.State) -> None:
     with pytest.raises(testing.ActionFailed, match="the key is yours"):
         act(context, unit, "rotate-ssh-key")

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import ops
 
+from maas_virtualbox.juju import statuses
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -110,7 +112,8 @@ class Actions(ops.Object):
 
         Args:
             charm: whose.
-            methods: what runs an action, by its name in charmcraft.yaml. It may raise `Refused`.
+            methods: what runs an action, by its name in charmcraft.yaml. It may raise `Refused`,
+                or `Unready` where the unit cannot do it now.
         """
         super().__init__(charm, "actions")
         self._methods = methods
@@ -121,7 +124,7 @@ class Actions(ops.Object):
         name = event.handle.kind.removesuffix("_action").replace("_", "-")
         try:
             self._methods[name](Action(event))
-        except Refused as error:
+        except (Refused, statuses.Unready) as error:
             event.fail(str(error))
 
 

@@ -11,15 +11,17 @@ Functions take the folder that stands for `/`, and may be called again at any ti
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maas_virtualbox import files
+from maas_virtualbox import errors, files
 from maas_virtualbox.version import VERSION
 
 if TYPE_CHECKING:
@@ -30,10 +32,15 @@ PROGRAM = "maas-virtualbox"
 ENVIRONMENT = {"LANG": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 """Of every program a charm starts; Juju's own, with the charm's PYTHONPATH, stays outside."""
 
+CLAIM = "claim.json"
+"""Beside the releases: see `claims`."""
+
 TIMEOUT_S = 120.0
 """Seconds a program may take, unless it is said."""
 
 _COMPILE_TIMEOUT_S = 120.0
+_PARTIAL = re.compile(r"\.[\w.+-]+-[0-9a-f]{12}")
+"""The name of a release that is being copied."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +70,20 @@ def install(root: Path, charm: Path, name: str, *, compiled: Sequence[str]) -> N
         charm: the charm's folder, with `venv/`, `src/` and `templates/`.
         name: of its place.
         compiled: the modules that the program loads: whoever runs it cannot write there.
+
+    Raises:
+        ConfigError: it cannot be copied; the release in use stays.
     """
+    try:
+        _install(root, charm, name, compiled)
+    except (OSError, shutil.Error, subprocess.SubprocessError) as error:
+        reason = error.strerror if isinstance(error, OSError) else ""
+        raise errors.ConfigError(
+            f"/{releases(name)}: the program cannot be installed: {reason or error}"
+        ) from None
+
+
+def _install(root: Path, charm: Path, name: str, compiled: Sequence[str]) -> None:
     release = _release(charm)
     target = root / releases(name) / release
     if not target.exists():
@@ -81,16 +101,27 @@ def install(root: Path, charm: Path, name: str, *, compiled: Sequence[str]) -> N
 
 
 def remove(root: Path, name: str) -> None:
-    """Remove all releases."""
-    shutil.rmtree(root / releases(name), ignore_errors=True)
+    """Remove all releases, and nothing that somebody else has put beside them."""
+    remove_old(root, name)
+    used = _used(root, name)
+    if used is not None:
+        (root / current(name)).unlink()
+        shutil.rmtree(used, ignore_errors=True)
+    remove_folder(root / releases(name))
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder if nothing is in it."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def remove_old(root: Path, name: str) -> None:
     """Remove the releases that are not in use any more."""
-    kept = (current(name).name, (root / current(name)).readlink().name)
-    for old in (root / releases(name)).iterdir():
-        if old.name not in kept:
-            shutil.rmtree(old)
+    used = _used(root, name)
+    for old in (root / releases(name)).glob("*"):
+        if old != used and _is_release(old):
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def run(
@@ -148,6 +179,19 @@ def run_as(
     return Answer(
         done.stdout, problem or ("not all is well: see the results" if done.returncode else "")
     )
+
+
+def _used(root: Path, name: str) -> Path | None:
+    """Return the release in use, if there is one."""
+    link = root / current(name)
+    return link.parent / link.readlink().name if link.is_symlink() else None
+
+
+def _is_release(path: Path) -> bool:
+    """Whether `install` made a folder, be it in part."""
+    if path.is_symlink() or not path.is_dir():
+        return False
+    return bool(_PARTIAL.fullmatch(path.name)) or (path / "bin" / PROGRAM).is_file()
 
 
 def _release(charm: Path) -> str:

@@ -1,0 +1,315 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""Whose a machine is: of two applications on it, and of files that were there before."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ops
+import pytest
+from ops import testing
+
+import workload
+from maas_virtualbox.juju import programs
+
+from tests.charm.conftest import make_context, state
+from tests.charm.test_events import state_after
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from charm import MAASVirtualBoxCharm
+
+    from tests.charm.conftest import ScratchMachine
+
+    Context = testing.Context[MAASVirtualBoxCharm]
+
+CLAIM = workload.RELEASES / programs.CLAIM
+TAKEN = ops.BlockedStatus(
+    "power/0 is on this machine already: juju remove-unit other/0, and place it on another machine"
+)
+FOREIGN = "is not this charm's: move it to another place"
+BEFORE = "was here before this charm: move it to another place"
+
+
+def contents(root: Path) -> dict[Path, tuple[int, str]]:
+    """Everything below a folder, with the times of changes."""
+    return {
+        path: (
+            path.lstat().st_mtime_ns,
+            path.read_text("latin-1") if path.is_file() and not path.is_symlink() else "",
+        )
+        for path in root.rglob("*")
+    }
+
+
+# --- Two applications
+
+
+@pytest.fixture
+def other(context: Context) -> Context:
+    """Another application's unit on the machine."""
+    del context
+    return make_context("other")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "install",
+        "config_changed",
+        "leader_elected",
+        "start",
+        "update_status",
+        "upgrade_charm",
+        "stop",
+        "remove",
+    ],
+)
+def test_a_second_application_touches_nothing(
+    context: Context, other: Context, machine: ScratchMachine, event: str
+) -> None:
+    context.run(context.on.config_changed(), state())
+    before, installed, _ = contents(machine.root), [*machine.installed], machine.systemctl_calls()
+
+    out = other.run(getattr(other.on, event)(), state(off_mode="acpi"))
+
+    assert contents(machine.root) == before
+    assert (machine.installed, machine.systemctl_calls()) == (installed, [])
+    assert machine.accounts == {"maas-virtualbox"}
+    if event not in ("stop", "remove"):
+        assert out.unit_status == TAKEN
+
+
+@pytest.mark.parametrize(
+    ("action", "params"),
+    [
+        ("list-vms", {"format": "table"}),
+        ("check-hosts", {"format": "table"}),
+        ("power", {"vm": "node01", "change": "on"}),
+        ("show-power-parameters", {"vm": "node01"}),
+        ("trust-host", {"host": "alpha", "fingerprint": f"SHA256:{'a' * 43}"}),
+        ("enlist", {"dry-run": False, "commission": False, "take-over": False}),
+    ],
+)
+def test_a_second_application_uses_no_service_of_the_first(
+    context: Context, other: Context, machine: ScratchMachine, action: str, params: dict[str, Any]
+) -> None:
+    context.run(context.on.config_changed(), state())
+    before, _ = contents(machine.root), machine.systemctl_calls()
+
+    with pytest.raises(testing.ActionFailed) as failed:
+        other.run(other.on.action(action, params=params), state())
+
+    assert failed.value.message == TAKEN.message
+    assert contents(machine.root) == before
+    assert machine.systemctl_calls() == []
+
+
+def test_a_second_application_takes_over_when_the_first_goes(
+    context: Context, other: Context, machine: ScratchMachine
+) -> None:
+    first = context.run(context.on.config_changed(), state())
+    waiting = other.run(other.on.install(), state(off_mode="acpi"))
+
+    stopped = context.run(context.on.stop(), first)
+    assert other.run(other.on.update_status(), waiting).unit_status == TAKEN
+    context.run(context.on.remove(), stopped)
+    assert machine.accounts == set()
+    assert not (machine.root / CLAIM).exists()
+
+    out = other.run(other.on.update_status(), waiting)
+    assert out.unit_status == ops.ActiveStatus("3 VMs on 1 host, 1 running")
+    assert json.loads(machine.text(CLAIM))["unit"] == "other/0"
+    assert "acpi" in machine.text(workload.CONFIG_FILE)
+
+
+def test_a_claim_outlives_a_refresh(context: Context, other: Context) -> None:
+    first = context.run(context.on.config_changed(), state())
+
+    refreshed = context.run(context.on.upgrade_charm(), first)
+
+    assert isinstance(refreshed.unit_status, ops.ActiveStatus)
+    assert other.run(other.on.update_status(), state()).unit_status == TAKEN
+
+
+def test_a_claim_outlives_a_killed_hook(
+    context: Context, other: Context, machine: ScratchMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """What ends a hook at once."""
+
+    def die(_root: Path, _charm: Path) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(workload, "install", die)
+        with pytest.raises(Killed):
+            context.run(context.on.install(), state())
+
+    assert other.run(other.on.install(), state()).unit_status == TAKEN
+    assert machine.installed == []
+    out = context.run(context.on.install(), state())
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+
+
+def test_a_unit_that_was_removed_by_force_loses_its_claim(
+    context: Context, other: Context, machine: ScratchMachine, tmp_path: Path
+) -> None:
+    context.run(context.on.config_changed(), state())
+    claim = json.loads(machine.text(CLAIM))
+    agent = tmp_path / "unit-power-0"
+    agent.mkdir()
+    (machine.root / CLAIM).write_text(json.dumps({**claim, "agent": str(agent)}))
+
+    assert other.run(other.on.update_status(), state()).unit_status == TAKEN
+    agent.rmdir()
+    out = other.run(other.on.update_status(), state())
+
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+    other.run(other.on.remove(), out)
+    assert machine.accounts == set()
+    assert not (machine.root / workload.CONFIG).exists()
+
+
+def test_an_installation_without_a_claim_is_claimed_by_its_refresh(
+    context: Context, other: Context, machine: ScratchMachine
+) -> None:
+    first = context.run(context.on.config_changed(), state())
+    (machine.root / CLAIM).unlink()  # as earlier versions left it
+
+    blocked = other.run(other.on.install(), state())
+    assert isinstance(blocked.unit_status, ops.BlockedStatus)
+    assert blocked.unit_status.message.endswith(BEFORE)
+    assert isinstance(context.run(context.on.upgrade_charm(), first).unit_status, ops.ActiveStatus)
+    assert other.run(other.on.update_status(), blocked).unit_status == TAKEN
+
+
+# --- What is somebody else's
+
+
+def _folder(path: Path) -> None:
+    path.mkdir(parents=True)
+    (path / "notes").write_text("mine")
+
+
+def _file(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("mine")
+
+
+def _link(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to("/nonexistent")
+
+
+PLACED = pytest.mark.parametrize("place", [_folder, _file, _link])
+
+
+@PLACED
+@pytest.mark.parametrize("path", [*workload.PATHS, workload.RELEASES])
+@pytest.mark.parametrize("event", ["install", "config_changed"])
+def test_what_was_there_before_is_left_alone(
+    context: Context,
+    machine: ScratchMachine,
+    place: Callable[[Path], None],
+    path: Path,
+    event: str,
+) -> None:
+    place(machine.root / path)
+    before = contents(machine.root)
+
+    out = context.run(getattr(context.on, event)(), state())
+    context.run(context.on.remove(), context.run(context.on.stop(), out))
+
+    assert out.unit_status == ops.BlockedStatus(f"/{path} {BEFORE}")
+    assert contents(machine.root) == before
+    assert (machine.installed, machine.accounts) == ([], set())
+
+    (machine.root / path).rename(machine.root / "elsewhere")
+    out = context.run(context.on.update_status(), state())
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        *((_file, name) for name in ("notes", ".hidden", "a\nb")),
+        *(
+            (place, name)
+            for place in (_folder, _link)
+            for name in ("notes", "config.yaml", "applied", "settled", "ssh-private-key")
+        ),
+    ],
+)
+def test_a_foreign_file_beside_ours_is_left_alone(
+    context: Context, machine: ScratchMachine, place: Callable[[Path], None], name: str
+) -> None:
+    first = context.run(context.on.config_changed(), state())
+    foreign = machine.root / workload.CONFIG / name
+    if foreign.exists():
+        foreign.unlink()
+    place(foreign)
+    machine.systemctl_calls()
+
+    out = context.run(context.on.config_changed(), state_after(first, off_mode="acpi"))
+
+    shown = name.replace("\n", "\\n")
+    assert out.unit_status == ops.BlockedStatus(f"/{workload.CONFIG}/{shown} {FOREIGN}")
+    assert machine.systemctl_calls() == []
+    assert foreign.exists() or foreign.is_symlink()
+    again = context.run(context.on.update_status(), out)
+    assert again.unit_status == out.unit_status
+
+    context.run(context.on.remove(), context.run(context.on.stop(), again))
+    left = {path.relative_to(machine.root) for path in machine.root.rglob("*maas-virtualbox*/*")}
+    assert left == {foreign.relative_to(machine.root)}
+    assert foreign.exists() or foreign.is_symlink()
+
+
+@pytest.mark.parametrize("folder", [workload.STATE, workload.RELEASES])
+def test_a_foreign_file_in_another_folder_outlives_the_charm(
+    context: Context, machine: ScratchMachine, folder: Path
+) -> None:
+    first = context.run(context.on.config_changed(), state())
+    ours = machine.root / workload.STATE / "known_hosts"
+    ours.write_text("")
+    foreign = machine.root / folder / "notes"
+    foreign.write_text("mine")
+    os.chown(foreign, 4711, 4711)
+
+    out = context.run(context.on.config_changed(), state_after(first, off_mode="acpi"))
+    context.run(context.on.remove(), context.run(context.on.stop(), out))
+
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+    assert foreign.read_text() == "mine"
+    assert [*foreign.parent.iterdir()] == [foreign]
+    assert not ours.exists()
+
+
+def test_an_account_that_was_there_before_stays(context: Context, machine: ScratchMachine) -> None:
+    machine.accounts.add("maas-virtualbox")
+    first = context.run(context.on.config_changed(), state())
+
+    context.run(context.on.remove(), context.run(context.on.stop(), first))
+
+    assert machine.accounts == {"maas-virtualbox"}
+
+
+def test_a_path_that_is_taken_after_the_claim_is_a_status(
+    context: Context, machine: ScratchMachine
+) -> None:
+    first = context.run(context.on.config_changed(), state())
+    unit = machine.root / workload.UNIT
+    unit.unlink()
+    _folder(unit)
+
+    out = context.run(context.on.update_status(), first)
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert str(workload.UNIT) in out.unit_status.message
+    context.run(context.on.remove(), context.run(context.on.stop(), out))
+    assert (unit / "notes").read_text() == "mine"
