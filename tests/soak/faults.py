@@ -8,7 +8,6 @@ import collections
 import contextlib
 import dataclasses
 import http.client
-import itertools
 import logging
 import random
 import signal
@@ -147,8 +146,7 @@ class Soak:
             beside = [threads.submit(self._query), threads.submit(self._judge)]
             failing = threads.submit(self._fail)
             try:
-                numbers = itertools.count(1)
-                jobs = [threads.submit(self._cycle, uuid, numbers, cycles) for uuid in self._uuids]
+                jobs = [threads.submit(self._cycle, uuid, cycles) for uuid in self._uuids]
                 for job in jobs:
                     job.result()
                 self._settle(threads, failing)
@@ -163,8 +161,8 @@ class Soak:
 
     # -- MAAS ---------------------------------------------------------------------------------
 
-    def _cycle(self, uuid: str, numbers: itertools.count[int], cycles: int) -> None:
-        while next(numbers) <= cycles:
+    def _cycle(self, uuid: str, cycles: int) -> None:
+        while self.report.cycles < cycles:
             if self._change(uuid, "on") and self._change(uuid, "off"):
                 with self._lock:
                     self.report.cycles += 1
