@@ -104,9 +104,21 @@ class ServiceProcess:
         key_file: Path,
         *,
         environment: Mapping[str, str] | None = None,
+        descriptors: int | None = None,
         **options: object,
     ) -> None:
+        """Prepare it.
+
+        Args:
+            folder: for its files.
+            hosts: its host list.
+            key_file: the private key for them.
+            environment: variables beside those of the tests.
+            descriptors: how many file descriptors it may have; None: as many as the tests.
+            options: of its configuration file.
+        """
         self.program = PROGRAM
+        self._descriptors = descriptors
         self.config_file = folder / "service.yaml"
         self.log_file = folder / "service.log"
         self.port = free_port()
@@ -160,6 +172,21 @@ class ServiceProcess:
         """Write the options to the configuration file."""
         self.config_file.write_text(yaml.safe_dump(self.options))
 
+    def make_certificate(self) -> str:
+        """Make a certificate for HTTPS, or another one; returns it as PEM without white space."""
+        folder = self.config_file.parent
+        certificate, key = folder / "crt.pem", folder / "key.pem"
+        options = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1"
+        names = ["-subj", "/CN=maas-virtualbox", "-addext", "subjectAltName=IP:127.0.0.1"]
+        subprocess.run(
+            ["openssl", "req", *options.split(), *names, "-keyout", key, "-out", certificate],
+            check=True,
+            capture_output=True,
+            timeout=30,
+        )
+        self.options |= {"tls-certificate-file": str(certificate), "tls-key-file": str(key)}
+        return "".join(certificate.read_text().split())
+
     def start(self, *, wait: bool = True, sockets: Sequence[socket.socket] = ()) -> None:
         """Start it, with listening sockets as systemd passes them; returns when it is ready."""
         self.write_config()
@@ -167,6 +194,8 @@ class ServiceProcess:
         numbers = [each.fileno() for each in sockets]
         if numbers:
             command = [sys.executable, "-c", _PASS_ON, json.dumps(numbers), *command]
+        if self._descriptors is not None:
+            command = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', self._descriptors, *command]
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 [str(word) for word in command],
@@ -235,7 +264,11 @@ class ServiceProcess:
         """Make a request from an address; returns status and body."""
         connection = (
             http.client.HTTPSConnection(
-                "127.0.0.1", self.port, timeout=timeout, context=_UNVERIFIED
+                "127.0.0.1",
+                self.port,
+                timeout=timeout,
+                source_address=(client, 0),
+                context=_UNVERIFIED,
             )
             if self.tls
             else http.client.HTTPConnection(
@@ -265,9 +298,11 @@ class ServiceProcess:
         found = [text.rpartition(" ")[2] for text in body.splitlines() if text.startswith(line)]
         return float(found[0]) if found else 0.0
 
-    def exchange(self, content: bytes, timeout: float = 40.0) -> bytes:
+    def exchange(self, content: bytes, timeout: float = 40.0, client: str = "127.0.0.1") -> bytes:
         """Send bytes over a connection of their own and return all that comes back."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as connection:
+        with socket.create_connection(
+            ("127.0.0.1", self.port), timeout=timeout, source_address=(client, 0)
+        ) as connection:
             connection.sendall(content)
             answer = b""
             while chunk := connection.recv(65536):

@@ -308,22 +308,8 @@ def simulator_saw(simulator: Simulator, kind: str) -> None:
 # -- TLS --------------------------------------------------------------------------------------
 
 
-def test_tls_and_a_renewed_certificate(unstarted: ServiceProcess, tmp_path: Path) -> None:
-    certificate, key = tmp_path / "crt.pem", tmp_path / "key.pem"
-
-    def make() -> str:
-        options = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1"
-        names = ["-subj", "/CN=maas-virtualbox", "-addext", "subjectAltName=IP:127.0.0.1"]
-        subprocess.run(
-            ["openssl", "req", *options.split(), *names, "-keyout", key, "-out", certificate],
-            check=True,
-            capture_output=True,
-            timeout=30,
-        )
-        return "".join(certificate.read_text().split())
-
-    first = make()
-    unstarted.options |= {"tls-certificate-file": str(certificate), "tls-key-file": str(key)}
+def test_tls_and_a_renewed_certificate(unstarted: ServiceProcess) -> None:
+    first = unstarted.make_certificate()
     unstarted.start()
     assert f"https://127.0.0.1:{unstarted.port}" in unstarted.log
     uuid = unstarted.api("/api/v1/vms")["vms"][0]["uuid"]
@@ -332,7 +318,7 @@ def test_tls_and_a_renewed_certificate(unstarted: ServiceProcess, tmp_path: Path
     assert driver.query() == "on"
 
     assert unstarted.served_certificate() == first
-    second = make()
+    second = unstarted.make_certificate()
     unstarted.signal(signal.SIGHUP)
     unstarted.wait_for_log("reloaded")
     assert unstarted.served_certificate() == second != first

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import collections
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import prometheus_client
 from prometheus_client import core, registry
@@ -23,6 +23,12 @@ CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 
 _ACTION_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 25.0, 60.0)
 _QUERY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0)
+
+
+CloseReason = Literal["address", "handshake", "idle", "shortage", "total"]
+"""Why the service has closed a client's connection: its address had more than its share; its TLS
+handshake failed; the client kept the service waiting; there were no file descriptors left; there
+was no room for all."""
 
 
 class Metrics:
@@ -60,6 +66,31 @@ class Metrics:
             "Requests with a wrong token or none.",
             registry=self._registry,
         )
+        self.delayed_refusals = prometheus_client.Counter(
+            "maas_virtualbox_failed_logins_delayed",
+            "Failed logins whose sender had to wait for the answer.",
+            registry=self._registry,
+        )
+        self._connections = prometheus_client.Gauge(
+            "maas_virtualbox_client_connections",
+            "Open connections of clients; authenticated: with a right token.",
+            ("socket", "state"),
+            registry=self._registry,
+        )
+        self.connection_limit = prometheus_client.Gauge(
+            "maas_virtualbox_client_connections_limit",
+            "How many connections of clients there may be.",
+            ("socket",),
+            registry=self._registry,
+        )
+        self.closed_connections = prometheus_client.Counter(
+            "maas_virtualbox_client_connections_closed",
+            "Connections of clients that the service did not wait for or had no room for.",
+            ("reason",),
+            registry=self._registry,
+        )
+        for reason in get_args(CloseReason):
+            self.closed_connections.labels(reason)
         self._registry.register(_Hosts(watches))
 
     def count_action(
@@ -73,6 +104,10 @@ class Metrics:
         """Count a power query that was answered."""
         self._queries.labels(result).inc()
         self._query_seconds.observe(seconds)
+
+    def watch_connections(self, socket: str, state: str, count: Callable[[], int]) -> None:
+        """Show how many connections of clients there are, as `count` says when it is read."""
+        self._connections.labels(socket, state).set_function(count)
 
     def text(self) -> bytes:
         """Return all of it in Prometheus's text format."""

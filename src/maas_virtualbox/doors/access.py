@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING
 
 from maas_virtualbox.dispatch.dispatcher import Caller
+from maas_virtualbox.doors import senders
 from maas_virtualbox.tokens import METRICS
 
 if TYPE_CHECKING:
@@ -27,11 +29,10 @@ LOCAL = "local"
 """The key in a connection's state that is true for the UNIX socket, whose file's permissions say
 who may use it."""
 
-_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.05, 1.0
-_FORGET_S = 60.0
-_LOG_PAUSE_S = 10.0
-_MAX_DELAYED = 64
-_MAX_ADDRESSES = 1000
+AUTHENTICATED = "authenticated"
+"""The key in a connection's state of a function that is called when a request on the connection
+has presented a right token."""
+
 _LONGEST_SYSTEM_ID = 64
 
 
@@ -39,79 +40,62 @@ class Denied(Exception):
     """A request with a wrong token or none; the text says which was expected."""
 
 
-class _Failures:
-    """The failed logins of one address."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.last = 0.0
-        self.logged = float("-inf")
-
-
 class Access:
-    """Checks tokens; failures are counted, logged and slowed, each client's for itself.
+    """Checks tokens; wrong ones are counted, logged and, where they are too many, slowed down.
 
-    Right tokens are never slowed: one machine with a stale token must not delay its rack's others.
+    Right tokens are never slowed down, and a sender of wrong ones delays nobody else; see
+    `senders`.
     """
 
     def __init__(self, secrets: Secrets, metrics: Metrics) -> None:
         self.secrets = secrets
         """May be replaced at any time."""
         self._metrics = metrics
-        self._failures: dict[str, _Failures] = {}
-        self._delayed = 0
+        self._senders = senders.Senders()
 
     async def check(self, request: Request, door: str = "") -> Caller:
         """Return who asks, if the request's token opens a door, as `Secrets.opens` has them.
 
         Raises:
-            Denied: it does not; raised late, the later the more often it happens.
+            Denied: it does not; raised late if its sender has presented too many wrong tokens.
         """
-        if request.scope["state"].get(LOCAL):
+        state = request.scope["state"]
+        if state.get(LOCAL):
+            state[AUTHENTICATED]()
             return Caller("", "socket")
         address = request.client.host if request.client else ""
         token = _token(request.headers.get("authorization", ""))
         if token and (opened := self.secrets.opens(token, door)):
+            state[AUTHENTICATED]()
             system_id = request.headers.get("system_id", "")[:_LONGEST_SYSTEM_ID]
             return Caller(address, opened, system_id)
         doors = {"": "the admin token", METRICS: "the metrics token"}
         what = doors.get(door, "this VM's token")
-        trouble = f"wrong token: expected {what}" if token else f"no token: expected {what}"
-        await self._slow_down(address, request.url.path, trouble)
-        raise Denied(f"{trouble} as Bearer, or as the password of Basic")
+        reason = f"wrong token: expected {what}" if token else f"no token: expected {what}"
+        await self._refuse(request, address, reason)
+        raise Denied(f"{reason} as Bearer, or as the password of Basic")
 
-    async def _slow_down(self, address: str, path: str, trouble: str) -> None:
+    async def _refuse(self, request: Request, address: str, reason: str) -> None:
         self._metrics.failed_logins.inc()
-        now = time.monotonic()
-        if len(self._failures) >= _MAX_ADDRESSES:
-            self._failures = {
-                known: each
-                for known, each in self._failures.items()
-                if now - each.last < _FORGET_S
-            }
-            if len(self._failures) >= _MAX_ADDRESSES:
-                self._failures.clear()
-        failures = self._failures.setdefault(address, _Failures())
-        if now - failures.last > _FORGET_S:
-            failures.count = 0
-        failures.count += 1
-        failures.last = now
-        if now - failures.logged > _LOG_PAUSE_S:
-            failures.logged = now
+        refusal = self._senders.refuse(senders.sender_of(address), time.monotonic())
+        if refusal.log:
             log.warning(
                 "login refused: %s asked for %.200s: %s (%d times)",
                 address,
-                path,
-                trouble,
-                failures.count,
+                request.url.path,
+                reason,
+                refusal.log,
             )
-        if self._delayed < _MAX_DELAYED:
-            self._delayed += 1
-            try:
-                delay = _FIRST_DELAY_S * 2.0 ** min(failures.count - 1, 16)
-                await asyncio.sleep(min(_LONGEST_DELAY_S, delay))
-            finally:
-                self._delayed -= 1
+        if refusal.delay:
+            self._metrics.delayed_refusals.inc()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(_disconnected(request), refusal.delay)
+
+
+async def _disconnected(request: Request) -> None:
+    """Wait until the client has left: nothing is kept for those that do not wait."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _token(authorization: str) -> str:

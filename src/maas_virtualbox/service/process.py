@@ -27,17 +27,17 @@ import signal
 import socket
 import ssl
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import uvicorn
 
 from maas_virtualbox import config, errors, tokens
 from maas_virtualbox.dispatch.dispatcher import Dispatcher
 from maas_virtualbox.doors import http
-from maas_virtualbox.doors.access import LOCAL, Access
+from maas_virtualbox.doors.access import Access
 from maas_virtualbox.fleet import Fleet
-from maas_virtualbox.service import logs, systemd
-from maas_virtualbox.service.connections import LimitedProtocol
+from maas_virtualbox.service import descriptors, logs, systemd
+from maas_virtualbox.service.listener import Listener
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,15 +51,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_MAX_CONNECTIONS = 2000
 _BACKLOG = 2048
 _ACTIONS_STOP_S = 6.0
 _REQUESTS_STOP_S = 3
 """One after the other: from the signal to the end it stays under ten seconds, and a query, which
 waits for a host that hangs for 2.5 s at most, has its answer."""
-
-# From Python 3.13 on, the file of a UNIX socket goes with the server; systemd may keep it.
-_KEEP_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 
 _FIXED_OPTIONS = ("listen", "socket_file", "tls_certificate_file", "tls_key_file")
 """What a running server cannot change; the content of the files is read anew."""
@@ -77,7 +73,7 @@ def run(path: Path) -> None:
     # uvicorn raises SIGTERM again when it has stopped.
     signal.signal(signal.SIGTERM, _leave)
     try:
-        service.server.run(sockets=[service.socket])
+        service.server.run()
     finally:
         service.forget_local_socket()
 
@@ -93,7 +89,7 @@ class Service:
         self._path = path
         given = systemd.given_sockets()
         self._config, self._secrets, self._fleet = _load(path)
-        self._tls = _tls_context(self._config)
+        self.tls = _tls_context(self._config)
         self._dispatcher: Dispatcher | None = None
         self._access: Access | None = None
         self._chores: list[asyncio.Task[None]] = []
@@ -104,17 +100,14 @@ class Service:
             uvicorn.Config(
                 self._application,
                 factory=True,
-                http=LimitedProtocol,
+                http="httptools",
                 ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                limit_concurrency=_MAX_CONNECTIONS,
-                backlog=_BACKLOG,
                 timeout_graceful_shutdown=_REQUESTS_STOP_S,
-                ssl_context_factory=self._own_tls if self._tls else None,
             ),
             self,
         )
@@ -126,15 +119,15 @@ class Service:
         self._access = Access(self._secrets, self._dispatcher.metrics)
         return http.application(self._access, self._dispatcher)
 
-    def _own_tls(self, *_: object) -> ssl.SSLContext:
-        assert self._tls is not None
-        return self._tls
-
     @property
     def dispatcher(self) -> Dispatcher:
         """What the application dispatches to; there when the server runs."""
         assert self._dispatcher is not None
         return self._dispatcher
+
+    def connection_limits(self) -> tuple[int, int]:
+        """Return how many connections of clients there may be, over TCP and the UNIX socket."""
+        return descriptors.limits_for_clients(owner.host for owner in self._fleet.hosts)
 
     def forget_local_socket(self) -> None:
         """Remove the UNIX socket's file, unless the next process needs it."""
@@ -155,7 +148,7 @@ class Service:
         ]
         for chore in self._chores:
             chore.add_done_callback(_report_bug)
-        scheme = "https" if self._tls else "http"
+        scheme = "https" if self.tls else "http"
         address, port = self.socket.getsockname()[:2]
         where = f"{scheme}://{config.Listen(address, port)}"
         log.info("serving %d hosts at %s", len(self._fleet.hosts), where)
@@ -197,11 +190,13 @@ class Service:
         ]
         if fixed:
             log.warning("%s: restart the service for this to take effect", ", ".join(fixed))
-        elif self._tls is not None:
-            _load_certificate(self._tls, self._config)
+        elif self.tls is not None:
+            _load_certificate(self.tls, self._config)
         logs.configure(new.log_level, new.log_format)
         assert self._access is not None
         self._access.secrets = secrets
+        self._fleet = fleet
+        self.server.resize()
         await self.dispatcher.adopt(fleet)
         log.info("reloaded: serving %d hosts", len(fleet.hosts))
         return f"serving {len(fleet.hosts)} hosts"
@@ -220,27 +215,36 @@ def _report_bug(chore: asyncio.Task[None]) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, and what the service does when it starts and stops."""
+    """uvicorn without its servers, and what the service does when it starts and stops."""
 
     def __init__(self, server_config: uvicorn.Config, service: Service) -> None:
         super().__init__(server_config)
         self._service = service
+        self._listeners: list[Listener] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self._service.local_socket is not None:
-            self.servers.append(
-                await asyncio.get_running_loop().create_unix_server(
-                    self._local_connection, sock=self._service.local_socket, **_KEEP_FILE
-                )
+        del sockets
+        await super().startup([])
+        service, metrics = self._service, self._service.dispatcher.metrics
+        tcp, unix = service.connection_limits()
+        self._listeners = [Listener(self, service.socket, tcp, metrics, tls=service.tls)]
+        if service.local_socket is not None:
+            self._listeners.append(
+                Listener(self, service.local_socket, unix, metrics, is_local=True)
             )
-        await self._service.started()
+        await service.started()
 
-    def _local_connection(self) -> LimitedProtocol:
-        return LimitedProtocol(self.config, self.server_state, {LOCAL: True})
+    def resize(self) -> None:
+        """Adapt the limits of connections to the hosts there are now."""
+        for listener, limit in zip(
+            self._listeners, self._service.connection_limits(), strict=False
+        ):
+            listener.resize(limit)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._service.stop()  # all the while, the server goes on
+        for listener in self._listeners:
+            listener.close()
         await super().shutdown(sockets)
         await self._service.dispatcher.close()
 
