@@ -47,6 +47,7 @@ class MAASError(Error):
         retry: bool = False,
         status: int = 0,
         fields: typing.Collection[str] = (),
+        reason: str = "",
     ) -> None:
         super().__init__(message)
         self.retry = retry
@@ -54,6 +55,8 @@ class MAASError(Error):
         """The HTTP status it refused with; 0 when it gave no answer, or one that is not MAAS's."""
         self.fields = frozenset(fields)
         """The fields of the request that it refused, if it named any."""
+        self.reason = reason
+        """Why, in MAAS's own words; may be empty."""
 
 
 class NotCommissioned(MAASError):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from maas_virtualbox import errors, power_parameters
 from maas_virtualbox.doctor import Finding, Level
-from maas_virtualbox.maas import enlistment
+from maas_virtualbox.maas import enlistment, messages
 from maas_virtualbox.maas.enlistment import Kind
 from maas_virtualbox.states import Power
 
@@ -52,24 +52,33 @@ def examine(client: MAAS, reports: Sequence[HostReport], settings: Settings) -> 
     """
     findings: list[Finding] = []
     try:
-        findings += [_version(client.version()), *_key(client), *_racks(client, settings.address)]
+        version = client.version()
+        findings += [_version(version), *_key(client), *_racks(client, settings.address)]
         plan = enlistment.plan_fleet(reports, enlistment.read(client), settings)
     except errors.MAASError as error:
         check = "API key" if error.status in (401, 403) else "API"
         findings.append(Finding(HOST, "", check, Level.ERROR, str(error)))
         return findings
+    findings += _images(plan)
+    findings += _certificate_checks(version, plan.machines.values(), settings)
     findings += _planned(plan)
     findings += _powers(plan, (vm for report in reports for vm in report.vms))
     return findings
 
 
 def _version(version: str) -> Finding:
-    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
     text = f"MAAS {version} answers"
-    if match and tuple(int(part or 0) for part in match.groups()) >= _OLDEST_VERSION:
+    if _parts(version) >= _OLDEST_VERSION:
         return Finding(HOST, "", "API", Level.OK, text)
     remedy = "upgrade MAAS: the webhook power type came with 2.9.2"
     return Finding(HOST, "", "API", Level.ERROR, text, remedy)
+
+
+def _parts(version: str) -> tuple[int, int, int]:
+    """Return such as (3, 5, 10); zeros for what is no version."""
+    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
+    major, minor, patch = match.groups() if match else (0, 0, 0)
+    return int(major), int(minor), int(patch or 0)
 
 
 def _key(client: MAAS) -> Iterator[Finding]:
@@ -88,6 +97,9 @@ def _racks(client: MAAS, address: str) -> Iterator[Finding]:
         yield Finding(HOST, "", "rack", Level.ERROR, doubt)
         return
     racks = client.racks()
+    if not racks:
+        yield Finding(HOST, "", "rack", Level.ERROR, messages.NO_RACK.text, messages.NO_RACK.hint)
+        return
     ours = ipaddress.ip_address(address)
     near = [rack for rack in racks if any(ours in subnet for subnet in rack.subnets)]
     if near:
@@ -98,6 +110,38 @@ def _racks(client: MAAS, address: str) -> Iterator[Finding]:
     text = f"no rack is on a subnet of {address}, so MAAS does not ask there"
     remedy = f"--address with an IP of this machine in {' or '.join(subnets) or 'its network'}"
     yield Finding(HOST, "", "rack", Level.ERROR, text, remedy)
+
+
+def _images(plan: Plan) -> Iterator[Finding]:
+    for message in plan.messages:
+        if message != messages.NO_RACK:  # see `_racks`
+            yield Finding(HOST, "", "images", Level.ERROR, message.text, message.hint)
+
+
+def _certificate_checks(
+    version: str, machines: Iterable[Machine], settings: Settings
+) -> Iterator[Finding]:
+    """Whether `power_verify_ssl=y`, which people set, works with this version of MAAS."""
+    parts = _parts(version)
+    checked = [
+        machine.hostname
+        for machine in machines
+        if machine.power_parameters.get("power_verify_ssl") == "y"
+    ]
+    if parts < (3, 0, 0) and checked:
+        message, level = messages.VERIFY_SSL_IGNORED.of(version=version), Level.WARNING
+    elif _breaks_verify_ssl(parts) and (checked or settings.tls):
+        level = Level.ERROR if checked else Level.WARNING
+        message = messages.VERIFY_SSL_BROKEN.of(version=version)
+    else:
+        return
+    text = f"{message.text}{': ' if checked else ''}{enlistment.some(checked)}"
+    yield Finding(HOST, "", "certificates", level, text, message.hint)
+
+
+def _breaks_verify_ssl(version: tuple[int, int, int]) -> bool:
+    """MAAS 3.0 to 3.4, 3.5.0 to 3.5.4 and 3.6.0: each power request ends in a ValueError."""
+    return (3, 0, 0) <= version < (3, 5, 5) or version == (3, 6, 0)
 
 
 def _planned(plan: Plan) -> Iterator[Finding]:

@@ -353,6 +353,7 @@ class MAAS:
             retry=code >= 500,
             status=code,
             fields=complaint.keys() - {""},
+            reason=words,
         )
 
     def _hide(self, words: str, fields: Fields) -> str:

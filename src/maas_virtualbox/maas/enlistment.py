@@ -8,28 +8,31 @@
         outcome = enlistment.apply(client, plan)
     print(enlistment.report(plan, outcome))
 
-What a machine is given is written by one call, so it is there whole or not at all; its other
-interfaces and its mark follow. What an interrupted run left out, the next one's plan has again.
+A machine and its power parameters are written by one call; its other interfaces, its mark and the
+start of its commissioning follow. What an interrupted run left out, the next one's plan has again.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import threading
 from concurrent import futures
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from maas_virtualbox import errors
+from maas_virtualbox.maas import messages
 from maas_virtualbox.maas.client import MAX_PARALLEL
 from maas_virtualbox.maas.planning import plan
-from maas_virtualbox.maas.plans import WRITING, Change, Inventory, Kind, Plan, Settings
+from maas_virtualbox.maas.plans import WRITING, Change, Inventory, Kind, Plan, Settings, some
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from maas_virtualbox.fleet import HostReport
-    from maas_virtualbox.maas.client import MAAS
+    from maas_virtualbox.maas.client import MAAS, Fields
     from maas_virtualbox.maas.models import Zone
+    from maas_virtualbox.maas.plans import Writes
 
 __all__ = [
     "WRITING",
@@ -45,10 +48,17 @@ __all__ = [
     "plan_fleet",
     "read",
     "report",
+    "some",
 ]
 
-_ONE_MACHINES = (400, 404, 409)
-"""What MAAS refuses of one machine; any other trouble is every machine's."""
+_T = TypeVar("_T")
+
+_CONFLICT = 409
+_ONE_MACHINES = (400, 404, _CONFLICT)
+"""What MAAS refuses of one machine; any other error is about MAAS itself."""
+
+_NOT_THERE = (400, 403, 404, 405, 410)
+"""What a MAAS may answer that lists no images, or not there."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,6 +68,9 @@ class Result:
     change: Change
     error: errors.MAASError | None
     """Why it failed; None: it is done."""
+    hostname: str = ""
+    """What the machine is called in MAAS: another than planned where that name was taken
+    meanwhile; empty where MAAS chose it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,9 +80,11 @@ class Outcome:
     results: tuple[Result, ...]
     """Of the changes that were tried, in the plan's order."""
     not_tried: tuple[Change, ...]
-    """Left for the next run, because of `trouble`."""
+    """Left for the next run, because of `trouble` or an interruption."""
     trouble: errors.MAASError | None
     """What ended the run: MAAS is down, busy, or refuses the key."""
+    interrupted: bool = False
+    """Whether a person or the system ended it."""
 
     @property
     def done(self) -> tuple[Change, ...]:
@@ -78,13 +93,35 @@ class Outcome:
 
     @property
     def failures(self) -> tuple[errors.MAASError, ...]:
-        """One sentence for each machine that MAAS refused, and one for what ended the run."""
-        refused = [
-            result.error
-            for result in self.results
-            if result.error is not None and result.error.status in _ONE_MACHINES
-        ]
-        return (*refused, *([self.trouble] if self.trouble else []))
+        """One sentence for each reason why MAAS refused machines, with the machines; and one for
+        what ended the run."""
+        refused: dict[str, list[Result]] = collections.defaultdict(list)
+        for result in self.results:
+            if result.error is not None and _is_one_machines(result.error):
+                refused[str(result.error)].append(result)
+        return (
+            *(_summed_up(reason, results) for reason, results in refused.items()),
+            *([self.trouble] if self.trouble else []),
+        )
+
+
+def _is_one_machines(error: errors.MAASError) -> bool:
+    """Whether an error is about one machine, and not about MAAS."""
+    return error.status in _ONE_MACHINES or isinstance(error, errors.NotCommissioned)
+
+
+def _summed_up(reason: str, results: Sequence[Result]) -> errors.MAASError:
+    shown = some(_name(result.change) for result in results)
+    error = results[0].error
+    return errors.MAASError(
+        f"{shown}: {reason}" if len(results) == 1 else f"{len(results)} VMs ({shown}): {reason}",
+        retry=any(result.error is not None and result.error.retry for result in results),
+        status=error.status if error else 0,
+    )
+
+
+def _name(change: Change) -> str:
+    return f"{change.host}/{change.vm}" if change.vm else change.machine
 
 
 def plan_fleet(reports: Iterable[HostReport], known: Inventory, settings: Settings) -> Plan:
@@ -102,12 +139,30 @@ def plan_fleet(reports: Iterable[HostReport], known: Inventory, settings: Settin
 
 
 def read(client: MAAS) -> Inventory:
-    """Ask MAAS what it knows: four calls, however many machines it has.
+    """Ask MAAS what it knows: eight calls, however many machines it has.
 
     Raises:
         MAASError: it does not answer, or the key is no administrator's.
     """
-    return Inventory(client.machines(), client.zones(), client.tags())
+    racks = tuple(client.racks())
+    return Inventory(
+        client.machines(),
+        client.zones(),
+        client.tags(),
+        (*client.other_nodes(), *(rack.node for rack in racks)),
+        racks,
+        _images(client),
+    )
+
+
+def _images(client: MAAS) -> frozenset[str] | None:
+    """Return the architectures of MAAS's images; None where it does not list them."""
+    try:
+        return client.image_architectures()
+    except errors.MAASError as error:
+        if error.status in _NOT_THERE:
+            return None
+        raise
 
 
 def apply(
@@ -115,63 +170,85 @@ def apply(
 ) -> Outcome:
     """Carry a plan out, 8 calls at a time at the most; safe to repeat with a new plan.
 
-    A machine that MAAS refuses does not stop the others. Where MAAS itself is in trouble, or is
-    interrupted (Ctrl-C), machines under way are finished and no other is begun.
+    A machine that MAAS refuses does not stop the others. Where MAAS itself fails, or on
+    `KeyboardInterrupt`, machines under way are finished and no other is begun.
 
     Args:
         client: which MAAS.
         plan: what to do.
         progress: called with each result as it comes, on any thread.
     """
-    run = _Run(client)
+    run = _Run(client, plan)
     changes = plan.writing
+    jobs: list[futures.Future[Result | None]] = []
+    interrupted = False
     with futures.ThreadPoolExecutor(MAX_PARALLEL, "enlist") as threads:
         try:
             for zone in plan.zones:
                 run.make_zone(zone)
-            jobs = [threads.submit(run.carry_out, change, progress) for change in changes]
-            tried = [job.result() for job in jobs]
+            jobs += [threads.submit(run.carry_out, change, progress) for change in changes]
+            futures.wait(jobs)
+        except KeyboardInterrupt:
+            interrupted = True
+            run.stopped.set()
         except BaseException:
             run.stopped.set()
             raise
+    tried = [job.result() for job in jobs] + [None] * (len(changes) - len(jobs))
     return Outcome(
         tuple(result for result in tried if result is not None),
         tuple(change for change, result in zip(changes, tried, strict=True) if result is None),
         run.trouble,
+        interrupted,
     )
 
 
 def report(plan: Plan, outcome: Outcome | None = None) -> dict[str, object]:
     """Return a plan, and what became of it, as plain values for JSON; shows no secret.
 
-    Each change has a `result`: done, failed or not tried; empty where nothing was to be written.
+    Each change has a `result`: done, failed, not commissioned or not tried; empty where nothing
+    was to be written.
     """
-    results: dict[Change, tuple[str, str | None]] = {}
+    results: dict[Change, Result] = {}
+    not_tried: set[Change] = set()
     if outcome is not None:
-        results = dict.fromkeys(outcome.not_tried, ("not tried", None))
-        for each in outcome.results:
-            error = str(each.error) if each.error else None
-            results[each.change] = ("failed" if error else "done", error)
+        results = {result.change: result for result in outcome.results}
+        not_tried = set(outcome.not_tried)
     changes: list[dict[str, str | None]] = []
     for change in plan.changes:
-        result, error = results.get(change, ("", None))
-        changes.append({**change.shown(), "result": result, "error": error})
+        shown: dict[str, str | None] = {**change.shown(), "result": "", "error": None}
+        if change in not_tried:
+            shown["result"] = "not tried"
+        if result := results.get(change):
+            shown |= {"result": _result(result), "machine": result.hostname or change.machine}
+            shown["error"] = f"{_name(change)}: {result.error}" if result.error else None
+        changes.append(shown)
     return {
         "summary": plan.summary(),
+        "messages": [str(message) for message in plan.messages],
         "zones": [dataclasses.asdict(zone) for zone in plan.zones],
         "changes": changes,
     }
 
 
+def _result(result: Result) -> str:
+    if isinstance(result.error, errors.NotCommissioned):
+        return "not commissioned"
+    return "failed" if result.error else "done"
+
+
 class _Run:
     """One application of a plan; shared between its threads."""
 
-    def __init__(self, client: MAAS) -> None:
+    def __init__(self, client: MAAS, plan: Plan) -> None:
         self.stopped = threading.Event()
         self.trouble: errors.MAASError | None = None
         self._client = client
+        self._has_no_images = messages.NO_IMAGES in plan.messages
         self._lock = threading.Lock()
         self._zones: dict[str, errors.MAASError] = {}
+        self._architectures: dict[str, errors.MAASError] = {}
+        """Those that MAAS refused; it is not asked again for each VM."""
 
     def make_zone(self, zone: Zone) -> None:
         """Make a zone; what is to be in one that MAAS refuses fails with MAAS's words."""
@@ -189,29 +266,41 @@ class _Run:
         """Do one machine; None where it was not begun."""
         if self.stopped.is_set():
             return None
+        names = _Names(change)
         error: errors.MAASError | None = None
         try:
-            self._write(change)
+            self._write(change, names)
         except errors.MAASError as problem:
             self._note(problem)
-            name = f"{change.host}/{change.vm}" if change.vm else change.machine
-            error = errors.MAASError(
-                f"{name}: {problem}", retry=problem.retry, status=problem.status
-            )
-        result = Result(change, error)
+            error = self._explained(problem, change)
+        result = Result(change, error, names.current)
         if progress is not None:
             progress(result)
         return result
 
+    def _explained(self, error: errors.MAASError, change: Change) -> errors.MAASError:
+        """Return what to do about an error, where that is known: one text for all machines."""
+        if isinstance(error, errors.NotCommissioned):
+            return errors.NotCommissioned(str(messages.NOT_COMMISSIONED), retry=True, status=503)
+        if "architecture" in error.fields and self._has_no_images:
+            message = messages.NO_IMAGES
+        elif "architecture" in error.fields:
+            message = messages.NO_IMAGE.of(architecture=change.writes.architecture)
+        elif error.status == _CONFLICT:
+            message = messages.CONFLICT.of(reason=f": {error.reason}" if error.reason else "")
+        else:
+            return error
+        return errors.MAASError(str(message), status=error.status, fields=error.fields)
+
     def _note(self, error: errors.MAASError) -> None:
-        if error.status in _ONE_MACHINES:
+        if _is_one_machines(error):
             return
         with self._lock:
             if self.trouble is None:
                 self.trouble = error
             self.stopped.set()
 
-    def _write(self, change: Change) -> None:
+    def _write(self, change: Change, names: _Names) -> None:
         client, writes = self._client, change.writes
         if writes.zone is not None and (refused := self._zones.get(writes.zone.name)):
             raise errors.MAASError(
@@ -219,14 +308,20 @@ class _Run:
             )
         system_id = change.system_id
         if change.kind is Kind.CREATE:
-            system_id = client.create_machine(writes.fields)
+            system_id = self._create(change, names)
         elif writes.fields:
-            client.update_machine(system_id, writes.fields)
+            names.try_each(lambda fields: client.update_machine(system_id, fields))
         for interface, mac in writes.interfaces:
             if interface is None:
                 client.add_interface(system_id, mac)
             else:
                 client.update_interface(system_id, interface, mac)
+        self._mark(writes, system_id)
+        if writes.commission:
+            client.commission(system_id)
+
+    def _mark(self, writes: Writes, system_id: str) -> None:
+        client = self._client
         if writes.make_tag:
             client.create_tag(writes.tag, writes.comment)
         elif writes.write_comment:
@@ -235,3 +330,41 @@ class _Run:
             client.tag_machine(writes.tag, system_id)
         for tag in writes.take_off:
             client.tag_machine(tag, system_id, remove=True)
+
+    def _create(self, change: Change, names: _Names) -> str:
+        architecture = change.writes.architecture
+        if refused := self._architectures.get(architecture):
+            raise refused
+        try:
+            return names.try_each(self._client.create_machine)
+        except errors.MAASError as error:
+            if "architecture" in error.fields:
+                self._architectures[architecture] = error
+            raise
+
+
+class _Names:
+    """The hostnames for one machine: if one is taken meanwhile, by a node of any kind, the next.
+
+    The rest of the fields matters more than the name: without a free one, MAAS keeps or chooses
+    the machine's name.
+    """
+
+    def __init__(self, change: Change) -> None:
+        self.current = change.machine
+        self._fields = change.writes.fields
+        self._others = change.writes.other_hostnames
+
+    def try_each(self, write: Callable[[Fields], _T]) -> _T:
+        """Write the fields with the first hostname that MAAS accepts."""
+        fields = self._fields
+        without = tuple(field for field in fields if field[0] != "hostname")
+        for name in (*self._others, ""):
+            try:
+                return write(fields)
+            except errors.MAASError as error:
+                if error.fields != frozenset({"hostname"}):
+                    raise
+            self.current = name
+            fields = (*without, ("hostname", name)) if name else without
+        return write(fields)

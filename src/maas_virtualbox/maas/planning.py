@@ -24,13 +24,12 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import itertools
 import re
 from typing import TYPE_CHECKING
 
-from maas_virtualbox.maas import hostnames
+from maas_virtualbox.maas import hostnames, messages
 from maas_virtualbox.maas.models import Zone
-from maas_virtualbox.maas.plans import Change, Kind, Plan, Writes
+from maas_virtualbox.maas.plans import Change, Kind, Plan, Writes, some
 from maas_virtualbox.power_parameters import POWER_TYPE, ROUTES
 from maas_virtualbox.printable import printable
 
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from maas_virtualbox.host import VM
+    from maas_virtualbox.maas.messages import Message
     from maas_virtualbox.maas.models import Machine
     from maas_virtualbox.maas.plans import Inventory, Settings
 
@@ -45,9 +45,8 @@ TAG_PREFIX = "virtualbox-"
 REMEMBERS = "VirtualBox VM "
 """A mark's comment is this and the VM's name."""
 
+_NEW = "New"
 _NO_POWER = ("", "manual")
-_MEND = "delete that machine in MAAS, or mend its MACs there"
-_SHOWN = 3
 _ZONE_NAME = re.compile(r"\w[ \w-]*")
 _URI = re.compile(r"(?P<base>https?://[^/]+)" + ROUTES + r"(?P<uuid>[0-9a-f-]{36})/(?P<verb>\w+)")
 
@@ -113,7 +112,9 @@ class _Planner:
             if vm.uuid not in self._by_uri:
                 for machine in self._candidates(vm):
                     self._claims[machine.system_id].append(vm)
-        self._taken = {machine.hostname for machine in known.machines}
+        nodes = known.other_nodes
+        self._nodes_by_mac = {mac: node for node in nodes for mac in node.macs}
+        self._taken = {node.hostname for node in (*known.machines, *nodes)}
         self._ours: dict[str, Machine] = {}
 
     def plan(self) -> Plan:
@@ -125,7 +126,17 @@ class _Planner:
         ]
         if self._settings.selects_all:
             changes += self._left_over({change.system_id for change in changes})
-        return Plan(tuple(changes), self._ours)
+        return Plan(tuple(changes), self._ours, tuple(self._lacking(changes)))
+
+    def _lacking(self, changes: Iterable[Change]) -> Iterator[Message]:
+        """What MAAS as a whole lacks."""
+        images = self._known.images
+        if images is not None:
+            wanted = {change.writes.architecture for change in changes} - {""}
+            missing = [messages.NO_IMAGE.of(architecture=each) for each in sorted(wanted - images)]
+            yield from missing if images else [messages.NO_IMAGES]
+        if self._known.racks == ():
+            yield messages.NO_RACK
 
     # -- Which machine ------------------------------------------------------------------------
 
@@ -134,16 +145,14 @@ class _Planner:
         machines = self._by_uri.get(vm.uuid, [])
         zone = vm.host.zone
         if len(twins) > 1:
-            text = f"its UUID is on several hosts: {_some(twin.host for twin in twins)}"
-            remedy = "a VM was copied whole: unregister it on all hosts but one"
-            yield _said(Kind.CLASH, vm, text, remedy)
+            message = messages.UUID_OF_VM.of(hosts=some(twin.host for twin in twins))
+            yield _said(Kind.CLASH, vm, message)
         elif zone and zone not in self._zones and not _ZONE_NAME.fullmatch(zone):
-            text = f"MAAS takes no zone named {zone!r}: letters, digits, blanks, - and _ only"
-            remedy = f"give {vm.host} another zone= in the host list"
-            yield _said(Kind.LEAVE_ALONE, vm, text, remedy)
+            message = messages.ZONE_NAME.of(zone=repr(zone), host=vm.host)
+            yield _said(Kind.LEAVE_ALONE, vm, message)
         elif len(machines) > 1:
-            text = f"several machines have its URIs: {_names(machines)}"
-            yield _said(Kind.CLASH, vm, text, "delete all but one of these machines in MAAS")
+            message = messages.SEVERAL_HAVE_URIS.of(machines=_names(machines))
+            yield _said(Kind.CLASH, vm, message)
         elif machines:
             self._ours[vm.uuid] = machines[0]
             yield from self._keep(vm, machines[0])
@@ -166,48 +175,57 @@ class _Planner:
         machine = candidates[0]
         rivals = [each for each in self._claims[machine.system_id] if each.uuid != vm.uuid]
         if len(candidates) > 1:
-            text = f"several machines have its MACs, UUID or mark: {_names(candidates)}"
-            remedy = "delete all but one of these machines in MAAS"
-            return _said(Kind.CLASH, vm, text, remedy)
+            message = messages.SEVERAL_FIT.of(machines=_names(candidates))
+            return _said(Kind.CLASH, vm, message)
         if rivals:
-            text = f"{machine.hostname} in MAAS fits {_some(rivals)} as well"
-            return _said(Kind.CLASH, vm, text, _MEND, machine)
+            message = messages.FITS_OTHERS.of(machine=machine.hostname, vms=some(rivals))
+            return _said(Kind.CLASH, vm, message, machine)
         owner = our_uris(machine)[1]
         if owner in self._vms_by_uuid:
-            text = f"{machine.hostname} in MAAS, which fits, is {self._vms_by_uuid[owner][0]}"
-            return _said(Kind.CLASH, vm, text, _MEND, machine)
+            other = self._vms_by_uuid[owner][0]
+            message = messages.IS_ANOTHER.of(machine=machine.hostname, vm=other)
+            return _said(Kind.CLASH, vm, message, machine)
         if machine.power_type in _NO_POWER:
             return self._change(Kind.ADOPT, vm, machine, "MAAS cannot switch it yet")
         has = f"the URIs of the VM {owner}" if owner else f"the power type {machine.power_type}"
         if self._settings.take_over:
             return self._change(Kind.ADOPT, vm, machine, f"taken over: it has {has}")
-        text = f"{machine.hostname} in MAAS has {has}"
-        return _said(Kind.LEAVE_ALONE, vm, text, "--take-over gives it ours", machine)
+        message = messages.OTHER_POWER_TYPE.of(machine=machine.hostname, power=has)
+        return _said(Kind.LEAVE_ALONE, vm, message, machine)
 
     def _create(self, vm: VM, namesakes: str) -> Change:
         if not vm.machine.accessible:
-            text = "VirtualBox cannot read its settings"
-            return _said(Kind.LEAVE_ALONE, vm, text, "maas-virtualbox check says more")
+            return _said(Kind.LEAVE_ALONE, vm, messages.INACCESSIBLE)
         if not vm.macs:
-            text = "has no network card, and MAAS knows machines by their MACs"
-            remedy = f"VBoxManage modifyvm {vm.uuid} --nic1 hostonly"
-            return _said(Kind.LEAVE_ALONE, vm, text, remedy)
+            return _said(Kind.LEAVE_ALONE, vm, messages.NO_NIC.of(uuid=vm.uuid))
+        if taken := self._taken_by_node(vm, vm.macs):
+            return _said(Kind.CLASH, vm, taken)
         if namesakes:
-            remedy = (
-                f"rename it: VBoxManage modifyvm {vm.uuid} --name NAME; or enlist its host alone,"
-                f" --host {vm.host}: where the name is taken in MAAS, it gets its host's added"
-            )
-            return _said(Kind.CLASH, vm, f"its name is also that of {namesakes}", remedy)
+            message = messages.NAME_OF_VM.of(vms=namesakes, uuid=vm.uuid, host=vm.host)
+            return _said(Kind.CLASH, vm, message)
         return self._change(Kind.CREATE, vm, None, f"MAC {', '.join(vm.macs)}")
 
     def _cloned(self, vm: VM, macs: Iterable[str] | None = None) -> Change | None:
         for mac in vm.macs if macs is None else macs:
             others = [each for each in self._vms_by_mac[mac] if each is not vm]
             if others:
-                slot = next(nic.slot for nic in vm.machine.nics or () if nic.mac == mac)
-                remedy = f"VBoxManage modifyvm {vm.uuid} --macaddress{slot} auto"
-                text = f"its MAC {mac} is also that of {_some(others)}"
-                return _said(Kind.CLASH, vm, text, remedy)
+                message = messages.MAC_OF_VM.of(
+                    address=mac, vms=some(others), uuid=vm.uuid, slot=_slot(vm, mac)
+                )
+                return _said(Kind.CLASH, vm, message)
+        return None
+
+    def _taken_by_node(self, vm: VM, macs: Iterable[str]) -> Message | None:
+        """Return what is wrong where a device or controller of MAAS has one of these MACs."""
+        for mac in macs:
+            if node := self._nodes_by_mac.get(mac):
+                return messages.MAC_OF_NODE.of(
+                    address=mac,
+                    kind=node.kind,
+                    name=node.hostname,
+                    uuid=vm.uuid,
+                    slot=_slot(vm, mac),
+                )
         return None
 
     def _namesakes(self, selected: Iterable[VM]) -> dict[str, str]:
@@ -216,7 +234,7 @@ class _Planner:
         for vm in selected:
             named[hostnames.valid(vm.name)].append(vm)
         return {
-            vm.uuid: _some(other for other in vms if other.host.name != vm.host.name)
+            vm.uuid: some(other for other in vms if other.host.name != vm.host.name)
             for name, vms in named.items()
             if name
             for vm in vms
@@ -238,8 +256,8 @@ class _Planner:
                 writes = Writes(fields=tuple(fields))
                 kind, remedy = Kind.UPDATE, ""
             elif not settings.unreachable and (proven or here):
-                kind, writes, text = Kind.ORPHAN, Writes(), "its VM is on none of the hosts"
-                remedy = "delete the machine in MAAS, or put the VM's host on the host list"
+                kind, writes = Kind.ORPHAN, Writes()
+                text, remedy = messages.ORPHAN.text, messages.ORPHAN.hint
             else:
                 continue
             yield Change(
@@ -259,15 +277,16 @@ class _Planner:
             yield cloned
         elif lacking:
             others = self._by_trait.get(lacking[0])
-            if others:
-                text = f"its new MAC {lacking[0]} is that of {others[0].hostname} in MAAS"
-                yield _said(Kind.CLASH, vm, text, _MEND, machine)
-            else:
-                text = (
-                    f"its new MAC {lacking[0]} has to wait while the machine is {machine.status}"
+            if taken := self._taken_by_node(vm, lacking):
+                yield _said(Kind.CLASH, vm, taken, machine)
+            elif others:
+                message = messages.MAC_OF_MACHINE.of(
+                    address=lacking[0], machine=others[0].hostname
                 )
-                remedy = "enlist again when it is Ready"
-                yield _said(Kind.LEAVE_ALONE, vm, text, remedy, machine)
+                yield _said(Kind.CLASH, vm, message, machine)
+            else:
+                message = messages.MAC_LATER.of(address=lacking[0], status=machine.status)
+                yield _said(Kind.LEAVE_ALONE, vm, message, machine)
 
     def _change(self, kind: Kind, vm: VM, machine: Machine | None, why: str) -> Change:
         fields: list[tuple[str, str]] = []
@@ -276,10 +295,14 @@ class _Planner:
             fields += [
                 ("architecture", f"{vm.machine.architecture or 'amd64'}/generic"),
                 *(("mac_addresses", mac) for mac in dict.fromkeys(vm.macs)),
-                ("commission", str(self._settings.commission).lower()),
+                # MAAS would by itself, before the machine is as it should be.
+                ("commission", "false"),
             ]
         hostname = self._hostname(vm, machine)
+        names: tuple[str, ...] = ()
         if machine is None or hostname != machine.hostname:
+            candidates = hostnames.candidates(vm.name, vm.host.name, vm.uuid)
+            names = candidates[candidates.index(hostname) + 1 :]
             fields.append(("hostname", hostname))
             said.append(f"hostname {machine.hostname} → {hostname}" if machine else "")
         zone = vm.host.zone
@@ -291,8 +314,11 @@ class _Planner:
         interfaces = self._interfaces(vm, machine) if machine else ()
         marking = self._marking(vm, machine)
         said += [f"MAC {mac}" for _, mac in interfaces]
+        commission = self._is_to_be_commissioned(machine)
         if kind is Kind.UPDATE:
             said += [power, "mark" if marking != Writes() else ""]
+        if machine is not None:
+            said += ["commission" if commission else ""]
         new = zone and zone not in self._zones and ("zone", zone) in fields
         return Change(
             kind,
@@ -306,9 +332,17 @@ class _Planner:
                 marking,
                 zone=Zone(zone, ", ".join(self._accounts[zone])) if new else None,
                 fields=tuple(fields),
+                other_hostnames=names,
                 interfaces=interfaces,
+                commission=commission,
             ),
         )
+
+    def _is_to_be_commissioned(self, machine: Machine | None) -> bool:
+        """Whether to let MAAS commission a machine; also one for which an earlier run could not.
+        Without a rack controller MAAS cannot."""
+        is_new = machine is None or machine.status == _NEW
+        return self._settings.commission and is_new and self._known.racks != ()
 
     def _power(self, uuid: str, machine: Machine | None) -> tuple[str, list[tuple[str, str]]]:
         """Return what is wrong with a machine's power parameters, and the fields that mend it."""
@@ -358,7 +392,9 @@ class _Planner:
         new = [
             mac
             for mac in dict.fromkeys(vm.macs)
-            if mac not in self._by_trait and len(self._vms_by_mac[mac]) == 1
+            if mac not in self._by_trait
+            and mac not in self._nodes_by_mac
+            and len(self._vms_by_mac[mac]) == 1
         ]
         if machine.status in _NEW_NIC_STATUSES:
             gone += [None] * len(new)
@@ -395,27 +431,25 @@ def _comment(vm: VM) -> str:
 
 
 def _names(machines: Iterable[Machine]) -> str:
-    return _some(machine.hostname for machine in machines)
-
-
-def _some(things: Iterable[object]) -> str:
-    """Return the first few, and that there are more."""
-    shown = [str(thing) for thing in itertools.islice(things, _SHOWN + 1)]
-    return ", ".join(shown[:_SHOWN] + ["…"] * (len(shown) > _SHOWN))
+    return some(machine.hostname for machine in machines)
 
 
 def _any(names: Iterable[str], end: str) -> bool:
     return any(name.endswith(end) for name in names)
 
 
-def _said(kind: Kind, vm: VM, text: str, remedy: str, machine: Machine | None = None) -> Change:
+def _slot(vm: VM, mac: str) -> int:
+    return next(nic.slot for nic in vm.machine.nics or () if nic.mac == mac)
+
+
+def _said(kind: Kind, vm: VM, message: Message, machine: Machine | None = None) -> Change:
     return Change(
         kind,
         vm.host.name,
         vm.name,
         vm.uuid,
-        text,
+        message.text,
         machine.hostname if machine else "",
         machine.system_id if machine else "",
-        remedy,
+        message.hint,
     )

@@ -8,15 +8,17 @@ import collections
 import dataclasses
 import enum
 import fnmatch
+import itertools
 from typing import TYPE_CHECKING
 
 from maas_virtualbox.power_parameters import PowerParameters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from maas_virtualbox.host import VM
-    from maas_virtualbox.maas.models import Machine, Zone
+    from maas_virtualbox.maas.messages import Message
+    from maas_virtualbox.maas.models import Machine, Node, Rack, Zone
     from maas_virtualbox.tokens import Secrets
 
 
@@ -41,6 +43,13 @@ class Kind(str, enum.Enum):
 
 
 WRITING = (Kind.CREATE, Kind.ADOPT, Kind.UPDATE)
+_SHOWN = 3
+
+
+def some(things: Iterable[object]) -> str:
+    """Return the first few, and that there are more."""
+    shown = [str(thing) for thing in itertools.islice(things, _SHOWN + 1)]
+    return ", ".join(shown[:_SHOWN] + ["…"] * (len(shown) > _SHOWN))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,6 +60,12 @@ class Inventory:
     zones: Sequence[Zone]
     tags: Mapping[str, str]
     """The comments of all tags."""
+    other_nodes: Sequence[Node] = ()
+    """Devices and controllers."""
+    racks: tuple[Rack, ...] | None = None
+    """None: not known."""
+    images: frozenset[str] | None = None
+    """The architectures of its images; None: not known."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,6 +118,8 @@ class Writes:
     """To be made first."""
     fields: tuple[tuple[str, str], ...] = dataclasses.field(default=(), repr=False)
     """The machine's, in one call. Holds secrets."""
+    other_hostnames: tuple[str, ...] = ()
+    """What to call it where the hostname among the fields is taken meanwhile, in this order."""
     interfaces: tuple[tuple[int | None, str], ...] = ()
     """An interface's id, None for a new one, and the MAC it gets."""
     tag: str = ""
@@ -112,6 +129,13 @@ class Writes:
     put_tag: bool = False
     take_off: tuple[str, ...] = ()
     """Marks of other VMs, to be taken off the machine."""
+    commission: bool = False
+    """Let MAAS commission it, when all else is written."""
+
+    @property
+    def architecture(self) -> str:
+        """That of a machine to be made, such as `amd64`; empty for others."""
+        return dict(self.fields).get("architecture", "").partition("/")[0]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -150,6 +174,8 @@ class Plan:
     be."""
     machines: Mapping[str, Machine]
     """By UUID, the machines of VMs that are ours already."""
+    messages: tuple[Message, ...] = ()
+    """What MAAS as a whole lacks: it will refuse changes, or carry out no power request."""
 
     @property
     def writing(self) -> tuple[Change, ...]:

@@ -1,0 +1,247 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""Enlistment in a region that is not ready: no images, no racks, and nodes of other kinds."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from maas_virtualbox import errors, tokens
+from maas_virtualbox.maas import enlistment, messages
+from maas_virtualbox.maas.enlistment import Kind, Settings
+
+from tests import maas_api
+from tests.maas_api import Region
+from tests.vms import mac, ten, vm
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from maas_virtualbox.host import VM
+
+HERE = Settings(tokens.Secrets.new(), "10.0.0.2", 5307)
+COMMISSION = dataclasses.replace(HERE, commission=True)
+
+
+@pytest.fixture
+def region() -> Generator[Region]:
+    """A region that was asked nothing strange."""
+    made = Region()
+    yield made
+    assert not made.strange
+
+
+def plan(region: Region, vms: Sequence[VM], settings: Settings = HERE) -> enlistment.Plan:
+    """Ask and plan."""
+    with maas_api.client(region) as client:
+        return enlistment.plan(vms, enlistment.read(client), settings)
+
+
+def enlist(region: Region, vms: Sequence[VM], settings: Settings = HERE) -> enlistment.Outcome:
+    """Ask, plan, forget the calls so far, and apply."""
+    with maas_api.client(region) as client:
+        made = enlistment.plan(vms, enlistment.read(client), settings)
+        region.forget_calls()
+        return enlistment.apply(client, made)
+
+
+def statuses(region: Region) -> set[str]:
+    """The statuses of all machines."""
+    return {machine["status_name"] for machine in region.machines.values()}
+
+
+def commissions(region: Region) -> int:
+    """How often MAAS was asked to commission, since the calls were forgotten."""
+    return sum(call.op == "commission" for call in region.calls)
+
+
+# -- Commissioning ------------------------------------------------------------------------------
+
+
+def test_a_503_at_commission_is_reported_once_and_all_are_made(region: Region) -> None:
+    region.racks = {"rack1": ["192.168.0.0/24"]}
+
+    outcome = enlist(region, ten(), COMMISSION)
+
+    assert outcome.trouble is None
+    assert len(outcome.results) == len(region.machines) == 10
+    (failure,) = outcome.failures
+    assert str(failure).startswith("10 VMs (a/a-node1, a/a-node2, a/a-node3, …): MAAS has the")
+    assert str(messages.NOT_COMMISSIONED) in str(failure)
+    assert failure.retry
+    assert all(machine["tag_names"] for machine in region.machines.values())
+
+
+def test_the_next_run_commissions_what_the_last_could_not(region: Region) -> None:
+    region.racks = {"rack1": ["192.168.0.0/24"]}
+    enlist(region, ten(), COMMISSION)
+    region.racks = {"rack1": ["10.0.0.0/24"]}
+
+    found = plan(region, ten(), COMMISSION)
+    outcome = enlist(region, ten(), COMMISSION)
+
+    assert {(change.kind, change.text) for change in found.changes} == {
+        (Kind.UPDATE, "commission")
+    }
+    assert (len(outcome.done), commissions(region)) == (10, 10)
+    assert statuses(region) == {"Commissioning"}
+    assert plan(region, ten(), COMMISSION).changes == ()
+
+
+def test_machines_of_an_earlier_run_are_not_commissioned_unasked(region: Region) -> None:
+    enlist(region, ten())
+
+    assert plan(region, ten()).changes == ()
+    assert statuses(region) == {"New"}
+
+
+def test_without_racks_nothing_is_asked_to_commission(region: Region) -> None:
+    region.racks = {}
+
+    found = plan(region, ten(), COMMISSION)
+    outcome = enlist(region, ten(), COMMISSION)
+
+    assert found.messages == (messages.NO_RACK,)
+    assert (len(outcome.done), outcome.failures) == (10, ())
+    assert commissions(region) == 0
+
+
+def test_a_503_of_maas_itself_still_ends_the_run(region: Region) -> None:
+    with maas_api.client(region) as client:
+        found = enlistment.plan(ten(), enlistment.read(client), COMMISSION)
+        region.forced = [(503, "")]
+        outcome = enlistment.apply(client, found)
+
+    assert outcome.trouble is not None
+    assert not isinstance(outcome.trouble, errors.NotCommissioned)
+    assert len(outcome.not_tried) == 10
+
+
+# -- Nodes of other kinds -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["printer", "rack1", "region1"])
+def test_a_hostname_of_another_node_is_not_free(region: Region, name: str) -> None:
+    region.add_device("printer")
+
+    outcome = enlist(region, [vm(name, mac(1))])
+
+    assert outcome.failures == ()
+    assert [machine["hostname"] for machine in region.machines.values()] == [f"{name}-a"]
+
+
+def test_a_hostname_that_is_taken_meanwhile_gives_way(region: Region) -> None:
+    with maas_api.client(region) as client:
+        found = enlistment.plan([vm("node1", mac(1))], enlistment.read(client), HERE)
+        region.add_device("node1")
+        region.add_machine("node1-a")
+        outcome = enlistment.apply(client, found)
+
+    assert outcome.failures == ()
+    (result,) = outcome.results
+    assert result.hostname == f"node1-{result.change.uuid}"
+    assert region.machine(result.hostname)["power_type"] == "webhook"
+    assert plan(region, [vm("node1", mac(1))]).changes == ()
+
+
+def test_a_rename_to_a_taken_name_updates_power_all_the_same(region: Region) -> None:
+    before = vm("node1", mac(1))
+    enlist(region, [before])
+    after = vm("web", mac(1), uuid=before.uuid)
+    moved = dataclasses.replace(HERE, address="10.0.0.9")
+    with maas_api.client(region) as client:
+        found = enlistment.plan([after], enlistment.read(client), moved)
+        for name in ("web", "web-a", f"web-{before.uuid}"):
+            region.add_device(name)
+        outcome = enlistment.apply(client, found)
+
+    assert outcome.failures == ()
+    machine = region.machine("node1")
+    assert machine["power_parameters"]["power_on_uri"].startswith("http://10.0.0.9:5307/")
+
+
+def test_another_refusal_than_the_hostname_is_not_repeated(region: Region) -> None:
+    with maas_api.client(region) as client:
+        found = enlistment.plan([vm("node1", mac(1))], enlistment.read(client), HERE)
+        region.add_device("node1", macs=[mac(1)])
+        region.forget_calls()
+        outcome = enlistment.apply(client, found)
+
+    (failure,) = outcome.failures
+    assert "mac_addresses: " in str(failure)
+    assert len(region.headers) == 2  # the zone and one attempt
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_mac_of_a_device_is_a_conflict_with_a_hint(region: Region, *, is_known: bool) -> None:
+    before = vm("node1", mac(1))
+    if is_known:
+        enlist(region, [before])
+    region.add_device("printer", macs=[mac(2)])
+
+    found = plan(region, [vm("node1", mac(1), mac(2), uuid=before.uuid)])
+
+    change = found.changes[-1]
+    assert change.kind is Kind.CLASH
+    assert change.text == f"its MAC {mac(2)} is that of the device printer in MAAS"
+    assert change.remedy.startswith(f"VBoxManage modifyvm {before.uuid} --macaddress2 auto")
+    assert found.writing == ()
+
+
+# -- What MAAS as a whole lacks -----------------------------------------------------------------
+
+
+def test_a_maas_without_images_is_one_sentence(region: Region) -> None:
+    region.images = []
+    vms = [*ten(), vm("arm", mac(200), architecture="arm64")]
+
+    found = plan(region, vms)
+    outcome = enlist(region, vms)
+
+    assert found.messages == (messages.NO_IMAGES,)
+    (failure,) = outcome.failures
+    assert str(failure).startswith("11 VMs (a/a-node1, a/a-node2, a/a-node3, …): MAAS has no ima")
+    assert str(failure).endswith(str(messages.NO_IMAGES))
+
+
+def test_an_architecture_that_maas_lacks_is_one_sentence(region: Region) -> None:
+    region.images = ["amd64"]
+    arms = [vm(f"arm{n}", mac(200 + n), architecture="arm64") for n in range(60)]
+
+    found = plan(region, [*ten(), *arms])
+    outcome = enlist(region, [*ten(), *arms])
+
+    message = messages.NO_IMAGE.of(architecture="arm64")
+    assert found.messages == (message,)
+    (failure,) = outcome.failures
+    assert str(failure).startswith("60 VMs (a/arm0, a/arm1, a/arm2, …): ")
+    assert str(failure).endswith(str(message))
+    assert len(outcome.done) == 10
+    refused = len(region.headers) - len(region.calls)
+    assert refused <= 8  # as many as are under way when the first is refused
+
+
+def test_a_maas_that_lists_no_images_is_asked_all_the_same(region: Region) -> None:
+    known: Any = None
+    with maas_api.client(region) as client:
+        known = dataclasses.replace(enlistment.read(client), images=None)
+        outcome = enlistment.apply(client, enlistment.plan(ten(), known, HERE))
+
+    assert len(outcome.done) == 10
+
+
+def test_a_conflict_is_one_sentence_with_what_to_do(region: Region) -> None:
+    with maas_api.client(region) as client:
+        found = enlistment.plan(ten(), enlistment.read(client), HERE)
+        for number, each in enumerate(ten()[:5]):
+            powers = dataclasses.asdict(HERE.parameters(each.uuid)) | {"power_token": "other"}
+            region.add_machine(f"other{number}", power=("webhook", powers))
+        outcome = enlistment.apply(client, found)
+
+    (failure,) = outcome.failures
+    message = messages.CONFLICT.of(reason="")
+    assert str(failure) == f"5 VMs (a/a-node1, a/a-node2, a/a-node3, …): {message}"
+    assert len(outcome.done) == 5
