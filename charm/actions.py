@@ -61,7 +61,8 @@ class Actions(actions.Actions):
         address = self._charm.address()
         chosen = [f"--{name}" for name in flags if action.flag(name)]
         only = _only(action, "zone", "name")
-        answer = enlistment.run(self._charm, address, *chosen, *only)
+        timeout = enlistment.ACTION_TIMEOUT_S
+        answer = enlistment.run(self._charm, address, *chosen, *only, timeout=timeout)
         if answer.output:
             action.show(
                 {"summary": enlistment.summary(answer), "changes": enlistment.lines(answer)}

@@ -115,13 +115,13 @@ class MAASVirtualBoxCharm(ops.CharmBase):
             well = not (self._unready or self._unknown_to_maas)
             workload.note(self.root, workload.SETTLED, self._inputs() if well else "")
 
-    def run(self, *arguments: str, key: str = "") -> programs.Answer:
+    def run(self, *arguments: str, key: str = "", timeout: float | None = None) -> programs.Answer:
         """Run the program `maas-virtualbox` on this unit's service; see `workload.run`."""
         try:
             self._claim.check()
         except statuses.Unready as reason:
             return programs.Answer("", str(reason))
-        return workload.run(self.root, *arguments, key=key)
+        return workload.run(self.root, *arguments, key=key, timeout=timeout)
 
     def chosen(self) -> options.CharmOptions:
         """Return the options. Raises `Unready` where one is wrong."""

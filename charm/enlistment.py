@@ -12,8 +12,13 @@ import workload
 from maas_virtualbox.juju import programs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from charm import MAASVirtualBoxCharm
     from options import CharmOptions
+
+ACTION_TIMEOUT_S = 1800.0
+"""MAAS may take half an hour for a thousand machines. A hook has less time; the next continues."""
 
 ONLY = {"off": ("--only=update",), "adopt": ("--only=adopt", "--only=update"), "all": ()}
 """What each value of auto-enlist lets happen. A machine that is ours follows our address and
@@ -45,9 +50,12 @@ def keep_up(charm: MAASVirtualBoxCharm, chosen: CharmOptions, wanted: workload.W
     return f"MAAS does not know all VMs as they are ({reason}): see enlist dry-run=true"
 
 
-def run(charm: MAASVirtualBoxCharm, address: str, *options: str) -> programs.Answer:
+def run(
+    charm: MAASVirtualBoxCharm, address: str, *options: str, timeout: float | None = None
+) -> programs.Answer:
     """Enlist, or plan it; the output is `enlistment.report`'s JSON."""
-    return charm.run("maas", "enlist", "--format=json", f"--address={address}", *options)
+    fixed = ("maas", "enlist", "--format=json", f"--address={address}")
+    return charm.run(*fixed, *options, timeout=timeout)
 
 
 def summary(answer: programs.Answer) -> str:
@@ -56,22 +64,22 @@ def summary(answer: programs.Answer) -> str:
 
 
 def lines(answer: programs.Answer) -> str:
-    """Return a line for each change, for people."""
-    changes: list[dict[str, Any]] = json.loads(answer.output)["changes"] if answer.output else []
-    return "\n".join(
-        " ".join(
-            str(part)
-            for part in (
-                f"{change['kind']}:",
-                f"{change['host']}/{change['vm']}" if change["vm"] else change["machine"],
-                change["text"],
-                change["error"] or change["remedy"],
-                f"({change['result']})" if change["result"] else "",
-            )
-            if part
-        )
-        for change in changes
+    """Return a line for each change, for people, below what MAAS as a whole lacks; what the
+    answer's problem says is not repeated."""
+    found: dict[str, list[Any]] = json.loads(answer.output) if answer.output else {}
+    messages = (text for text in found.get("messages", ()) if text not in answer.problem)
+    return "\n".join([*messages, *map(_line, found.get("changes", ()))])
+
+
+def _line(change: Mapping[str, Any]) -> str:
+    parts = (
+        f"{change['kind']}:",
+        f"{change['host']}/{change['vm']}" if change["vm"] else change["machine"],
+        change["text"],
+        change["remedy"],
+        f"({change['result']})" if change["result"] else "",
     )
+    return " ".join(part for part in parts if part)
 
 
 def _check(chosen: CharmOptions, app: str) -> None:

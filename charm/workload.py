@@ -268,13 +268,16 @@ def hosts(root: Path) -> list[HostView]:
         ) from None
 
 
-def run(root: Path, *arguments: str, key: str = "") -> programs.Answer:
+def run(
+    root: Path, *arguments: str, key: str = "", timeout: float | None = None
+) -> programs.Answer:
     """Run the program `maas-virtualbox`, as the service's user and with its configuration.
 
     Args:
         root: what stands for `/`.
         arguments: its command and options.
         key: the text of another SSH private key.
+        timeout: seconds, after which it is ended. None: `programs.TIMEOUT_S`.
     """
     if not (root / CONFIG_FILE).exists():
         return programs.Answer("", "the power service is not configured yet: see juju status")
@@ -285,7 +288,8 @@ def run(root: Path, *arguments: str, key: str = "") -> programs.Answer:
         if key:
             files.write(other_key, key.encode(), 0o600, owner)
             options += ["--key", str(other_key)]
-        return programs.run(root, NAME, *options, *arguments, owner=owner)
+        limit = timeout or programs.TIMEOUT_S
+        return programs.run(root, NAME, *options, *arguments, owner=owner, timeout=limit)
     except errors.ConfigError as error:
         return programs.Answer("", str(error))
     finally:

@@ -145,6 +145,9 @@ class Region:
         self.most_at_once = 0
         self.delay_s = 0.0
         self.latencies: Latencies | None = None
+        self.answers = threading.Event()
+        """While it is not set, requests wait for their answers."""
+        self.answers.set()
         self.is_old = False
         """Whether it has the API 1.0 instead, of which we read zones."""
         self.forced: list[tuple[int, str]] = []
@@ -239,6 +242,7 @@ class Region:
             self.most_at_once = max(self.most_at_once, self._now)
         try:
             time.sleep(self.delay_s + self._latency_s(method, target))
+            self.answers.wait(60)
             with self._lock:
                 return self._answer(method, target, headers, body)
         except Refused as refused:

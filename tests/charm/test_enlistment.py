@@ -13,6 +13,8 @@ import ops
 import pytest
 from ops import testing
 
+from maas_virtualbox.maas import messages
+
 from tests import maas_api
 from tests.charm.conftest import network, state
 from tests.charm.test_actions import act, simulator
@@ -85,6 +87,25 @@ def test_the_action_is_the_leaders(
 
     with pytest.raises(testing.ActionFailed, match="only the leader can: juju run power/leader"):
         act(context, replaced(before, leader=False), "enlist")
+
+
+def test_what_maas_lacks_is_said_once_and_not_per_vm(
+    context: Context, simulator: Simulator, region: maas_api.Region
+) -> None:
+    region.images, region.racks = [], {}
+    before = context.run(context.on.config_changed(), unit(simulator, region))
+
+    planned = act(context, before, "enlist", **{"dry-run": True})
+    first, second, *changes = planned["changes"].splitlines()
+    assert (first, second) == (str(messages.NO_IMAGES), str(messages.NO_RACK))
+    assert len(changes) == 3
+
+    with pytest.raises(testing.ActionFailed) as failed:
+        act(context, before, "enlist")
+    assert failed.value.message.count(messages.NO_IMAGES.text) == 1
+    results = context.action_results or {}
+    assert messages.NO_IMAGES.text not in results["changes"]
+    assert results["changes"].count("(failed)") == 3
 
 
 def test_the_doctor_looks_at_maas_too(

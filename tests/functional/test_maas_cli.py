@@ -4,9 +4,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
+import os
+import pty
+import re
 import signal
 import stat
 import subprocess
@@ -17,6 +21,7 @@ import pytest
 import yaml
 
 from maas_virtualbox import cli, tokens
+from maas_virtualbox.maas import messages
 from maas_virtualbox.simulator import Simulator
 from maas_virtualbox.states import VMState
 
@@ -120,7 +125,7 @@ def test_one_command_enlists_ten_vms_of_two_hosts_and_the_next_writes_nothing(la
     again = lab.enlist()
     assert (again["changes"], again["summary"]) == ([], "10 as they should be")
     assert lab.region.writes == []
-    assert len(lab.region.reads) == 4
+    assert len(lab.region.reads) == 8
 
 
 def test_the_plan_is_an_aligned_plain_table_in_a_pipe(lab: Lab) -> None:
@@ -233,24 +238,127 @@ def test_a_maas_that_dies_in_the_middle_is_said_once_and_the_next_run_finishes(l
     assert lab.enlist()["summary"] == "10 as they should be"
 
 
-def test_ctrl_c_ends_a_run_with_whole_machines_and_the_next_finishes(lab: Lab) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_finishes_what_is_under_way(lab: Lab, number: signal.Signals) -> None:
+    code, err = interrupted_by(lab, number)
+
+    assert code == cli.EXIT_INTERRUPTED
+    count = len(lab.region.machines)
+    assert 0 < count <= 8
+    assert {len(each["tag_names"]) for each in lab.region.machines.values()} == {1}
+    assert err.endswith(
+        f"interrupted: {count} of 10 machines written: enlist again for the others\n"
+    )
+    lab.enlist()
+    assert lab.enlist()["summary"] == "10 as they should be"
+
+
+def test_a_killed_run_is_finished_by_the_next(lab: Lab) -> None:
+    code, _ = interrupted_by(lab, signal.SIGKILL)
+
+    assert code == -signal.SIGKILL
+    lab.enlist()
+    assert lab.enlist()["summary"] == "10 as they should be"
+    assert len(lab.region.machines) == 10
+
+
+def interrupted_by(lab: Lab, number: signal.Signals) -> tuple[int, str]:
+    """Enlist, and send a signal once MAAS has the first machine and others are under way."""
     lab.region.delay_s = 0.15
-    process = subprocess.Popen([PROGRAM, "--config", lab.config_file, "maas", "enlist"])
+    process = subprocess.Popen(
+        # A shell's background job ignores SIGINT, and so does what it starts.
+        ["env", "--default-signal=INT", PROGRAM, "--config", lab.config_file, "maas", "enlist"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
-        until = time.monotonic() + 20
-        while not lab.region.machines and time.monotonic() < until:
+        while process.poll() is None and not lab.region.machines:
             time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == cli.EXIT_INTERRUPTED
+        lab.region.answers.clear()
+        process.send_signal(number)
+        time.sleep(1)  # until it has noticed
+        lab.region.answers.set()
+        _, err = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait(10)
+        lab.region.delay_s = 0.0
+    return process.returncode, err
 
-    assert 0 < len(lab.region.machines) <= 8
-    assert {len(each["tag_names"]) for each in lab.region.machines.values()} == {1}
-    lab.region.delay_s = 0.0
-    lab.enlist()
-    assert lab.enlist()["summary"] == "10 as they should be"
+
+# -- A region that is not ready -----------------------------------------------------------------
+
+
+@pytest.fixture
+def real_lab(lab: Lab) -> Lab:
+    """A region with a real one's latencies, in thousandths, without images and racks."""
+    fresh = Region.real()
+    lab.region.latencies, lab.region.devices = fresh.latencies, fresh.devices
+    lab.region.images, lab.region.racks = [], {}
+    return lab
+
+
+def test_a_fresh_maas_is_two_sentences(real_lab: Lab) -> None:
+    code, _, err = real_lab.maas("enlist", "--commission")
+
+    assert code == cli.EXIT_FAILED
+    vms = "10 VMs (one/mbp13-1, one/mbp13-2, one/mbp13-3, …)"
+    assert err.splitlines() == [
+        f"maas-virtualbox: {messages.NO_RACK}",
+        f"maas-virtualbox: {vms}: {messages.NO_IMAGES}",
+    ]
+    assert real_lab.region.machines == {}
+
+
+def test_a_plan_names_what_maas_lacks_before_anything_is_written(real_lab: Lab) -> None:
+    _, _, err = real_lab.maas("enlist", "--dry-run")
+
+    assert err.splitlines() == [
+        f"maas-virtualbox: {messages.NO_IMAGES}",
+        f"maas-virtualbox: {messages.NO_RACK}",
+    ]
+    assert real_lab.region.writes == []
+
+
+def test_a_rack_elsewhere_commissions_at_the_next_run(real_lab: Lab) -> None:
+    real_lab.region.images = ["amd64"]
+    real_lab.region.racks = {"rack1": ["192.168.0.0/24"]}
+    code, out, err = real_lab.maas("enlist", "--commission", "--format", "json")
+
+    results = {each["result"] for each in json.loads(out)["changes"]}
+    assert (code, results) == (cli.EXIT_FAILED, {"not commissioned"})
+    assert err.count("\n") == 1
+    assert str(messages.NOT_COMMISSIONED) in err
+
+    real_lab.region.racks = {"rack1": ["10.0.0.0/24"]}
+    done = real_lab.enlist("--commission")
+    assert (done["summary"], len(real_lab.region.machines)) == ("10 update", 10)
+    assert {each["text"] for each in done["changes"]} == {"commission"}
+    assert real_lab.enlist("--commission")["changes"] == []
+
+
+def test_a_terminal_shows_a_bar_with_the_time_left(lab: Lab) -> None:
+    lab.region.delay_s = 0.05
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [PROGRAM, "--config", lab.config_file, "maas", "enlist"],
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "120"},
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # at its end
+        while part := os.read(ours, 65536):
+            shown += part
+    os.close(ours)
+
+    assert process.wait(60) == 0
+    assert b"reading MAAS" in shown
+    plain = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", shown)
+    assert re.search(rb"enlisting [^\r]* \d+/10 \d:\d\d:\d\d [-\d]:[-\d]{2}:[-\d]{2}", plain), (
+        plain
+    )
 
 
 @pytest.mark.parametrize(
@@ -397,6 +505,57 @@ def test_check_finds_a_maas_that_is_too_old_a_key_of_nobody_and_loopback(lab: La
     assert "the webhook power type came with 2.9.2" in found["API"][0]["remedy"]
     assert "bob, whose key it is, is no administrator" in found["API key"][0]["text"]
     assert "MAAS polls nothing on 127.0.0.1" in found["rack"][0]["text"]
+
+
+def test_check_finds_a_maas_without_images_and_racks(real_lab: Lab) -> None:
+    code, found = findings(real_lab)
+
+    assert code == cli.EXIT_FAILED
+    (images,), (rack,) = found["images"], found["rack"]
+    assert (images["level"], rack["level"]) == ("error", "error")
+    assert f"{images['text']}: {images['remedy']}" == str(messages.NO_IMAGES)
+    assert f"{rack['text']}: {rack['remedy']}" == str(messages.NO_RACK)
+
+
+def test_check_finds_an_architecture_that_maas_lacks(lab: Lab) -> None:
+    lab.region.images = ["arm64"]
+
+    code, found = findings(lab)
+
+    assert code == cli.EXIT_FAILED
+    (images,) = found["images"]
+    message = messages.NO_IMAGE.of(architecture="amd64")
+    assert f"{images['text']}: {images['remedy']}" == str(message)
+
+
+@pytest.mark.parametrize(
+    ("version", "level", "message"),
+    [
+        ("2.9.2", "warning", messages.VERIFY_SSL_IGNORED),
+        ("3.0.0", "error", messages.VERIFY_SSL_BROKEN),
+        ("3.4.9", "error", messages.VERIFY_SSL_BROKEN),
+        ("3.5.4", "error", messages.VERIFY_SSL_BROKEN),
+        ("3.6.0", "error", messages.VERIFY_SSL_BROKEN),
+        ("3.5.5", "", None),
+        ("3.5.10", "", None),
+        ("3.6.1", "", None),
+        ("3.7.3", "", None),
+    ],
+)
+def test_check_knows_where_verify_ssl_breaks_power_control(
+    lab: Lab, version: str, level: str, message: messages.Message | None
+) -> None:
+    lab.enlist()
+    lab.region.version = version
+    assert "certificates" not in findings(lab)[1]
+    lab.region.machine("mbp13-1")["power_parameters"]["power_verify_ssl"] = "y"
+
+    found = findings(lab)[1].get("certificates", [])
+
+    assert [each["level"] for each in found] == ([level] if level else [])
+    if message is not None:
+        assert found[0]["text"] == f"{message.of(version=version).text}: mbp13-1"
+        assert found[0]["remedy"] == message.hint
 
 
 def test_check_finds_a_maas_that_is_down(lab: Lab) -> None:

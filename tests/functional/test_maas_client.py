@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import pathlib
 import socket
 import subprocess
 import threading
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HERE = Settings(tokens.Secrets.new(), "10.0.0.2", 5307)
+REFERENCE = pathlib.Path(__file__).parents[2] / "docs" / "reference" / "enlistment.md"
 SECRET_PARTS = ("kq3VbConsumer", "hT5mToken", "w9%Secret", "w9%25Secret")
 
 
@@ -213,6 +215,29 @@ def test_all_tries_of_a_call_end_at_its_deadline(region: Region) -> None:
         client.zones()
 
     assert len(region.calls) <= 3  # after 0.3 s and 0.6 s; another 1.2 s is too long
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (401, "Authorization Error"),
+        (403, ""),
+        (404, ""),
+        (302, "http://elsewhere/"),
+        (503, "<html>"),
+        (200, "<html>"),
+        (200, "[1]"),
+    ],
+)
+def test_what_is_said_of_an_answer_is_documented(region: Region, status: int, body: str) -> None:
+    region.forced = [(status, body)]
+
+    with maas_api.client(region) as client, pytest.raises(errors.MAASError) as raised:
+        client.machines()
+
+    said = str(raised.value).partition("machines/: ")[2]
+    message = said.replace("http://elsewhere/", "URL").replace("`", "")
+    assert f"| `{message}`" in REFERENCE.read_text()
 
 
 def test_no_maas_at_all_is_one_sentence(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import getpass
+import signal
 import stat
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import platformdirs
 import pydantic
@@ -20,6 +22,7 @@ from maas_virtualbox import doctor, errors, files, power_parameters, tokens
 from maas_virtualbox.cli import show
 from maas_virtualbox.cli.program import (
     EXIT_FAILED,
+    EXIT_INTERRUPTED,
     AddressOption,
     HostOption,
     Options,
@@ -29,6 +32,8 @@ from maas_virtualbox.cli.program import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from maas_virtualbox.fleet import HostReport
     from maas_virtualbox.maas.enlistment import Plan, Settings
 
@@ -118,7 +123,7 @@ def enlist(
     """Make all VMs known to MAAS, with zones and power parameters. Safe to run again."""
     options: Options = ctx.obj
     with options.loaded.maas("maas enlist") as client:
-        from maas_virtualbox.maas import enlistment  # noqa: PLC0415 - an extra
+        from maas_virtualbox.maas import enlistment, messages  # noqa: PLC0415 - an extra
 
         reports = _reports(options, host, zone)
         settings = dataclasses.replace(
@@ -129,8 +134,10 @@ def enlist(
             commission=commission,
             take_over=take_over,
         )
-        warning = power_parameters.doubt(settings.address)
-        known = enlistment.read(client)
+        doubt = power_parameters.doubt(settings.address)
+        with show.bar() as bar:
+            bar.add_task("reading MAAS's machines", total=None)  # 20 s for a thousand
+            known = enlistment.read(client)
         plan = enlistment.plan_fleet(reports, known, settings)
         if only:
             plan = plan.of(*(enlistment.Kind(kind.value) for kind in only))
@@ -138,19 +145,40 @@ def enlist(
             _show_plan(plan, options.format)
         outcome = None
         if not dry_run:
-            with show.bar() as bar:
-                task = bar.add_task("enlisting", total=len(plan.writing))
-                outcome = enlistment.apply(client, plan, progress=lambda _: bar.advance(task))
+            with (
+                _terminable(),
+                show.counted("enlisting", len(plan.writing), options.format) as tick,
+            ):
+                outcome = enlistment.apply(client, plan, progress=lambda _: tick())
     if options.format is show.Format.JSON:
         show.rows((), (), options.format, enlistment.report(plan, outcome))
     elif options.format is show.Format.TABLE and outcome is not None and plan.writing:
         print(f"\n{len(outcome.done)} of {len(plan.writing)} machines written")
-    if warning:
-        show.problem(warning)
     failures = outcome.failures if outcome else ()
+    for message in (*([doubt] if doubt else []), *map(str, plan.messages)):
+        if not any(message in str(failure) for failure in failures):
+            show.problem(message)
+    if outcome is not None and outcome.interrupted:
+        done, total = len(outcome.done), len(plan.writing)
+        show.problem(messages.INTERRUPTED.of(done=done, total=total))
+        raise typer.Exit(EXIT_INTERRUPTED)
     leave([*(report.error for report in reports if report.error), *failures])
-    if plan.of(enlistment.Kind.CLASH).changes:
+    if plan.of(enlistment.Kind.CLASH).changes or (commission and not known.racks):
         raise typer.Exit(EXIT_FAILED)
+
+
+@contextlib.contextmanager
+def _terminable() -> Generator[None]:
+    """Let SIGTERM end the work as Ctrl-C does: what is under way is finished."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @program.command()

@@ -8,10 +8,13 @@ neither forge a line nor reach the terminal.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import json
 import sys
+import threading
+import time
 from typing import TYPE_CHECKING, Any, cast
 
 from rich import box, console, progress, table, text
@@ -21,12 +24,17 @@ from maas_virtualbox.power_parameters import POWER_TYPE
 from maas_virtualbox.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from maas_virtualbox.doctor import Finding
     from maas_virtualbox.host import VM
     from maas_virtualbox.power_parameters import PowerParameters
 
+    Tick = Callable[[], object]
+    # To be called for each thing that is done.
+
+_LINE_EVERY_S = 30.0
+_MINUTES_FROM_S = 90.0
 _COLOURS = {
     "on": "green",
     "off": "dim",
@@ -100,10 +108,65 @@ def bar() -> progress.Progress:
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
         progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
         console=err,
         disable=not err.is_terminal,
         transient=True,
     )
+
+
+@contextlib.contextmanager
+def counted(
+    what: str,
+    total: int,
+    as_format: Format = Format.TABLE,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> Generator[Tick]:
+    """Show on standard error how much is done, and how long the rest takes by what the done took.
+
+    A bar on a terminal; elsewhere a line now and then, and none for what is done soon, or for
+    programs.
+
+    Args:
+        what: such as `enlisting`.
+        total: how often the tick will be called, at the most.
+        as_format: of the output; JSON is for programs.
+        clock: seconds that only grow.
+    """
+    with bar() as shown:
+        if shown.disable and as_format is Format.JSON:
+            yield lambda: None
+        elif shown.disable:
+            yield _Lines(what, total, clock).tick
+        else:
+            task = shown.add_task(what, total=total)
+            yield lambda: shown.advance(task)
+
+
+class _Lines:
+    """Progress as plain lines, at most one every `_LINE_EVERY_S`."""
+
+    def __init__(self, what: str, total: int, clock: Callable[[], float]) -> None:
+        self._what, self._total, self._clock = what, total, clock
+        self._lock = threading.Lock()
+        self._done = 0
+        self._began = self._shown = clock()
+
+    def tick(self) -> None:
+        """One more is done; may be called on any thread."""
+        with self._lock:
+            self._done += 1
+            now = self._clock()
+            if now - self._shown < _LINE_EVERY_S or self._done >= self._total:
+                return
+            self._shown = now
+            left_s = (now - self._began) / self._done * (self._total - self._done)
+            problem(f"{self._what}: {self._done} of {self._total}, about {_rounded(left_s)} left")
+
+
+def _rounded(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds > _MINUTES_FROM_S else f"{seconds:.0f} s"
 
 
 def findings(found: Sequence[Finding], as_format: Format) -> None:
