@@ -749,6 +749,9 @@ def served(region: Region | None = None, *, certificate: Path | None = None) -> 
         def handle_one(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             body = self.rfile.read(length)
+            if len(body) < length:  # whoever sent it was killed
+                self.close_connection = True
+                return
             try:
                 status, text = made.answer(self.command, self.path, dict(self.headers), body)
             except Dead:

@@ -344,7 +344,7 @@ class MAAS:
             target = answer.headers.get("Location", "").partition("?")[0]
             hint = f"it is at {target or 'another place'}: put that into maas-url"
         # The body of a 401 may quote what MAAS expected, which is the user's secret.
-        complaint = {} if code == 401 else _complaints(body)
+        complaint = _complaints(body) if code >= 400 and code != 401 else {}
         words = self._hide("; ".join(_said(*each) for each in complaint.items()), fields)
         return errors.MAASError(
             f"{uri}: MAAS answered {code}"

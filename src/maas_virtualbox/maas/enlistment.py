@@ -144,9 +144,10 @@ def read(client: MAAS) -> Inventory:
     Raises:
         MAASError: it does not answer, or the key is no administrator's.
     """
+    machines = client.machines()
     racks = tuple(client.racks())
     return Inventory(
-        client.machines(),
+        machines,
         client.zones(),
         client.tags(),
         (*client.other_nodes(), *(rack.node for rack in racks)),
