@@ -131,10 +131,11 @@ def read(
         raise errors.ConfigError(
             f"{what}: not valid YAML" if secret else f"{what}{error}"
         ) from None
-    if not isinstance(document.content, dict):
+    values = document.content
+    if not isinstance(values, dict):
         raise errors.ConfigError(f"{what}: expected {expected}")
     try:
-        return kind.model_validate(cast("dict[str, object]", document.content))
+        return kind.model_validate(cast("dict[str, object]", values))
     except pydantic.ValidationError as error:
         location = error.errors(include_input=False)[0]["loc"]
         option = str(location[0]).replace("_", "-") if location else ""

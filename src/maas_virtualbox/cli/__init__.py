@@ -22,6 +22,7 @@ from maas_virtualbox.cli.program import (
     EXIT_USAGE,
     app,
 )
+from maas_virtualbox.printable import log_to_stderr
 
 __all__ = ["EXIT_FAILED", "EXIT_HOST_DOWN", "EXIT_INTERRUPTED", "EXIT_USAGE", "main"]
 
@@ -31,8 +32,7 @@ _COMMANDS = (power, machines, service, maas, setup, trial)
 
 def main() -> NoReturn:
     """Run the program; every expected error is a sentence and an exit code, never a traceback."""
-    logging.basicConfig(level=logging.WARNING, format="maas-virtualbox: %(message)s")
-    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+    log_to_stderr(logging.WARNING, "maas-virtualbox: ")
     try:
         app()
     except (errors.HostListError, errors.ConfigError, errors.IdentityError) as error:

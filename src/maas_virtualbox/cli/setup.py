@@ -70,7 +70,7 @@ def set_host_up(
     )
     if options.format is not show.Format.JSON:
         if line:
-            print(f"\nIn ~/.ssh/authorized_keys of {owner.host.account}:\n{line}")
+            print(f"\nIn ~/.ssh/authorized_keys of {owner.host.account}:\n{show.printable(line)}")
         if remove:
             print("\nIf a line of its authorized_keys names the gate, take it out too.")
 

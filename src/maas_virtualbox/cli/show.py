@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
-import json
 import sys
 import threading
 import time
@@ -21,7 +20,7 @@ from rich import box, console, progress, table, text
 
 from maas_virtualbox.doors.views import VMView
 from maas_virtualbox.power_parameters import POWER_TYPE
-from maas_virtualbox.printable import printable
+from maas_virtualbox.printable import printable, printable_json, printable_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -72,7 +71,7 @@ def rows(
         objects: what JSON shows instead.
     """
     if as_format is Format.JSON:
-        print(json.dumps(objects, indent=2, ensure_ascii=False))
+        print(printable_json(objects))
         return
     cells = [[_cell(value) for value in row] for row in values]
     if as_format is Format.PLAIN:
@@ -96,8 +95,7 @@ def _cell(value: object) -> str:
 
 def problem(message: object) -> None:
     """Print an error to standard error; a log's lines below its first are shown as they are."""
-    lines = str(message).split("\n")
-    print("maas-virtualbox: " + "\n".join(printable(line) for line in lines), file=sys.stderr)
+    print(f"maas-virtualbox: {printable_lines(str(message))}", file=sys.stderr)
 
 
 def bar() -> progress.Progress:

@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from maas_virtualbox import errors, settings
+from maas_virtualbox.printable import printable
 from maas_virtualbox.states import Power
 
 if TYPE_CHECKING:
@@ -46,12 +47,12 @@ def run(hosts: Fleet, verb: str, mac: str) -> int:
         else:
             print(vm.power)
     except errors.UnknownVM as error:
-        print(error, file=sys.stderr)
+        print(printable(error), file=sys.stderr)
         return NO_VM
     except errors.VMOutOfReach as error:
-        print(error, file=sys.stderr)
+        print(printable(error), file=sys.stderr)
         return OUT_OF_REACH
     except errors.Error as error:
-        print(error, file=sys.stderr)
+        print(printable(error), file=sys.stderr)
         return FAILED
     return DONE

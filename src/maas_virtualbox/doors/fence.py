@@ -25,7 +25,7 @@ from xml.etree import ElementTree
 from maas_virtualbox import config, errors, hosts
 from maas_virtualbox.fleet import Fleet
 from maas_virtualbox.host import PowerPolicy
-from maas_virtualbox.printable import printable
+from maas_virtualbox.printable import log_to_stderr, printable
 from maas_virtualbox.states import Power
 from maas_virtualbox.version import VERSION
 
@@ -211,8 +211,7 @@ def _check(options: _Options) -> None:
 
 def _run(options: _Options) -> int:
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(options.verbose, 2)]
-    logging.basicConfig(level=level, format=f"{NAME}: %(message)s")
-    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+    log_to_stderr(level, f"{NAME}: ")
     if options.action == "metadata":
         print(metadata())
         return EXIT_DONE

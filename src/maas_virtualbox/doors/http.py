@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from maas_virtualbox import errors
 from maas_virtualbox.dispatch import metrics
 from maas_virtualbox.doors import openapi, webhook
 from maas_virtualbox.doors.access import Denied
+from maas_virtualbox.doors.responses import JSONResponse
 from maas_virtualbox.doors.views import HostView, VMView
 from maas_virtualbox.tokens import METRICS
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, NoReturn, cast
 from maas_virtualbox import config, errors, hosts
 from maas_virtualbox.fleet import Fleet
 from maas_virtualbox.host import PowerPolicy
-from maas_virtualbox.printable import printable
+from maas_virtualbox.printable import log_to_stderr, printable
 from maas_virtualbox.states import Power
 from maas_virtualbox.version import VERSION
 
@@ -102,8 +102,7 @@ def main() -> NoReturn:
     cast("io.TextIOWrapper", sys.stdout).reconfigure(errors="backslashreplace")
     try:
         options = parse(sys.argv[1:])
-        logging.basicConfig(level=logging.INFO if options.verbose else logging.ERROR)
-        logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+        log_to_stderr(logging.INFO if options.verbose else logging.ERROR, f"{NAME}: ")
         with _fleet(options) as fleet:
             code, output = judge(fleet.reports(timeout=options.timeout), options)
     except Exception as error:  # noqa: BLE001 - monitoring reads codes, not tracebacks

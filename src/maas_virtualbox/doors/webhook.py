@@ -18,11 +18,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from maas_virtualbox import errors, power_parameters, settings
 from maas_virtualbox.dispatch.dispatcher import Change, Stopping, Superseded
+from maas_virtualbox.doors.responses import JSONResponse
 from maas_virtualbox.states import Power
 
 if TYPE_CHECKING:

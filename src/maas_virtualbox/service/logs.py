@@ -10,19 +10,15 @@ import logging
 import os
 from typing import Literal
 
-from maas_virtualbox.printable import printable
+from maas_virtualbox.printable import LineFormatter
 
 
-class _Text(logging.Formatter):
+class _Text(LineFormatter):
     """`2026-11-21T10:00:00.123Z INFO …`; without the time where the journal adds it."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        line = f"{record.levelname} {printable(record.getMessage())}"
-        if "JOURNAL_STREAM" not in os.environ:
-            line = f"{_time(record)} {line}"
-        if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
-        return line
+    def prefix(self, record: logging.LogRecord) -> str:
+        time = "" if "JOURNAL_STREAM" in os.environ else f"{_time(record)} "
+        return f"{time}{record.levelname} "
 
 
 class _JSON(logging.Formatter):
@@ -52,7 +48,6 @@ def configure(level: str, log_format: Literal["text", "json"]) -> None:
     root.setLevel(level.upper())
     # uvicorn warns of every malformed request: a hostile client would write our log.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
-    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 

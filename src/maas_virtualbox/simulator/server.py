@@ -18,6 +18,7 @@ import paramiko
 from paramiko import common
 
 from maas_virtualbox import ssh_keys
+from maas_virtualbox.transport import sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,8 +103,7 @@ class SSHServer:
             threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
-        session = paramiko.Transport(sock)
-        session.daemon = True
+        session = sessions.new_session(sock)
         session.add_server_key(self.host_key)
         with self._lock:
             self._sessions.add(session)

@@ -29,6 +29,7 @@ import paramiko
 from paramiko import buffered_pipe, pkey, ssh_exception
 
 from maas_virtualbox import errors, transport
+from maas_virtualbox.transport import sessions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -479,9 +480,7 @@ def _open_session(host: hosts.Host, deadline: float) -> paramiko.Transport:
             " (macOS: Remote Login) on?",
         ) from error
     _tune(sock)
-    session = paramiko.Transport(_Socket(sock))
-    session.daemon = True
-    return session
+    return sessions.new_session(_Socket(sock))
 
 
 def _tune(sock: socket.socket) -> None:

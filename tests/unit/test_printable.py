@@ -1,0 +1,98 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""What is shown of text from outside: everything, and nothing that a terminal obeys."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+import pytest
+from hypothesis import given, strategies
+
+from maas_virtualbox import printable
+from maas_virtualbox.cli import show
+from maas_virtualbox.doors import extensions
+from maas_virtualbox.doors.responses import JSONResponse
+
+HOSTILE = (
+    "\x00\t\n\r\x1b\x7f\x80\x85\x9b\x9f\xad\u061c\u200b\u200e\u200f\u2028\u2029"
+    "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff\udc9b\U000e0001"
+)
+NAME = f"M\xfcller \U0001f600 {HOSTILE}"
+
+values = strategies.recursive(
+    strategies.none() | strategies.booleans() | strategies.integers() | strategies.text(),
+    lambda inner: strategies.lists(inner) | strategies.dictionaries(strategies.text(), inner),
+    max_leaves=10,
+)
+
+
+def is_safe(text: str) -> bool:
+    return all(char.isprintable() or char == "\n" for char in text)
+
+
+def test_a_line_shows_what_is_visible_and_escapes_the_rest() -> None:
+    shown = printable.printable(NAME)
+
+    assert shown.startswith("M\xfcller \U0001f600 \\x00\\t\\n")
+    assert all(char.isprintable() for char in shown)
+    assert shown.encode().decode("unicode_escape").endswith(HOSTILE)
+
+
+@given(values)
+def test_json_is_safe_and_means_the_same(value: object) -> None:
+    shown = printable.printable_json(value)
+
+    assert is_safe(shown)
+    assert json.loads(shown) == value
+
+
+def test_json_on_a_terminal_escapes_c1_and_bidi(capsys: pytest.CaptureFixture[str]) -> None:
+    show.rows((), (), show.Format.JSON, [{"name": NAME}])
+
+    printed = capsys.readouterr().out
+    assert is_safe(printed)
+    assert "M\xfcller" in printed
+    assert "\\u009b" in printed
+    assert "\\u202e" in printed
+    assert json.loads(printed) == [{"name": NAME}]
+
+
+@pytest.mark.parametrize("as_format", [show.Format.TABLE, show.Format.PLAIN])
+def test_cells_are_escaped(capsys: pytest.CaptureFixture[str], as_format: show.Format) -> None:
+    show.rows(("NAME", "MACS"), [(NAME, (NAME, NAME))], as_format, None)
+
+    printed = capsys.readouterr().out.replace("\t", "")
+    assert is_safe(printed)
+    assert printed.count("\\u202e") == 3
+
+
+def test_json_over_http_is_ascii() -> None:
+    body = JSONResponse({"name": NAME}).body
+
+    assert bytes(body).isascii()
+    assert is_safe(bytes(body).decode())
+    assert json.loads(bytes(body)) == {"name": NAME}
+
+
+def test_a_programs_log_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    formatter = printable.LineFormatter("program: ")
+    try:
+        raise ValueError(NAME)
+    except ValueError:
+        record = logging.LogRecord("x", 30, "", 0, "%s", (NAME,), sys.exc_info())
+
+    text = formatter.format(record)
+
+    assert is_safe(text)
+    assert text.startswith("program: M\xfcller")
+    assert text.splitlines()[1].startswith("Traceback")
+    assert capsys.readouterr().err == ""
+
+
+def test_an_extension_scripts_error_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert extensions.run(None, "on", NAME) == extensions.NO_VM  # type: ignore[arg-type]
+
+    assert is_safe(capsys.readouterr().err)
