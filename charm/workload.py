@@ -19,7 +19,6 @@ import dataclasses
 import hashlib
 import http.client
 import json
-import logging
 import os
 import re
 import socket
@@ -34,14 +33,13 @@ from charmlibs import passwd, systemd
 from maas_virtualbox import errors, files, maas_template, templates
 from maas_virtualbox.doors.views import HostView
 from maas_virtualbox.juju import programs
+from maas_virtualbox.juju.claims import keep_on_error
 from maas_virtualbox.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Generator, Mapping
+    from collections.abc import Collection, Mapping
 
     from maas_virtualbox.tokens import Secrets
-
-log = logging.getLogger(__name__)
 
 NAME = "maas-virtualbox"
 """Of the service, its user and its folders."""
@@ -143,7 +141,7 @@ def absent_accounts() -> list[str]:
 
 def is_installed(root: Path) -> bool:
     """Tell whether there is a release to run."""
-    return (root / CURRENT).exists()
+    return programs.is_installed(root, NAME)
 
 
 def configure(root: Path, wanted: Wanted) -> None:
@@ -202,9 +200,9 @@ def remove(root: Path, accounts: Collection[str]) -> None:
         accounts: those of `absent_accounts`, when the unit came.
     """
     stop(root)
-    with _logged("the power template stays"):
+    with keep_on_error("the power template"):
         maas_template.remove(root)
-    with _logged("the unit file stays"):
+    with keep_on_error("the unit file"):
         files.remove(root / UNIT)
     with contextlib.suppress(systemd.SystemdError):
         systemd.daemon_reload()
@@ -212,14 +210,14 @@ def remove(root: Path, accounts: Collection[str]) -> None:
     for folder, is_own in ((CONFIG, _is_configuration), (STATE, _is_state)):
         for entry in _entries(root / folder):
             if is_own(entry):
-                with _logged("a file stays"):
+                with keep_on_error("a file"):
                     files.remove(Path(entry.path))
         programs.remove_folder(root / folder)
     if USER in accounts and passwd.user_exists(NAME) is not None:
-        with _logged(f"the user {NAME} stays"):
+        with keep_on_error(f"the user {NAME}"):
             passwd.remove_user(NAME)
     if GROUP in accounts and passwd.group_exists(NAME) is not None:
-        with _logged(f"the group {NAME} stays"):
+        with keep_on_error(f"the group {NAME}"):
             passwd.remove_group(NAME)
 
 
@@ -362,15 +360,6 @@ def _is_state(entry: os.DirEntry[str]) -> bool:
     """Whether it is a file that the service has written into its folder."""
     user, there = passwd.user_exists(NAME), entry.stat(follow_symlinks=False)
     return user is not None and there.st_uid == user.pw_uid and stat.S_ISREG(there.st_mode)
-
-
-@contextlib.contextmanager
-def _logged(what: str) -> Generator[None]:
-    """Log what cannot be taken away, and leave it: whoever removes a unit cannot be stopped."""
-    try:
-        yield
-    except (errors.ConfigError, subprocess.CalledProcessError) as error:
-        log.warning("%s: %s", what, error)
 
 
 def _apply(root: Path, fixed: str, changeable: str) -> None:

@@ -15,9 +15,13 @@ from ops import testing
 
 import workload
 from maas_virtualbox.juju import programs
+from virtualbox_host import accounts, sshd, virtualbox
+from virtualbox_host.charm import VirtualBoxHostCharm
 
 from tests.charm.conftest import make_context, state
 from tests.charm.test_events import state_after
+from tests.charm.test_virtualbox_host import box, keys_relation, laptop, laptop_state, make_laptop
+from tests.charm.test_virtualbox_hosts import KEY, NEXT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +29,12 @@ if TYPE_CHECKING:
     from charm import MAASVirtualBoxCharm
 
     from tests.charm.conftest import ScratchMachine
+    from tests.charm.test_virtualbox_host import Box
 
     Context = testing.Context[MAASVirtualBoxCharm]
+    Laptop = testing.Context[VirtualBoxHostCharm]
+
+__all__ = ["box", "laptop"]
 
 CLAIM = workload.RELEASES / programs.CLAIM
 TAKEN = ops.BlockedStatus(
@@ -313,3 +321,126 @@ def test_a_path_that_is_taken_after_the_claim_is_a_status(
     assert str(workload.UNIT) in out.unit_status.message
     context.run(context.on.remove(), context.run(context.on.stop(), out))
     assert (unit / "notes").read_text() == "mine"
+
+
+# --- The charm virtualbox-host
+
+
+@pytest.fixture
+def spare(box: Box) -> Laptop:
+    """Another application of virtualbox-host on the machine."""
+    del box
+    return make_laptop("spare")
+
+
+TAKEN_LAPTOP = ops.BlockedStatus(
+    "laptop/0 is on this machine already: juju remove-unit spare/0, and place it on another"
+    " machine"
+)
+
+
+@pytest.mark.parametrize(
+    "event", ["install", "config_changed", "update_status", "upgrade_charm", "remove"]
+)
+def test_a_second_virtualbox_host_touches_nothing(
+    laptop: Laptop, spare: Laptop, box: Box, event: str
+) -> None:
+    relation = keys_relation(KEY)
+    laptop.run(laptop.on.relation_changed(relation), laptop_state(relation, vm_count=1))
+    before = contents(box.root)
+    box.calls.clear()
+
+    out = spare.run(getattr(spare.on, event)(), laptop_state(vm_count=3, user="vbox"))
+
+    assert (contents(box.root), box.calls) == (before, [])
+    assert len(box.keys()) == 1
+    if event != "remove":
+        assert out.unit_status == TAKEN_LAPTOP
+
+
+@pytest.mark.parametrize(
+    ("action", "params"),
+    [
+        ("list-vms", {"format": "table"}),
+        ("create-vms", {"names": "x"}),
+        ("delete-vms", {"names": "node0-01", "confirm": True, "power-off": False}),
+    ],
+)
+def test_a_second_virtualbox_host_changes_no_vms(
+    laptop: Laptop, spare: Laptop, box: Box, action: str, params: dict[str, Any]
+) -> None:
+    laptop.run(laptop.on.config_changed(), laptop_state(vm_count=1))
+
+    with pytest.raises(testing.ActionFailed) as failed:
+        spare.run(spare.on.action(action, params=params), laptop_state())
+
+    assert failed.value.message == TAKEN_LAPTOP.message
+    assert list(box.vms) == ["node0-01"]
+
+
+def test_a_second_virtualbox_host_takes_over_account_and_vms(
+    laptop: Laptop, spare: Laptop, box: Box
+) -> None:
+    old, new = keys_relation(KEY), keys_relation(NEXT_KEY)
+    first = laptop.run(laptop.on.relation_changed(old), laptop_state(old, vm_count=2))
+    waiting = spare.run(spare.on.install(), laptop_state(new, vm_count=3))
+
+    laptop.run(laptop.on.remove(), first)
+    assert not (box.root / sshd.KEYS).exists()
+    out = spare.run(spare.on.update_status(), waiting)
+
+    assert out.unit_status == ops.ActiveStatus("3 VMs of vbox, 0 running")
+    assert list(box.vms) == ["node0-01", "node0-02", "node0-03"]
+    (line,) = box.keys()
+    assert NEXT_KEY in line
+
+
+@PLACED
+@pytest.mark.parametrize(
+    "path",
+    [sshd.KEYS.parent, sshd.CONFIG, accounts.TMPFILES, programs.releases(virtualbox.NAME)],
+)
+def test_what_was_there_before_virtualbox_host_is_left_alone(
+    laptop: Laptop, box: Box, place: Callable[[Path], None], path: Path
+) -> None:
+    place(box.root / path)
+    before = contents(box.root)
+
+    out = laptop.run(laptop.on.install(), laptop_state(vm_count=1))
+    laptop.run(laptop.on.remove(), out)
+
+    assert out.unit_status == ops.BlockedStatus(f"/{path} {BEFORE}")
+    assert (contents(box.root), box.calls, box.vms) == (before, [], {})
+
+
+@pytest.mark.parametrize("path", [sshd.KEYS, sshd.CONFIG, accounts.TMPFILES])
+def test_a_folder_in_the_place_of_a_file_of_virtualbox_host_is_a_status(
+    laptop: Laptop, box: Box, path: Path
+) -> None:
+    relation = keys_relation(KEY)
+    first = laptop.run(laptop.on.relation_changed(relation), laptop_state(relation))
+    (box.root / path).unlink()
+    _folder(box.root / path)
+
+    out = laptop.run(laptop.on.update_status(), first)
+    laptop.run(laptop.on.remove(), out)
+
+    assert isinstance(out.unit_status, ops.BlockedStatus)
+    assert str(path) in out.unit_status.message
+    assert out.unit_status.message.isprintable()
+    assert (box.root / path / "notes").read_text() == "mine"
+
+
+def test_a_foreign_file_beside_keys_outlives_virtualbox_host(laptop: Laptop, box: Box) -> None:
+    first = laptop.run(laptop.on.config_changed(), laptop_state())
+    foreign = [
+        box.root / sshd.KEYS.with_name("notes"),
+        box.root / programs.releases(virtualbox.NAME) / "notes",
+    ]
+    for path in foreign:
+        path.write_text("mine")
+
+    laptop.run(laptop.on.remove(), first)
+
+    assert [path.read_text() for path in foreign] == ["mine", "mine"]
+    assert [*foreign[0].parent.iterdir(), *foreign[1].parent.iterdir()] == foreign

@@ -184,9 +184,13 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Box:
 def laptop(box: Box) -> Context:
     """Runs the charm's events on that machine."""
     del box
-    return testing.Context(
-        VirtualBoxHostCharm, **charmcraft.for_ops_testing("virtualbox-host"), app_name="laptop"
-    )
+    return make_laptop("laptop")
+
+
+def make_laptop(app_name: str, unit_id: int = 0) -> Context:
+    """Run the events of a unit of the charm on that machine."""
+    described = charmcraft.for_ops_testing("virtualbox-host")
+    return testing.Context(VirtualBoxHostCharm, **described, app_name=app_name, unit_id=unit_id)
 
 
 class TypedParameters(Protocol):
@@ -351,6 +355,20 @@ def test_vms_are_made_as_the_count_grows_and_stay_when_it_shrinks(
         "4 VMs of vbox, 0 running; 2 more than vm-count: see delete-vms; nobody switches them:"
         " juju integrate"
     )
+
+
+def test_vms_of_a_unit_that_was_removed_count_too(box: Box) -> None:
+    box.vms = dict.fromkeys(["node0-01", "node0-02", "other", "node0-1"], True)
+    later = make_laptop("laptop", 7)
+
+    out = later.run(later.on.install(), laptop_state(vm_count=3, attachment="none"))
+    assert list(box.vms) == ["node0-01", "node0-02", "other", "node0-1", "node7-01"]
+    assert isinstance(out.unit_status, ops.ActiveStatus)
+
+    fewer = dataclasses.replace(out, config={"vm-count": 1, "attachment": "none"})
+    params = {"names": "", "confirm": True, "power-off": False}
+    later.run(later.on.action("delete-vms", params=params), fewer)
+    assert list(box.vms) == ["node0-01", "other", "node0-1"]
 
 
 def test_a_host_only_network_is_made_without_virtualboxs_own_dhcp_server(

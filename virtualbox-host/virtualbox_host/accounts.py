@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from charmlibs import passwd
 
 from maas_virtualbox import files
-from maas_virtualbox.juju import programs
+from maas_virtualbox.juju import programs, statuses
+from maas_virtualbox.juju.claims import keep_on_error
 
 if TYPE_CHECKING:
     import pwd
@@ -43,11 +45,25 @@ class Account:
 
 
 def ensure(root: Path, name: str) -> Account:
-    """Return the account, made if it is missing; its VMs run on after a logout."""
+    """Return the account, made if it is missing; its VMs run on after a logout.
+
+    Raises:
+        ConfigError: what keeps its VMs alive cannot be written.
+        Unready: the account cannot be made.
+    """
     known = passwd.user_exists(name)
     if known is None:
         # Without a password, but not locked: where sshd does without PAM a locked one is refused.
-        known = passwd.add_user(name, password="*", system_user=True, home_dir=f"/home/{name}")  # noqa: S106
+        try:
+            known = passwd.add_user(
+                name,
+                password="*",  # noqa: S106
+                system_user=True,
+                home_dir=f"/home/{name}",
+            )
+        except subprocess.CalledProcessError as error:
+            reason = " ".join((error.stderr or str(error)).split())[:200]
+            raise statuses.blocked(f"the account {name} cannot be made: {reason}") from None
     files.write(root / TMPFILES, _TMPFILES.encode(), 0o644)
     lingered = programs.run_as((0, 0), ["loginctl", "enable-linger", name], {})
     if lingered.problem:
@@ -63,7 +79,8 @@ def find(name: str) -> Account | None:
 
 def remove(root: Path) -> None:
     """Take away what `ensure` made, except the account: the VMs are its."""
-    (root / TMPFILES).unlink(missing_ok=True)
+    with keep_on_error("a file"):
+        files.remove(root / TMPFILES)
 
 
 def _account(known: pwd.struct_passwd) -> Account:

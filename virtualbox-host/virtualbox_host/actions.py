@@ -61,16 +61,15 @@ class Actions(actions.Actions):
         try:
             chosen, box = self._charm.chosen(), self._charm.box()
             there = {vm.name: vm.uuid for vm in box.list_vms()}
-            number = self._charm.number
-            names = wanted or chosen.surplus(number, list(there))
-            kept = [name for name in names if name in chosen.vm_names(number)]
+            names = wanted or chosen.surplus(there)
+            kept = [name for name in names if name in chosen.kept(there)]
             unknown = [name for name in names if name not in there]
             if unknown:
                 action.fail(f"there is no VM {unknown[0]}: see list-vms")
             elif kept:
                 action.fail(
-                    f"{kept[0]} is one of the {chosen.vm_count} of vm-count, and would be made"
-                    f" anew: juju config {self._charm.app.name} vm-count=… first"
+                    f"{kept[0]} is one of the {chosen.vm_count} of vm-count, and another would be"
+                    f" made: juju config {self._charm.app.name} vm-count=… first"
                 )
             elif not names:
                 action.show({"deleted": "nothing: there are no more VMs than vm-count"})

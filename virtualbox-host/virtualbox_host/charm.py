@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ops
 
+from maas_virtualbox import errors
 from maas_virtualbox.juju import (
     AccountData,
     SSHKey,
@@ -17,6 +19,7 @@ from maas_virtualbox.juju import (
     programs,
     statuses,
 )
+from maas_virtualbox.juju.claims import Claim
 from virtualbox_host import accounts, actions, options, sshd, virtualbox
 
 if TYPE_CHECKING:
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RELATION = "virtualbox-hosts"
+
+_PATHS = (sshd.KEYS.parent, sshd.CONFIG, accounts.TMPFILES)
+"""What the charm writes besides its program, of which nothing may be somebody else's."""
 
 
 class VirtualBoxHostCharm(ops.CharmBase):
@@ -37,6 +43,7 @@ class VirtualBoxHostCharm(ops.CharmBase):
         super().__init__(framework)
         self._unready: statuses.Unready | None = None
         self._vms: list[VMView] | None = None
+        self._claim = Claim(self, self.root, virtualbox.NAME)
         self.switchers = VirtualBoxHostsProvider(self, RELATION)
         self.actions = actions.Actions(self)
         on = self.on
@@ -49,18 +56,15 @@ class VirtualBoxHostCharm(ops.CharmBase):
 
     @property
     def number(self) -> int:
-        """The unit's number, which is in the names of its VMs."""
+        """The unit's number, which is in the names of the VMs it makes."""
         return int(self.unit.name.rpartition("/")[2])
 
     def box(self) -> virtualbox.VirtualBox:
         """Return VirtualBox as the account has it. Raises `Unready` where it is not set up yet."""
+        self._claim.check()
         chosen = self.chosen()
         account, program = accounts.find(chosen.user), virtualbox.find()
-        if (
-            account is None
-            or not program
-            or not (self.root / programs.current(virtualbox.NAME)).exists()
-        ):
+        if account is None or not program or not programs.is_installed(self.root, virtualbox.NAME):
             raise statuses.waiting("VirtualBox is not set up yet")
         return virtualbox.VirtualBox(self.root, account, program)
 
@@ -78,19 +82,23 @@ class VirtualBoxHostCharm(ops.CharmBase):
         """
         self._unready = None
         keys = self.switchers.keys()
-        sshd.revoke(self.root, keys)
         try:
+            self._claim.ensure(_PATHS)
+            sshd.revoke(self.root, keys)
             chosen = self.chosen()
             account = accounts.ensure(self.root, chosen.user)
             sshd.authorise(self.root, account, keys)
             box = virtualbox.VirtualBox(self.root, account, self._ensure_virtualbox(chosen))
-            self._ensure_program()
+            if not programs.is_installed(self.root, virtualbox.NAME):
+                self._install_program()
             box.ensure_scripts()
             if keys:
                 self._publish(chosen, box)
             self._vms = self._grow(chosen, box)
         except statuses.Unready as reason:
             self._unready = reason
+        except errors.ConfigError as error:
+            self._unready = statuses.blocked(str(error))
 
     def _ensure_virtualbox(self, chosen: options.HostOptions) -> str:
         program = virtualbox.find()
@@ -106,10 +114,6 @@ class VirtualBoxHostCharm(ops.CharmBase):
         if not program:
             raise statuses.blocked(f"the package {chosen.package} brought no VBoxManage")
         return program
-
-    def _ensure_program(self) -> None:
-        if not (self.root / programs.current(virtualbox.NAME)).exists():
-            self._install_program()
 
     def _install_program(self) -> None:
         self.unit.status = ops.MaintenanceStatus("installing the charm's program")
@@ -137,8 +141,7 @@ class VirtualBoxHostCharm(ops.CharmBase):
     def _grow(self, chosen: options.HostOptions, box: virtualbox.VirtualBox) -> list[VMView]:
         """Make the VMs that are missing; returns all there are."""
         vms = box.list_vms()
-        there = {vm.name for vm in vms}
-        missing = [name for name in chosen.vm_names(self.number) if name not in there]
+        missing = chosen.missing(self.number, [vm.name for vm in vms])
         if not missing:
             return vms
         self.unit.status = ops.MaintenanceStatus(f"making {statuses.count(len(missing), 'VM')}")
@@ -146,14 +149,21 @@ class VirtualBoxHostCharm(ops.CharmBase):
             box.ensure_host_only_network(chosen.network)
         answer = box.create(chosen, missing)
         if answer.problem:
-            raise statuses.blocked(answer.problem)
+            raise statuses.blocked(" ".join(answer.problem.split()))
         return box.list_vms()
 
     def _on_install(self, event: ops.EventBase) -> None:
-        self._install_program()
+        with contextlib.suppress(statuses.Unready, errors.ConfigError):  # reconcile says why
+            self._claim.ensure(_PATHS, is_upgrade=isinstance(event, ops.UpgradeCharmEvent))
+            self._install_program()
         self.reconcile(event)
 
     def _on_remove(self, _event: ops.RemoveEvent) -> None:
+        if self._claim.is_held():
+            self._remove()
+        self._unready = statuses.Unready(ops.MaintenanceStatus("removed; VirtualBox and VMs stay"))
+
+    def _remove(self) -> None:
         sshd.remove(self.root)
         try:
             if problem := self.box().remove_scripts().problem:
@@ -162,7 +172,7 @@ class VirtualBoxHostCharm(ops.CharmBase):
             log.warning("the extension scripts stay: %s", reason)
         accounts.remove(self.root)
         programs.remove(self.root, virtualbox.NAME)
-        self._unready = statuses.Unready(ops.MaintenanceStatus("removed; VirtualBox and VMs stay"))
+        self._claim.release()
 
     def _on_collect_status(self, event: ops.CollectStatusEvent) -> None:
         if self._unready is not None:
@@ -178,7 +188,7 @@ class VirtualBoxHostCharm(ops.CharmBase):
             )
         running = sum(vm.power == "on" for vm in vms)
         text = f"{statuses.count(len(vms), 'VM')} of {chosen.user}, {running} running"
-        if surplus := chosen.surplus(self.number, [vm.name for vm in vms]):
+        if surplus := chosen.surplus([vm.name for vm in vms]):
             text += f"; {len(surplus)} more than vm-count: see delete-vms"
         if not self.switchers.keys():
             text += "; nobody switches them: juju integrate"

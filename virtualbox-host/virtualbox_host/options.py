@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +14,7 @@ from maas_virtualbox import blueprint, documents
 from maas_virtualbox.hosts import Host
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]+")
@@ -63,7 +64,7 @@ class HostOptions(documents.Options):
             raise ValueError(f"version: expected a version of a package, not {self.version!r}")
         try:
             Host(zone=self.zone)
-            self.spec(self.vm_names(0, count=1)[0])
+            self.spec(self._name(0, 1))
         except pydantic.ValidationError as error:
             raise ValueError(_explain(error)) from None
         return self
@@ -73,21 +74,38 @@ class HostOptions(documents.Options):
         fields = blueprint.VMSpec.model_fields.keys() & type(self).model_fields.keys()
         return blueprint.VMSpec(name=name, **{field: getattr(self, field) for field in fields})
 
-    def vm_names(self, unit: int, *, count: int | None = None) -> list[str]:
-        """Return the names of the VMs that a unit makes.
+    def kept(self, names: Iterable[str]) -> list[str]:
+        """Return those of some VMs that make up `vm_count`."""
+        return self._counted(names)[: self.vm_count]
+
+    def missing(self, unit: int, names: Iterable[str]) -> list[str]:
+        """Return the names of the VMs that a unit has to make.
 
         Args:
             unit: its number: VMs of several units are MAAS's machines, with a name each.
-            count: how many. None: as many as the option says.
+            names: of the VMs that there are. Those that another unit has made here count too: that
+                unit was removed, and its VMs stayed.
         """
-        wanted = self.vm_count if count is None else count
-        return [f"{self.name_prefix}{unit}-{number:02}" for number in range(1, wanted + 1)]
+        there = set(names)
+        free = (
+            name
+            for number in itertools.count(1)
+            if (name := self._name(unit, number)) not in there
+        )
+        return list(itertools.islice(free, max(0, self.vm_count - len(self._counted(there)))))
 
-    def surplus(self, unit: int, names: list[str]) -> list[str]:
+    def surplus(self, names: Iterable[str]) -> list[str]:
         """Return those of some VMs that are named as if a unit had made them, and are too many."""
-        ours = re.compile(re.escape(f"{self.name_prefix}{unit}-") + r"\d{2,}")
-        wanted = self.vm_names(unit)
-        return [name for name in names if ours.fullmatch(name) and name not in wanted]
+        return self._counted(names)[self.vm_count :]
+
+    def _counted(self, names: Iterable[str]) -> list[str]:
+        """Return those that a unit has made, be it one before this, in the order of numbers."""
+        pattern = re.compile(re.escape(self.name_prefix) + r"(\d+)-(\d{2,})", re.ASCII)
+        found = [match for name in names if (match := pattern.fullmatch(name))]
+        return [match[0] for match in sorted(found, key=lambda it: (int(it[1]), int(it[2])))]
+
+    def _name(self, unit: int, number: int) -> str:
+        return f"{self.name_prefix}{unit}-{number:02}"
 
 
 def _explain(error: pydantic.ValidationError) -> str:

@@ -12,15 +12,15 @@ import contextlib
 import dataclasses
 import os
 import re
-import shutil
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from charmlibs import systemd
 
-from maas_virtualbox import files, host_setup
+from maas_virtualbox import errors, files, host_setup
 from maas_virtualbox.juju import programs, statuses
+from maas_virtualbox.juju.claims import keep_on_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +50,7 @@ def authorise(root: Path, account: Account, keys: Sequence[str]) -> None:
     """Let exactly these keys in, bound to the gate.
 
     Raises:
+        ConfigError: the keys or the configuration cannot be written.
         Unready: sshd does not take the configuration; it is as before.
     """
     revoke(root, keys)
@@ -65,16 +66,18 @@ def authorise(root: Path, account: Account, keys: Sequence[str]) -> None:
     if files.write(root / CONFIG, config.encode(), 0o644):
         answer = _sshd(root, "-t")
         if answer.problem:
-            (root / CONFIG).unlink()
+            files.remove(root / CONFIG)
             raise statuses.blocked(f"sshd does not take its configuration: {answer.problem}")
         _reload()
 
 
 def revoke(root: Path, keys: Sequence[str]) -> None:
-    """Let nobody in any more but by these keys, and end the sessions of those who were in."""
-    if not (root / KEYS).exists():
-        return
-    lines = (root / KEYS).read_text(encoding="utf-8").splitlines(keepends=True)
+    """Let nobody in any more but by these keys, and end the sessions of those who were in.
+
+    Raises:
+        ConfigError: the file of the keys cannot be read or written.
+    """
+    lines = _read(root / KEYS).splitlines(keepends=True)
     kept = [line for line in lines if any(f" {key} " in line for key in keys)]
     if kept != lines:
         files.write(root / KEYS, "".join(kept).encode(), 0o644)
@@ -106,11 +109,24 @@ def read_server(root: Path, account: Account) -> Server:
 
 def remove(root: Path) -> None:
     """Let nobody in any more by what `authorise` wrote, and take that away."""
-    revoke(root, ())
-    shutil.rmtree((root / KEYS).parent, ignore_errors=True)
-    if (root / CONFIG).exists():
-        (root / CONFIG).unlink()
-        _reload()
+    with keep_on_error("a key"):
+        revoke(root, ())
+    with keep_on_error("the file of the keys"):
+        files.remove(root / KEYS)
+    programs.remove_folder((root / KEYS).parent)
+    with keep_on_error("a file"):
+        if files.remove(root / CONFIG):
+            _reload()
+
+
+def _read(path: Path) -> str:
+    """Return a file's text; none where there is no file. Raises `ConfigError`."""
+    try:
+        return files.read(path).content.decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise errors.ConfigError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _sshd(root: Path, *arguments: str) -> programs.Answer:
@@ -128,8 +144,7 @@ def _reload() -> None:
 
 def _end_sessions(root: Path) -> None:
     """End the account's connections without a terminal: a revoked key is not to go on by one."""
-    config = root / CONFIG
-    account = _ACCOUNT.search(config.read_text(encoding="utf-8")) if config.exists() else None
+    account = _ACCOUNT.search(_read(root / CONFIG))
     for process in Path("/proc").glob("[0-9]*") if account else ():
         with contextlib.suppress(OSError):
             found = _SESSION.match((process / "cmdline").read_bytes())

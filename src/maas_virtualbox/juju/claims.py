@@ -12,6 +12,9 @@ is there before anything else is, and goes last: a hook that is killed leaves it
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +24,12 @@ from maas_virtualbox import errors, files
 from maas_virtualbox.juju import programs, statuses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     import ops
 
+
+log = logging.getLogger(__name__)
 
 _TEMPORARY = f".{programs.CLAIM}."
 """How files begin that are written to become a claim."""
@@ -148,6 +153,15 @@ class Claim:
             return _parse(files.read(self._file).content)
         except OSError:
             return None
+
+
+@contextlib.contextmanager
+def keep_on_error(what: str) -> Generator[None]:
+    """Keep what cannot be removed, with a warning in the log: a unit is removed all the same."""
+    try:
+        yield
+    except (errors.ConfigError, subprocess.CalledProcessError) as error:
+        log.warning("%s stays: %s", what, error)
 
 
 def _is_occupied(path: Path) -> bool:

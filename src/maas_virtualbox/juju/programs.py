@@ -100,6 +100,11 @@ def _install(root: Path, charm: Path, name: str, compiled: Sequence[str]) -> Non
     link.replace(root / current(name))
 
 
+def is_installed(root: Path, name: str) -> bool:
+    """Whether there is a release to run."""
+    return (root / current(name)).exists()
+
+
 def remove(root: Path, name: str) -> None:
     """Remove all releases, and nothing that somebody else has put beside them."""
     remove_old(root, name)
