@@ -9,8 +9,15 @@ import re
 
 import pytest
 
-from maas_virtualbox.maas import messages
+from maas_virtualbox import tokens
+from maas_virtualbox.maas import enlistment, messages
+from maas_virtualbox.maas.enlistment import Settings
 
+from tests import maas_api
+from tests.maas_api import Region
+from tests.vms import A, B, mac, ten, vm
+
+COMMISSION = Settings(tokens.Secrets.new(), "10.0.0.2", 5307, commission=True)
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "reference" / "enlistment.md"
 MESSAGES = {
     name: value for name, value in vars(messages).items() if isinstance(value, messages.Message)
@@ -39,3 +46,48 @@ def test_the_page_has_no_message_that_nobody_says() -> None:
 
     assert {f"`{first}`" for first, *_ in rows} == said
     assert len(rows) == len(MESSAGES)
+
+
+def said(region: Region) -> set[str]:
+    """All that enlistment says of VMs that are well, and of others, one of each kind."""
+    vms = [
+        *ten(),
+        vm("printer", "08:00:27:cc:02:05"),
+        vm("arm", mac(200), architecture="arm64"),
+        vm("twin", mac(201)),
+        vm("twin", mac(202), host=B),
+        vm("clone1", mac(203)),
+        vm("clone2", mac(203)),
+        vm("bare"),
+        vm("locked", mac(204), accessible=False),
+        vm("zoned", mac(205), host=A.model_copy(update={"zone": "a.b"})),
+        vm("copied", mac(206), uuid="00112233-4455-6677-8899-aabbccddeeff"),
+        vm("copied", mac(206), uuid="00112233-4455-6677-8899-aabbccddeeff", host=B),
+    ]
+    with maas_api.client(region) as client:
+        plan = enlistment.plan(vms, enlistment.read(client), COMMISSION)
+        outcome = enlistment.apply(client, plan)
+    assert outcome.trouble is None
+    return {
+        *map(str, plan.messages),
+        *(re.sub(r"^([\w/-]+|\d+ VMs \(.*?\)): ", "", str(each)) for each in outcome.failures),
+        *(f"{change.text}: {change.remedy}" for change in plan.changes if change.remedy),
+    }
+
+
+def test_what_a_real_region_makes_enlistment_say_is_documented() -> None:
+    region = Region.real(scale=0.0001)
+    everything = said(region)  # without images and racks
+    region.images, region.racks = ["amd64"], {"rack1": ["192.168.0.0/24"]}
+    everything |= said(region)  # and an architecture missing, and a rack elsewhere
+    region.racks = {"rack1": ["10.0.0.0/24"]}
+    everything |= said(region)
+
+    assert not region.strange
+    patterns = [re.escape(str(message)) for message in MESSAGES.values()]
+    known = [re.compile(re.sub(r"\\\{\w+\\\}", ".+", pattern)) for pattern in patterns]
+    fitting = {text: [p.pattern for p in known if p.fullmatch(text)] for text in everything}
+    assert [text for text, found in fitting.items() if not found] == []
+    assert len({pattern for found in fitting.values() for pattern in found}) >= 10
+    names = {machine["status_name"] for machine in region.machines.values()}
+    assert (len(region.machines), names) == (10, {"Commissioning"})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from maas_virtualbox import errors, tokens
+from maas_virtualbox.maas import client as maas_client
 from maas_virtualbox.maas import enlistment, messages
 from maas_virtualbox.maas.enlistment import Kind, Settings
 
@@ -242,6 +243,29 @@ def test_a_conflict_is_one_sentence_with_what_to_do(region: Region) -> None:
         outcome = enlistment.apply(client, found)
 
     (failure,) = outcome.failures
-    message = messages.CONFLICT.of(reason="")
-    assert str(failure) == f"5 VMs (a/a-node1, a/a-node2, a/a-node3, …): {message}"
+    vms = "5 VMs (a/a-node1, a/a-node2, a/a-node3, …)"
+    assert str(failure) == f"{vms}: {messages.CONFLICT}"
     assert len(outcome.done) == 5
+
+
+def test_a_conflict_with_a_reason_says_nothing_of_other_machines(region: Region) -> None:
+    with maas_api.client(region) as client:
+        found = enlistment.plan([vm("node1", mac(1))], enlistment.read(client), HERE)
+        region.forced = [(200, "{}"), (409, "it is locked")]  # the zone, and the machine
+        outcome = enlistment.apply(client, found)
+
+    (failure,) = outcome.failures
+    message = messages.CONFLICT_REASON.of(reason="it is locked")
+    assert str(failure) == f"a/node1: {message}"
+    assert "delete" not in str(failure)
+
+
+# -- Time ---------------------------------------------------------------------------------------
+
+
+def test_timeouts_fit_a_real_regions_latencies() -> None:
+    latencies = maas_api.Latencies(scale=1.0)
+
+    listing_s = latencies.of(("GET", "machines/", ""), 1000, 0)
+    assert 10 * listing_s < maas_client.LISTING_TIMEOUT_S
+    assert 10 * max(latencies.made_s) < maas_client.CALL_TIMEOUT_S

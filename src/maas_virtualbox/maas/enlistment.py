@@ -287,8 +287,10 @@ class _Run:
             message = messages.NO_IMAGES
         elif "architecture" in error.fields:
             message = messages.NO_IMAGE.of(architecture=change.writes.architecture)
+        elif error.status == _CONFLICT and error.reason:
+            message = messages.CONFLICT_REASON.of(reason=error.reason)
         elif error.status == _CONFLICT:
-            message = messages.CONFLICT.of(reason=f": {error.reason}" if error.reason else "")
+            message = messages.CONFLICT
         else:
             return error
         return errors.MAASError(str(message), status=error.status, fields=error.fields)

@@ -34,8 +34,8 @@ NO_IMAGES = Message(
 )
 NO_IMAGE = Message(
     "MAAS has no image for {architecture} and refuses such machines",
-    "import one on its page Images; or, if that is the wrong guest type, VBoxManage modifyvm VM"
-    " --ostype Ubuntu_64",
+    "import one on its page Images, and wait until the import is complete; or, if that is the"
+    " wrong guest type, VBoxManage modifyvm VM --ostype Ubuntu_64",
 )
 NO_RACK = Message(
     "MAAS has no rack controller: it can neither switch nor commission a machine",
@@ -54,8 +54,11 @@ VERIFY_SSL_IGNORED = Message(
 # -- What MAAS answers to a write ---------------------------------------------------------------
 
 CONFLICT = Message(
-    "MAAS reports a conflict (409{reason})",
+    "MAAS reports a conflict (409)",
     "enlist again; if it stays, another machine in MAAS has these power parameters: delete it",
+)
+CONFLICT_REASON = Message(
+    "MAAS reports a conflict (409): {reason}", "resolve it in MAAS, then enlist again"
 )
 NOT_COMMISSIONED = Message(
     "MAAS has the machine and cannot commission it (503), mostly because no rack controller"
