@@ -4,8 +4,9 @@
 
 Root writes into folders of the service's user and of MAAS's, who may exchange files and folders
 there at any time. Therefore a path is walked once, name by name, and its last folder stays open:
-whatever is done then is done in that folder and to open files, never by path. A symbolic link is
-followed only where nobody but root and the caller can have placed it.
+whatever is done then is done in that folder and to open files, never by path. Root follows a
+symbolic link only where nobody else can have placed it; others follow those of a folder's owner,
+too, as Linux does in /tmp.
 
 Windows has neither owners nor open folders: there, files are written atomically by path.
 """
@@ -431,9 +432,11 @@ def _stat(name: str, folder: int) -> os.stat_result | None:
 
 def _read_link(name: str, folder: int, there: os.stat_result) -> str:
     """Return where a symbolic link leads, unless another user may have placed it."""
-    ours = (0, os.geteuid())
     around = os.fstat(folder)
-    if there.st_uid not in ours or around.st_uid not in ours or _is_open_to_all(around):
+    trusted = {0, os.geteuid()}
+    if os.geteuid() != 0:
+        trusted.add(around.st_uid)
+    if not trusted >= {there.st_uid, around.st_uid} or _is_open_to_all(around):
         raise OSError(
             errno.ELOOP, f"{name} is a symbolic link that another user may have placed there"
         )

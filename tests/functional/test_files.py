@@ -223,6 +223,35 @@ def test_a_link_that_another_placed_is_not_followed(theirs: Path, area: Path) ->
     assert list((area / "roots").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("folder_mode", "is_followed"), [(0o755, True), (0o1777, True), (0o777, False)]
+)
+def test_others_follow_the_links_of_a_folders_owner(
+    theirs: Path, monkeypatch: pytest.MonkeyPatch, folder_mode: int, is_followed: bool
+) -> None:
+    (theirs / "file").write_bytes(b"content")
+    (theirs / "link").symlink_to("file")
+    os.lchown(theirs / "link", *NOBODY)
+    theirs.chmod(folder_mode)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    with contextlib.nullcontext() if is_followed else pytest.raises(OSError, match="may have"):
+        assert files.read(theirs / "link").content == b"content"
+
+
+def test_a_link_of_a_third_user_in_tmp_is_not_followed(
+    area: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    area.chmod(0o1777)
+    (area / "file").touch()
+    (area / "link").symlink_to("file")
+    os.lchown(area / "link", *NOBODY)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    with pytest.raises(OSError, match="another user may have placed"):
+        files.read(area / "link")
+
+
 def test_a_link_of_roots_in_a_folder_of_roots_is_followed(theirs: Path, area: Path) -> None:
     (area / "link").symlink_to("theirs")
 
