@@ -5,12 +5,15 @@
 from __future__ import annotations
 
 import os
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import hypothesis
 import pytest
 
 from tests.virtualbox.lab import lab as real
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 # A busy machine is no reason to fail; and the gate tries the same examples every time, so that
 # what it finds is new because the code is.
@@ -26,10 +29,10 @@ def unavailable(reason: str) -> NoReturn:
 
 
 @pytest.fixture(scope="session")
-def lab() -> real.Lab:
+def lab() -> Generator[real.Lab]:
     """A real VirtualBox behind a real sshd; it stays up after the tests, for the next ones."""
     if (reason := real.unsupported()) is not None:
         unavailable(reason)
-    made = real.Lab()
-    made.up()
-    return made
+    with real.leased() as lab:
+        lab.up()
+        yield lab

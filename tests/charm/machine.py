@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -34,9 +35,14 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_BOOT_TIMEOUT_S = 30.0
+_BOOT_TIMEOUT_S = 120.0
 _POLL_S = 0.02
-_NOT_STARTED = ("ssh.socket", "systemd-journal-flush.service", "timers.target")
+_NOT_STARTED = (
+    "network-online.target",
+    "ssh.socket",
+    "systemd-journal-flush.service",
+    "timers.target",
+)
 """Units that this machine may have enabled and a test has no use for."""
 _CGROUPS = tuple(Path("/sys/fs/cgroup", name) for name in ("systemd", "unified", ""))
 _CGROUP = "maas-virtualbox-"
@@ -87,7 +93,7 @@ class Machine:
         self.address = address
         self._folder = folder / f"machine-{next(_numbers)}"
         self._cgroups = [
-            root / f"{_CGROUP}{os.getpid()}-{self._folder.name}"
+            root / f"{_CGROUP}{os.getpid()}-{secrets.token_hex(4)}"
             for root in _CGROUPS
             if (root / "cgroup.procs").exists()
         ]
@@ -207,7 +213,9 @@ def _remove_cgroups_of_the_dead() -> None:
     for root in _CGROUPS:
         for cgroup in root.glob(f"{_CGROUP}*"):
             if not Path("/proc", cgroup.name.split("-")[2]).exists():
-                _remove_cgroup(cgroup)
+                # One that is in use is that of a process of another PID namespace.
+                with contextlib.suppress(OSError):
+                    _remove_cgroup(cgroup)
 
 
 def _remove_cgroup(cgroup: Path) -> None:

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real VirtualBox, whose VMs run without its kernel module, behind a real sshd on loopback.
 
-Needs root on Debian 12 amd64. As a program: `python lab.py up|down|rebuild|status`; for tests:
+Needs root on Debian or Ubuntu, amd64. As a program: `python lab.py up|down|rebuild|status`; for
+tests:
 
-    lab = Lab()
-    lab.up()
-    lab.host_entry("vbox")  # "vbox@127.0.0.1:2322"
+    with leased() as lab:
+        lab.up()
+        lab.host_entry("vbox")  # "vbox@127.0.0.1:2322"
 
 How it works: a Debian sid root (where VirtualBox 7.2 is packaged) is made with debootstrap and
 used with chroot, so its processes are in the machine's own process list. `vboxheadless.c` takes
@@ -22,12 +23,14 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
+import itertools
 import logging
 import os
 import platform
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -43,7 +46,15 @@ log = logging.getLogger(__name__)
 ADDRESS = "127.0.0.1"
 DEFAULT_STATE = "~/.cache/maas-virtualbox/lab"
 DEFAULT_PORT = 2322
-HOST_PACKAGES = ("debootstrap", "gcc", "libc6-dev", "openssh-client")
+HOST_PACKAGES = (
+    "debian-archive-keyring",
+    "debootstrap",
+    "gcc",
+    "libc6-dev",
+    "openssh-client",
+)
+DISTRIBUTIONS = ("debian", "ubuntu")
+DEBIAN_ARCHIVE = "http://deb.debian.org/debian"
 ROOT_PACKAGES = ("virtualbox", "systemd-standalone-sysusers", "openssh-server")
 ROOT_RECIPE = "1"
 """Raise it when `Lab._build_root` changes: an older root is then built again."""
@@ -361,17 +372,21 @@ def unsupported() -> str | None:
         distribution = platform.freedesktop_os_release()["ID"]
     except OSError:
         distribution = "unknown"
-    if distribution != "debian":
-        return f"the VirtualBox lab needs Debian, this is {distribution}"
+    if distribution not in DISTRIBUTIONS:
+        return f"the VirtualBox lab needs Debian or Ubuntu, this is {distribution}"
     return None
 
 
 def debian_mirror() -> str:
     """Return the address of the Debian archive that this machine's apt uses for its own release.
 
+    On another distribution: Debian's own.
+
     Raises:
         LabError: apt has no such source.
     """
+    if platform.freedesktop_os_release()["ID"] != "debian":
+        return DEBIAN_ARCHIVE
     # apt itself reads its configuration, in either format; nothing is downloaded.
     listing = must(
         (
@@ -435,13 +450,13 @@ class Lab:
 
         Args:
             state: its folder. None: $MAAS_VIRTUALBOX_LAB, else `DEFAULT_STATE`.
-            port: sshd's TCP port. None: $MAAS_VIRTUALBOX_LAB_PORT, else `DEFAULT_PORT`.
+            port: sshd's TCP port. None: $MAAS_VIRTUALBOX_LAB_PORT, else the first from
+                `DEFAULT_PORT` on that is free at the first `up`.
         """
-        folder = state or Path(os.environ.get("MAAS_VIRTUALBOX_LAB") or DEFAULT_STATE)
         # Resolved, because it is compared with what the kernel says about processes.
-        self._state = folder.expanduser().resolve()
+        self._state = (state or _default_state()).expanduser().resolve()
         self._root = self._state / "root"
-        self._port = port or int(os.environ.get("MAAS_VIRTUALBOX_LAB_PORT") or DEFAULT_PORT)
+        self._given_port = port or int(os.environ.get("MAAS_VIRTUALBOX_LAB_PORT") or 0)
         self._lock: int | None = None
 
     # --- What a client needs to know
@@ -453,8 +468,11 @@ class Lab:
 
     @property
     def port(self) -> int:
-        """The TCP port sshd listens on."""
-        return self._port
+        """The TCP port sshd listens on; `DEFAULT_PORT` before the first `up`."""
+        try:
+            return self._given_port or int(self._port_file.read_text())
+        except FileNotFoundError:
+            return DEFAULT_PORT
 
     @property
     def key_file(self) -> Path:
@@ -478,7 +496,7 @@ class Lab:
 
     def host_entry(self, account: str) -> str:
         """Return `account@address:port`."""
-        return f"{_account(account).name}@{ADDRESS}:{self._port}"
+        return f"{_account(account).name}@{ADDRESS}:{self.port}"
 
     # --- Files
 
@@ -556,7 +574,6 @@ class Lab:
             self._build_root()
         self._mount()
         self._install_headless()
-        self._configure_ssh()
         self.stop_sshd()
         for account in ACCOUNTS.values():
             self._add_account(account)
@@ -564,7 +581,7 @@ class Lab:
                 self._make_vms(account)
                 self.reset(account.name)
         self.path(_SSHD_LOG).write_text("")
-        self.start_sshd()
+        self._start_sshd_on_a_free_port()
 
     def _down(self) -> None:
         self._end(lambda _: True)
@@ -970,7 +987,7 @@ class Lab:
         self._write(f"{_SSH}/host_ed25519", self._host_key_file.read_text(), mode=0o600)
         self.authorize()
         self._write(f"{_SSH}/sshd_config", self._sshd_config())
-        self.known_hosts_file.write_text(f"[{ADDRESS}]:{self._port} {self.host_key}\n")
+        self.known_hosts_file.write_text(f"[{ADDRESS}]:{self.port} {self.host_key}\n")
         self.ssh_config_file.write_text(self._ssh_config())
 
     def authorize(self, *lines: str) -> None:
@@ -983,7 +1000,7 @@ class Lab:
         # LogLevel VERBOSE: a line for each command, which `commands_run` counts.
         return (
             f"ListenAddress {ADDRESS}\n"
-            f"Port {self._port}\n"
+            f"Port {self.port}\n"
             f"HostKey {_SSH}/host_ed25519\n"
             f"PidFile {_PID_FILE}\n"
             f"AuthorizedKeysFile {_SSH}/authorized_keys\n"
@@ -1003,7 +1020,7 @@ class Lab:
             f"{users}"
             "Host *\n"
             f"  HostName {ADDRESS}\n"
-            f"  Port {self._port}\n"
+            f"  Port {self.port}\n"
             f'  IdentityFile "{self.key_file}"\n'
             "  IdentitiesOnly yes\n"
             f'  UserKnownHostsFile "{self.known_hosts_file}"\n'
@@ -1044,8 +1061,25 @@ class Lab:
         while self._listener() is None:
             if time.monotonic() > deadline or not self._sshd_runs():
                 tail = self.path(_SSHD_LOG).read_text(errors="replace")[-1000:]
-                raise LabError(f"sshd does not listen on {ADDRESS}:{self._port}:\n{tail}")
+                raise LabError(f"sshd does not listen on {ADDRESS}:{self.port}:\n{tail}")
             time.sleep(_POLL_S)
+
+    def _start_sshd_on_a_free_port(self) -> None:
+        """Start sshd; another lab, on this machine or in a container, may have its port."""
+        while True:
+            self._configure_ssh()
+            try:
+                self.start_sshd()
+            except LabError:
+                if self._given_port or not _is_taken(self.port):
+                    raise
+                self._port_file.write_text(f"{self.port + 1}\n")
+            else:
+                return
+
+    @property
+    def _port_file(self) -> Path:
+        return self._state / "port"
 
     def _sshd_runs(self) -> bool:
         return any(process.name == "sshd" for process in self._processes())
@@ -1073,6 +1107,45 @@ class Lab:
         # A forced command is one too.
         line = rf"Starting session: (command|forced-command .*) for {_account(account).name} from "
         return len(re.findall(line, self.path(_SSHD_LOG).read_text(errors="replace")))
+
+
+def _default_state() -> Path:
+    return Path(os.environ.get("MAAS_VIRTUALBOX_LAB") or DEFAULT_STATE)
+
+
+def _is_taken(port: int) -> bool:
+    """Return whether a process listens on a port of `ADDRESS`."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ADDRESS, port))
+        except OSError:
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def leased() -> Generator[Lab]:
+    """Yield a lab that nobody else has leased: the first one, or one beside it.
+
+    The first lab is as it was afterwards; one beside it is taken down. Their files stay.
+    """
+    first = _default_state().expanduser()
+    for number in itertools.count(1):
+        state = first if number == 1 else first.with_name(f"{first.name}-{number}")
+        state.mkdir(parents=True, exist_ok=True)
+        lease = _open_lock(state / "lease")
+        try:
+            if not _try_lock(lease):
+                log.info("%s is in use by other tests", state)
+                continue
+            lab = Lab(state)
+            yield lab
+            if number > 1:
+                lab.down()
+            return
+        finally:
+            os.close(lease)
 
 
 def _account(name: str) -> Account:
