@@ -7,7 +7,9 @@ The stand-in's machines are padded to the size real ones have in MAAS's listing.
 
 from __future__ import annotations
 
+import json
 import time
+from typing import Any
 
 from maas_virtualbox import tokens
 from maas_virtualbox.maas import enlistment
@@ -18,7 +20,8 @@ from tests import maas_api
 from tests.vms import A, B, mac, vm
 
 _VMS = 1000
-_PLAN_S = 2.0
+_MOST = 3.0
+"""The CPU time of a plan beside that of parsing the listing of MAAS's machines."""
 _PADDING = [{"id": number, "name": f"sda-part{number}", "tags": ["ssd"]} for number in range(400)]
 """20 KB."""
 
@@ -29,8 +32,8 @@ def run() -> list[tuple[str, ...]]:
     vms = [vm(f"node{number}", mac(number), host=(A, B)[number % 2]) for number in range(_VMS)]
     rows: list[tuple[str, ...]] = []
 
-    def row(what: str, ours: str, beside: str, mark: str, *, good: bool) -> None:
-        rows.append((what, ours, beside, "", mark, "ok" if good else "failed"))
+    def row(what: str, ours: str, beside: str, mark: str, *, good: bool, ratio: str = "") -> None:
+        rows.append((what, ours, beside, ratio, mark, "ok" if good else "failed"))
 
     with maas_api.served() as region, maas_api.client(region) as client:
         for number in range(_VMS):
@@ -43,12 +46,14 @@ def run() -> list[tuple[str, ...]]:
             plan = enlistment.plan(vms, enlistment.read(client), settings)
             seconds = time.thread_time() - began
             calls = len(region.calls)
+            parsing = _cpu_seconds_to_parse(list(region.machines.values()))
             row(
                 f"plan of {_VMS} VMs {what}",
-                f"{seconds:.2f} s CPU",
-                f"{calls} calls",
-                f"< {_PLAN_S:g} s, 8 calls",
-                good=seconds < _PLAN_S and calls == 8,
+                f"{seconds:.2f} s CPU, {calls} calls",
+                f"to parse the machines: {parsing:.2f} s CPU",
+                f"at most {_MOST} x, 8 calls",
+                good=seconds <= _MOST * parsing and calls == 8,
+                ratio=f"{seconds / parsing:.1f}",
             )
             if plan.writing:
                 region.delay_s = 0.005
@@ -71,3 +76,10 @@ def run() -> list[tuple[str, ...]]:
             else:
                 row("written where all is known", str(len(plan.writing)), "", "0", good=True)
     return rows
+
+
+def _cpu_seconds_to_parse(machines: list[dict[str, Any]]) -> float:
+    listing = json.dumps(machines, default=str)
+    began = time.thread_time()
+    json.loads(listing)
+    return time.thread_time() - began

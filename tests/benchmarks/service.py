@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from maas_virtualbox import hosts
+from maas_virtualbox.dispatch import watch
 from maas_virtualbox.simulator import Action, Fault, Simulator, Timings, maas
 
 from tests.service import ServiceProcess
@@ -29,9 +30,12 @@ _HOSTS, _VMS_PER_HOST = 10, 100
 _QUERIES = 40_000
 """Enough for several snapshots to grow old."""
 _AT_ONCE = (5, 50)
-_ENOUGH_PER_SECOND = 800.0
-_LIMIT_P99_S = 0.1
-_UNKNOWN_WITHIN_S = 3.0
+# Beside the same server answering a constant, in the same run.
+_LEAST_PER_SECOND = 0.5
+_MOST_P99 = 3.0
+_MOST_P99_BESIDE_A_HANG = 6.0
+_UNKNOWN_WITHIN = 1.2
+"""Times the service's own patience with a host that hangs."""
 
 Order = Literal["count", "hang", "end"]
 
@@ -152,6 +156,17 @@ def _measure(
     def row(what: str, ours: str, beside: str, mark: str, *, good: bool) -> tuple[str, ...]:
         return what, ours, beside, "", mark, "ok" if good else "failed"
 
+    def p99(what: str, ours: Poll, beside: Poll, most: float) -> tuple[str, ...]:
+        ratio = ours.p99 / beside.p99
+        return (
+            what,
+            f"{ours.p99 * 1000:.1f} ms",
+            f"a constant: {beside.p99 * 1000:.1f} ms",
+            f"{ratio:.2f}",
+            f"at most {most} x",
+            "ok" if ratio <= most else "failed",
+        )
+
     # In turns, so that all hosts are asked all the time.
     everything = requests([uuid for turn in zip(*fleet.uuids, strict=True) for uuid in turn])
     constant = [maas.request("GET", service.uri("/healthz"))]
@@ -164,23 +179,16 @@ def _measure(
         beside = poll(service.port, constant, at_once, _QUERIES // 4)
         assert queries.answers == {b'{"status": "stopped"}'}
         ratio = queries.per_second / beside.per_second
-        good = queries.per_second >= min(_ENOUGH_PER_SECOND, 0.8 * beside.per_second)
         rows += [
             (
                 f"queries of 1,000 VMs, {at_once} at a time",
                 f"{queries.per_second:.0f}/s",
                 f"a constant: {beside.per_second:.0f}/s",
                 f"{ratio:.2f}",
-                "800/s or 0.8 x",
-                "ok" if good else "failed",
+                f"at least {_LEAST_PER_SECOND} x",
+                "ok" if ratio >= _LEAST_PER_SECOND else "failed",
             ),
-            row(
-                "  99 of 100 within",
-                f"{queries.p99 * 1000:.1f} ms",
-                f"a constant: {beside.p99 * 1000:.1f} ms",
-                "100 ms",
-                good=queries.p99 < _LIMIT_P99_S,
-            ),
+            p99("  99 of 100 within", queries, beside, _MOST_P99),
             row(
                 "  SSH commands to the busiest host",
                 f"{load:.2f}/s",
@@ -197,6 +205,7 @@ def _measure(
         asked = threads.submit(poll, service.port, requests(fleet.uuids[-1]), 5, 100)
         others = poll(service.port, requests(healthy), 50)
         hanging = asked.result()
+    beside = poll(service.port, constant, 50, _QUERIES // 4)
     assert hanging.answers == {b'{"status": "unknown"}'}
     assert others.answers == {b'{"status": "stopped"}'}
     rows += [
@@ -204,15 +213,9 @@ def _measure(
             "one host hangs: its own answer, slowest",
             f"{max(hanging.latencies):.2f} s",
             "",
-            "unknown within 3 s",
-            good=max(hanging.latencies) < _UNKNOWN_WITHIN_S,
+            f"at most {_UNKNOWN_WITHIN} x {watch.PATIENCE_S:g} s",
+            good=max(hanging.latencies) <= _UNKNOWN_WITHIN * watch.PATIENCE_S,
         ),
-        row(
-            "one host hangs: others, 99 of 100 within",
-            f"{others.p99 * 1000:.1f} ms",
-            "",
-            "100 ms",
-            good=others.p99 < _LIMIT_P99_S,
-        ),
+        p99("one host hangs: others, 99 of 100 within", others, beside, _MOST_P99_BESIDE_A_HANG),
     ]
     return rows
