@@ -138,12 +138,11 @@ def test_a_killed_creation_leaves_nothing_half_made_after_the_next(
     wish = ("create", "--count", "30", "--attachment", "none", "--disk", "1", "--prefix")
     half_made: list[str] = []
     for attempt in "abcde":  # each is killed in the middle, but that may be between two VMs
-        before, deadline = bench.commands_run(), time.monotonic() + 60
+        before = bench.commands_run()
         with subprocess.Popen(
             [PROGRAM, *options, *pins, *wish, attempt], stderr=subprocess.DEVNULL
         ) as killed:
             while bench.commands_run() - before < 40:  # of more than 200
-                assert time.monotonic() < deadline
                 assert killed.poll() is None
                 time.sleep(0.005)
             killed.kill()

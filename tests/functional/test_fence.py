@@ -16,6 +16,7 @@ import pytest
 
 from maas_virtualbox import hosts
 from maas_virtualbox.doors import fence
+from maas_virtualbox.observer import CALL_TIMEOUT_S
 from maas_virtualbox.simulator import Action, Fault, Simulator
 from maas_virtualbox.states import VMState
 
@@ -251,7 +252,7 @@ def test_a_host_that_hangs_is_given_up_in_time(
     code, _, _ = run(*options, *limits, "-n", "node01", "-o", "status")
 
     assert code == fence.EXIT_FAILED
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < CALL_TIMEOUT_S  # its own limit, without ours
 
 
 def test_a_slow_host_is_not_asked_again(
@@ -315,12 +316,12 @@ def test_a_host_key_given_as_option_is_the_only_good_one(
 
 def test_delay_is_for_off_and_reboot_only(run: Run, options: list[str]) -> None:
     began = time.monotonic()
-    run(*options, "-n", "node01", "-o", "status", "--delay=2")
+    run(*options, "-n", "node01", "-o", "status", "--delay=60")
     without = time.monotonic() - began
     began = time.monotonic()
     run(*options, "-n", "node01", "-o", "off", "--delay=2")
 
-    assert without < 2
+    assert without < 60
     assert time.monotonic() - began > 2
 
 

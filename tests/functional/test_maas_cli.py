@@ -27,7 +27,7 @@ from maas_virtualbox.states import VMState
 
 from tests import maas_api
 from tests.maas_api import KEY, USER_KEY, Region
-from tests.service import PROGRAM
+from tests.service import PROGRAM, interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -266,8 +266,7 @@ def interrupted_by(lab: Lab, number: signal.Signals) -> tuple[int, str]:
     """Enlist, and send a signal once MAAS has the first machine and others are under way."""
     lab.region.delay_s = 0.15
     process = subprocess.Popen(
-        # A shell's background job ignores SIGINT, and so does what it starts.
-        ["env", "--default-signal=INT", PROGRAM, "--config", lab.config_file, "maas", "enlist"],
+        interruptible(PROGRAM, "--config", lab.config_file, "maas", "enlist"),
         stderr=subprocess.PIPE,
         text=True,
     )

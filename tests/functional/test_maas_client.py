@@ -255,15 +255,15 @@ def test_no_maas_at_all_is_one_sentence(caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_a_slow_maas_is_given_up_and_not_asked_again(region: Region) -> None:
-    region.delay_s = 1.0
+    region.delay_s = 1.5
 
     with (
-        maas.MAAS(region.url, pydantic.SecretStr(KEY), timeout=0.2) as client,
-        pytest.raises(errors.MAASError, match=r"in 0\.2 s"),
+        maas.MAAS(region.url, pydantic.SecretStr(KEY), timeout=0.5) as client,
+        pytest.raises(errors.MAASError, match=r"in 0\.5 s"),
     ):
         client.zones()
 
-    time.sleep(1.2)
+    time.sleep(1.7)
     assert len(region.calls) == 1
 
 
@@ -275,21 +275,18 @@ def test_an_answer_in_drops_is_given_up_too() -> None:
         with connection, contextlib.suppress(OSError):
             connection.recv(65536)
             connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-            for _ in range(50):
+            while True:  # until the client hangs up
                 connection.sendall(b"1\r\n \r\n")
                 time.sleep(0.1)
 
     threading.Thread(target=drip, daemon=True).start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/MAAS"
-    began = time.monotonic()
     with (
         listener,
         maas.MAAS(url, pydantic.SecretStr(KEY), timeout=0.5) as client,
         pytest.raises(errors.MAASError, match="no answer from MAAS in"),
     ):
         client.zones()
-
-    assert time.monotonic() - began < 4
 
 
 def test_https_needs_a_ca_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

