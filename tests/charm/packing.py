@@ -1,16 +1,16 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Packs charms of this project on Debian 12, where charmcraft has no snap, and unpacks them.
+"""Packs charms of this project on Debian or Ubuntu without charmcraft's snap, and unpacks them.
 
     charm = pack(Path("."), Path("dist"))
     folder = unpack(charm, tmp_path / "charm")
 
 As a program (`make pack`): `python -m tests.charm.packing [--project FOLDER] [DESTINATION]`.
 
-The real charm is for Ubuntu. Here a copy of the tree says that it is for Debian 12 and is packed
-in destructive mode, with charmcraft from PyPI in an environment that is made once and kept. What
-is packed is what git tracks, as it stands in the work tree. On a machine whose charmcraft is on
-PATH (Ubuntu's snap) that one packs the project as it is.
+The real charm is for Ubuntu 24.04. Here a copy of the tree says that it is for this system and is
+packed in destructive mode, with charmcraft from PyPI in an environment that is made once and kept.
+What is packed is what git tracks, as it stands in the work tree. On a machine whose charmcraft is
+on PATH (Ubuntu's snap) that one packs the project as it is.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import platform
 import shutil
 import stat
 import subprocess
@@ -33,12 +34,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 CHARMCRAFT = "charmcraft==4.5.*"
-PYTHON = Path("/usr/bin/python3.11")
-"""Debian 12's own: the packed environment names the interpreter it was made with."""
+PYTHON = Path("/usr/bin/python3").resolve()
+"""The system's own: the packed environment names the interpreter it was made with."""
 APT_MODULES = Path("/usr/lib/python3/dist-packages")
 ENVIRONMENT = Path("~/.cache/maas-virtualbox/charmcraft")
 
-_PLATFORMS = {"debian@12:amd64": None}
 _SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _INSTALL_TIMEOUT_S = 300.0
 _PACK_TIMEOUT_S = 300.0
@@ -55,7 +55,7 @@ def unsupported() -> str | None:
     if shutil.which("charmcraft") is not None:
         return None
     if not PYTHON.exists():
-        return f"charms are packed on Debian 12: there is no {PYTHON}"
+        return f"charms are packed on Debian or Ubuntu: there is no {PYTHON}"
     for module, package in (("ensurepip", "python3-venv"), ("apt_pkg", "python3-apt")):
         probe = [PYTHON, "-c", f"import {module}"]
         if subprocess.run(probe, capture_output=True, timeout=30, check=False).returncode:
@@ -89,7 +89,9 @@ def pack(project: Path, destination: Path) -> Path:
             options = ("--destructive-mode",)
             recipe_file = work / "charmcraft.yaml"
             recipe: dict[str, Any] = yaml.safe_load(recipe_file.read_text())
-            recipe_file.write_text(yaml.safe_dump({**recipe, "platforms": _PLATFORMS}))
+            system = platform.freedesktop_os_release()
+            platforms = {f"{system['ID']}@{system['VERSION_ID']}:amd64": None}
+            recipe_file.write_text(yaml.safe_dump({**recipe, "platforms": platforms}))
         # Without --output: charmcraft 4.5 takes that path twice, one below the other.
         _charmcraft("pack", *options, folder=work)
         # Its names have an _; a link for a bundle has none.
