@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import itertools
 import resource
 import socket
 import statistics
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DESCRIPTORS = 200
-"""Few, so that a flood is small: 92 connections over TCP and 30 over the UNIX socket."""
+"""Few, so that a flood is small: 96 connections over TCP and 32 over the UNIX socket."""
 FLOOD = 400
 STRANGER, MAAS = "127.0.0.2", "127.0.0.3"
 
@@ -78,7 +80,7 @@ def flood(
     service: ServiceProcess, addresses: Iterable[str], content: bytes = SILENCE
 ) -> Generator[Iterator[int]]:
     """Connections that are kept open: each turn of the iterator opens ten and counts them."""
-    sockets: list[socket.socket] = []
+    sockets: collections.deque[socket.socket] = collections.deque()
 
     def connect() -> Iterator[int]:
         for number, address in enumerate(addresses, 1):
@@ -86,6 +88,8 @@ def flood(
                 ("127.0.0.1", service.port), timeout=30, source_address=(address, 0)
             )
             sockets.append(client)
+            if len(sockets) > FLOOD:
+                sockets.popleft().close()
             with contextlib.suppress(ConnectionError):
                 client.sendall(content)
             if number % 10 == 0:
@@ -214,6 +218,16 @@ def test_unix_socket_answers_during_a_flood_of_its_own(service: ServiceProcess) 
             clients.enter_context(local_connection(service))
             assert ask_locally(service) == b"HTTP/1.1 200 OK"
         assert closed(service, "total") > 50
+
+
+def test_stop_during_a_flood_is_clean(service: ServiceProcess) -> None:
+    with flood(service, itertools.repeat(STRANGER)) as flooding:
+        next(flooding)
+        with futures.ThreadPoolExecutor() as threads:
+            flooded = threads.submit(list[int], flooding)
+            assert service.stop() == 0
+        assert isinstance(flooded.exception(), OSError)
+    assert "ERROR" not in service.log
 
 
 def test_ssh_reconnects_during_a_flood(

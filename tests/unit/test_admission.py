@@ -12,7 +12,7 @@ from hypothesis import strategies
 from maas_virtualbox.service.admission import Admission
 
 LIMIT = 80
-SHARE = LIMIT // 8
+SHARE = LIMIT // 4
 SHARE_OF_KNOWN = LIMIT // 2
 
 
@@ -50,7 +50,7 @@ def add_authenticated(
 
 def test_all_stay_while_there_is_room() -> None:
     admission = Admission[Connection](LIMIT)
-    added = [connection for each in range(LIMIT // 4) for connection in add(admission, f"{each}")]
+    added = [connection for each in range(LIMIT) for connection in add(admission, f"{each}")]
     assert admission.connections() == added
 
 

@@ -78,7 +78,7 @@ class Admission(Generic[AnyConnection]):
         is_known = sender is not None and self._is_known(sender)
         if sender is not None:
             others = self._by_sender.get(sender, {})
-            if len(others) >= max(_SMALLEST_SHARE, self.limit // (2 if is_known else 8)):
+            if len(others) >= max(_SMALLEST_SHARE, self.limit // (2 if is_known else 4)):
                 loser = self._first_of(others)
                 if loser is None:
                     return [(newcomer, "address")]

@@ -78,6 +78,7 @@ class Listener:
         self._closed_of: collections.Counter[str] = collections.Counter()
         self._logged = self._shortage_logged = float("-inf")
         self._is_accepting = False
+        self._is_closed = False
         self._paused_until = float("-inf")
         listening.settimeout(0)
         socket_name = "unix" if is_local else "tcp"
@@ -96,15 +97,17 @@ class Listener:
 
     def close(self) -> None:
         """Stop accepting. Connections that are open stay, without limits."""
+        self._is_closed = True
         self._timer.cancel()
         self._stop_accepting()
-        self._paused_until = float("inf")
         self._listening.close()
 
     # -- Accepting ----------------------------------------------------------------------------
 
     def _accept_again(self) -> None:
-        if not self._is_accepting and time.monotonic() >= self._paused_until:
+        if self._is_accepting or self._is_closed:
+            return
+        if time.monotonic() >= self._paused_until:
             self._is_accepting = True
             self._loop.add_reader(self._listening.fileno(), self._accept_some)
 
@@ -169,6 +172,9 @@ class Listener:
             if self._admission.remove(connection):
                 self._count(connection, "handshake")
             self._accept_again()
+        else:
+            if self._is_closed:
+                connection.shutdown()  # uvicorn has called it for all others already
 
     # -- Closing ------------------------------------------------------------------------------
 
