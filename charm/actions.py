@@ -50,14 +50,13 @@ class Actions(actions.Actions):
         action.show({"findings": output})
         if not host and self._charm.config["maas-url"]:
             address = self._charm.address()
-            output = self._run(action, "maas", "check", _format(action), f"--address={address}")
+            others = enlistment.other_addresses(self._charm)
+            options = (_format(action), f"--address={address}", *others)
+            output = self._run(action, "maas", "check", *options)
             action.show({"findings-of-maas": output})
 
     def _enlist(self, action: Action) -> None:
         flags = ("dry-run", "commission", "take-over")
-        if not action.flag("dry-run") and not self._charm.unit.is_leader():
-            action.fail(f"only the leader can: juju run {self._charm.app.name}/leader enlist")
-            return
         address = self._charm.address()
         chosen = [f"--{name}" for name in flags if action.flag(name)]
         only = _only(action, "zone", "name")

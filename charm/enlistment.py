@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import credentials
 import statuses
 import workload
 from maas_virtualbox.juju import programs
@@ -24,6 +25,9 @@ ONLY = {"off": ("--only=update",), "adopt": ("--only=adopt", "--only=update"), "
 """What each value of auto-enlist lets happen. A machine that is ours follows our address and
 tokens in any case, or MAAS could switch its VM no more."""
 
+_ADDRESS = "address"
+"""Of a unit's peer data: where MAAS reaches it."""
+
 
 def keep_up(charm: MAASVirtualBoxCharm, chosen: CharmOptions, wanted: workload.Wanted) -> str:
     """Tell MAAS what changed, as the leader, if there is a MAAS to tell.
@@ -35,6 +39,7 @@ def keep_up(charm: MAASVirtualBoxCharm, chosen: CharmOptions, wanted: workload.W
         Unready: `auto-enlist` is on, and no MAAS is named; the status has the command to type.
     """
     _check(chosen, charm.app.name)
+    _publish_address(charm)
     if not (charm.unit.is_leader() and chosen.maas_url and wanted.maas_api_key):
         return ""
     root, address = charm.root, charm.address()
@@ -42,7 +47,7 @@ def keep_up(charm: MAASVirtualBoxCharm, chosen: CharmOptions, wanted: workload.W
     told = repr((chosen.maas_url, address, chosen.listen_port, tls, wanted.tokens.dump()))
     if chosen.auto_enlist == "off" and workload.is_noted(root, workload.TOLD, told):
         return ""
-    answer = run(charm, address, *ONLY[chosen.auto_enlist])
+    answer = run(charm, address, *other_addresses(charm), *ONLY[chosen.auto_enlist])
     workload.note(root, workload.TOLD, "" if answer.problem else told)
     if not answer.problem:
         return ""
@@ -56,6 +61,19 @@ def run(
     """Enlist, or plan it; the output is `enlistment.report`'s JSON."""
     fixed = ("maas", "enlist", "--format=json", f"--address={address}")
     return charm.run(*fixed, *options, timeout=timeout)
+
+
+def other_addresses(charm: MAASVirtualBoxCharm) -> list[str]:
+    """Return the options that leave to the other units the machines that MAAS switches there."""
+    peers = charm.model.get_relation(credentials.PEERS)
+    data = [peers.data[unit].get(_ADDRESS, "") for unit in peers.units] if peers else []
+    return [f"--other-address={address}" for address in sorted(set(data) - {""})]
+
+
+def _publish_address(charm: MAASVirtualBoxCharm) -> None:
+    peers = charm.model.get_relation(credentials.PEERS)
+    if peers is not None:
+        peers.data[charm.unit][_ADDRESS] = charm.address()
 
 
 def summary(answer: programs.Answer) -> str:

@@ -64,6 +64,16 @@ def uris(region: maas_api.Region) -> set[str]:
     }
 
 
+def powers(region: maas_api.Region) -> list[tuple[str, str]]:
+    """The address and the token of each machine, in the order of hostnames."""
+    machines = sorted(region.machines.values(), key=lambda machine: machine["hostname"])
+    parameters = [machine["power_parameters"] for machine in machines]
+    return [
+        (each["power_query_uri"].split("/")[2].partition(":")[0], each["power_token"])
+        for each in parameters
+    ]
+
+
 def test_the_action_shows_its_plan_and_carries_it_out(
     context: Context, simulator: Simulator, region: maas_api.Region
 ) -> None:
@@ -80,13 +90,51 @@ def test_the_action_shows_its_plan_and_carries_it_out(
     assert maas_api.KEY.split(":")[2] not in str(planned) + str(done)
 
 
-def test_the_action_is_the_leaders(
+def test_any_unit_enlists_at_its_own_address(
     context: Context, simulator: Simulator, region: maas_api.Region
+) -> None:
+    leader = context.run(context.on.config_changed(), unit(simulator, region))
+    follower = replaced(leader, leader=False, networks={network("10.0.0.9")})
+
+    assert act(context, follower, "enlist", **{"dry-run": True})["summary"] == "3 create"
+    done = act(context, follower, "enlist", zone="lab", name="node03")
+
+    assert done["summary"] == "1 create"
+    assert uris(region) == {"http://10.0.0.9:5307"}
+
+
+def test_the_leader_leaves_machines_at_other_units(
+    context: Context, simulator: Simulator, region: maas_api.Region
+) -> None:
+    peers = testing.PeerRelation("peers", peers_data={1: {"address": "10.0.0.9"}})
+    first = unit(simulator, region, relations=[peers])
+    leader = context.run(context.on.config_changed(), first)
+    follower = replaced(leader, leader=False, networks={network("10.0.0.9")})
+    act(context, leader, "enlist", name="node0[12]")
+    act(context, follower, "enlist", name="node03")
+    before = powers(region)
+    assert [address for address, _ in before] == ["10.0.0.2", "10.0.0.2", "10.0.0.9"]
+
+    context.run(context.on.action("rotate-tokens", params={"grace": 1}), leader)
+
+    after = powers(region)
+    assert [address for address, _ in after] == [address for address, _ in before]
+    assert not {token for _, token in after} & {token for _, token in before}
+    checked = act(context, leader, "check-hosts")["findings-of-maas"]
+    assert "10.0.0.9" not in checked
+
+
+@pytest.mark.parametrize("leader", [True, False])
+def test_a_unit_tells_its_peers_its_address(
+    context: Context, simulator: Simulator, region: maas_api.Region, leader: bool
 ) -> None:
     before = context.run(context.on.config_changed(), unit(simulator, region))
 
-    with pytest.raises(testing.ActionFailed, match="only the leader can: juju run power/leader"):
-        act(context, replaced(before, leader=False), "enlist")
+    moved = replaced(before, leader=leader, networks={network("10.0.0.7")})
+    out = context.run(context.on.config_changed(), moved)
+
+    (peers,) = (each for each in out.relations if isinstance(each, testing.PeerRelation))
+    assert peers.local_unit_data["address"] == "10.0.0.7"
 
 
 def test_what_maas_lacks_is_said_once_and_not_per_vm(

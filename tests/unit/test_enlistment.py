@@ -127,6 +127,19 @@ def test_commissioning_is_for_those_who_ask(region: Region) -> None:
     assert region.machine("node1")["status_name"] == "Commissioning"
 
 
+def test_a_machine_at_another_service_stays_there(region: Region) -> None:
+    enlist(region, ten())
+    both = dataclasses.replace(HERE, address="10.0.0.9", other_addresses=("10.0.0.2",))
+    rotated = dataclasses.replace(both, secrets=SECRETS.rotated(datetime.timedelta(hours=1)))
+
+    assert plan(region, ten(), both).changes == ()
+    enlist(region, ten(), rotated)
+
+    found = [machine["power_parameters"] for machine in region.machines.values()]
+    assert {each["power_on_uri"].split("/vm/")[0] for each in found} == {"http://10.0.0.2:5307"}
+    assert plan(region, ten(), rotated).changes == ()
+
+
 def test_an_address_that_moved_is_ten_updates_and_nothing_else(region: Region) -> None:
     enlist(region, ten())
     moved = dataclasses.replace(HERE, address="10.0.0.9")

@@ -26,6 +26,7 @@ from maas_virtualbox.cli.program import (
     AddressOption,
     HostOption,
     Options,
+    OtherAddressOption,
     ZoneOption,
     app,
     leave,
@@ -119,6 +120,7 @@ def enlist(
         typer.Option(help="Only such changes; may be given again."),
     ] = None,
     address: AddressOption = "",
+    other_address: OtherAddressOption = None,
 ) -> None:
     """Make all VMs known to MAAS, with zones and power parameters. Safe to run again."""
     options: Options = ctx.obj
@@ -127,7 +129,7 @@ def enlist(
 
         reports = _reports(options, host, zone)
         settings = dataclasses.replace(
-            _settings(options, address),
+            _settings(options, address, other_address),
             host=host,
             zone=zone,
             name=name,
@@ -182,14 +184,17 @@ def _terminable() -> Generator[None]:
 
 
 @program.command()
-def check(ctx: typer.Context, address: AddressOption = "") -> None:
+def check(
+    ctx: typer.Context, address: AddressOption = "", other_address: OtherAddressOption = None
+) -> None:
     """Look for what is wrong on MAAS's side, and say what to type about it."""
     options: Options = ctx.obj
     with options.loaded.maas("maas check") as client:
         from maas_virtualbox.maas import check as maas_check  # noqa: PLC0415 - an extra
 
         reports = _reports(options)
-        findings = maas_check.examine(client, reports, _settings(options, address))
+        settings = _settings(options, address, other_address)
+        findings = maas_check.examine(client, reports, settings)
     show.findings(findings, options.format)
     leave([report.error for report in reports if report.error])
     if doctor.worst(findings) is doctor.Level.ERROR:
@@ -203,7 +208,7 @@ def _reports(options: Options, host: str = "", zone: str = "") -> list[HostRepor
         return fleet.reports()
 
 
-def _settings(options: Options, address: str) -> Settings:
+def _settings(options: Options, address: str, others: list[str] | None) -> Settings:
     from maas_virtualbox.maas.enlistment import Settings  # noqa: PLC0415 - an extra
 
     loaded = options.loaded
@@ -212,6 +217,7 @@ def _settings(options: Options, address: str) -> Settings:
         address or power_parameters.reachable_address(loaded.listen),
         loaded.listen.port,
         loaded.tls_certificate_file is not None,
+        other_addresses=tuple(others or ()),
     )
 
 

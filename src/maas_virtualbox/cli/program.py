@@ -167,6 +167,14 @@ AddressOption = Annotated[
         metavar="IP", help="This machine's, on a subnet of MAAS's racks; default: listen's."
     ),
 ]
+OtherAddressOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="IP",
+        help="That of another power service with the same tokens: machines that MAAS switches"
+        " there stay there; may be given again.",
+    ),
+]
 TimeoutOption = Annotated[
     float, typer.Option(min=1.0, max=3600.0, help="Seconds for each VM, retries included.")
 ]

@@ -346,8 +346,8 @@ class _Planner:
 
     def _power(self, uuid: str, machine: Machine | None) -> tuple[str, list[tuple[str, str]]]:
         """Return what is wrong with a machine's power parameters, and the fields that mend it."""
-        wanted: dict[str, str] = dataclasses.asdict(self._settings.parameters(uuid))
         base = our_uris(machine)[0] if machine else ""
+        wanted: dict[str, str] = dataclasses.asdict(self._settings.parameters(uuid, base))
         has: Mapping[str, str] = machine.power_parameters if machine and base else {}
         # A person may have given the racks our CA, and made them check it.
         wanted["power_verify_ssl"] = has.get("power_verify_ssl", wanted["power_verify_ssl"])

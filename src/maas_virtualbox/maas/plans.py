@@ -10,6 +10,7 @@ import enum
 import fnmatch
 import itertools
 from typing import TYPE_CHECKING
+from urllib import parse
 
 from maas_virtualbox.power_parameters import PowerParameters
 
@@ -90,6 +91,9 @@ class Settings:
     """Give machines with somebody else's power type ours."""
     unreachable: tuple[str, ...] = ()
     """The hosts that did not answer: their VMs are not gone."""
+    other_addresses: tuple[str, ...] = ()
+    """Those of other power services with the same tokens: machines that MAAS switches there stay
+    there."""
 
     @property
     def selects_all(self) -> bool:
@@ -104,10 +108,18 @@ class Settings:
             and fnmatch.fnmatchcase(vm.name, self.name)
         )
 
-    def parameters(self, uuid: str) -> PowerParameters:
-        """Return what MAAS is to know of a VM."""
+    def parameters(self, uuid: str, base: str = "") -> PowerParameters:
+        """Return what MAAS is to know of a VM.
+
+        Args:
+            uuid: the VM's.
+            base: how the URIs begin by which MAAS switches it now, such as `http://10.0.0.2:5307`.
+        """
+        address = parse.urlsplit(base).hostname or ""
+        if address not in self.other_addresses:
+            address = self.address
         token = self.secrets.vm_token(uuid)
-        return PowerParameters.of(uuid, token, address=self.address, port=self.port, tls=self.tls)
+        return PowerParameters.of(uuid, token, address=address, port=self.port, tls=self.tls)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
