@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import ssl
@@ -50,6 +51,10 @@ _UNVERIFIED.check_hostname = False
 _UNVERIFIED.verify_mode = ssl.CERT_NONE
 
 
+_random = random.SystemRandom()
+"""hypothesis resets the others."""
+
+
 def interruptible(*command: object) -> list[str]:
     """A command that SIGINT ends, also where that is ignored here: in a job in the background."""
     program = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL)"
@@ -58,10 +63,17 @@ def interruptible(*command: object) -> list[str]:
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A TCP port nobody listens on, of those the system gives to nobody.
+
+    A port of the system's own range may become the source of any connection: of another test's,
+    or of one to that very port, which is then connected to itself.
+    """
+    while True:
+        port = _random.randrange(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Pulse:

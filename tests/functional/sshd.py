@@ -10,15 +10,16 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING
 
+from tests.service import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-_START_TIMEOUT_S = 10.0
+_START_TIMEOUT_S = 60.0
 
 
 def program() -> str | None:
@@ -39,9 +40,7 @@ class SSHD:
                 check=True,
                 timeout=30,
             )
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -88,7 +87,7 @@ class SSHD:
         if self._process is not None:
             self.break_connections()
             self._process.terminate()
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=_START_TIMEOUT_S)
             self._process = None
             self.log_file.write_bytes(b"")
 

