@@ -130,17 +130,18 @@ def present_wrong_tokens(service: ServiceProcess, address: str, count: int) -> N
     assert answer.count(b"HTTP/1.1 401 ") == count
 
 
+@pytest.mark.parametrize("address", [STRANGER, MAAS], ids=["another", "the same"])
 @pytest.mark.parametrize("content", [SILENCE, PART_OF_A_REQUEST], ids=["silent", "partial"])
 def test_flood_from_one_address_refuses_no_right_token(
-    service: ServiceProcess, query: Callable[[], tuple[int, str]], content: bytes
+    service: ServiceProcess, query: Callable[[], tuple[int, str]], content: bytes, address: str
 ) -> None:
-    with flood(service, [STRANGER] * FLOOD, content) as flooding:
+    with flood(service, [address] * FLOOD, content) as flooding:
         answers = {query() for _ in flooding}
 
         assert answers == {(200, '{"status": "stopped"}')}
         assert closed(service, "address") > FLOOD / 2
         assert closed(service, "total") == 0  # it was stopped by its own share
-    service.wait_for_log(f"most are of {STRANGER}")
+    service.wait_for_log(f"most are of {address}")
     assert service.log.count("closed ") < 10
 
 
