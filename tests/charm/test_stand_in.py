@@ -6,17 +6,29 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.charm.juju import ActionFailed, Application, HookFailed, Juju, JujuError, Unit
+from tests.charm.juju import (
+    ActionFailed,
+    Address,
+    Application,
+    HookFailed,
+    Juju,
+    JujuError,
+    Unit,
+    client,
+)
 from tests.charm.juju.calls import UnknownCall
 from tests.charm.juju.context import Action
 from tests.charm.juju.hook_tools import HookTools
+from tests.charm.juju.model import UsageError, Version, secret_id
 from tests.charm.juju.resolver import Hook
 
 if TYPE_CHECKING:
@@ -148,6 +160,117 @@ def test_a_failed_hook_has_written_nothing_and_runs_again(juju: Juju, app: Appli
     assert unit.status == ("active", "hello")
 
 
+def test_what_comes_before_upgrade_charm_and_what_follows_it(
+    juju: Juju, app: Application, probe: Path, tmp_path: Path
+) -> None:
+    (unit,) = app.units
+    two = juju.deploy(probe, "two")
+    uri = juju.add_secret({"value": "abc"})
+    juju.grant_secret(uri, "one")
+    app.config({"key": uri})
+    juju.settle()
+    ran = len(unit.runs)
+
+    app.refresh(Path(shutil.copytree(probe, tmp_path / "new")))
+    (tmp_path / "new/added").touch()
+    app.config({"greeting": "hi"})
+    juju.update_secret(uri, {"value": "abcdef"})
+    juju.relate("one:above", "two:below")
+    assert unit.run_action("call", {"argv": ["is-leader"]})
+    assert not unit.place.path(f"{unit.charm}/added").exists(), "the old charm ran the action"
+    while "upgrade-charm" not in hooks(unit):
+        unit.run_next_hook()
+    assert unit.place.path(f"{unit.charm}/added").exists()
+    juju.update_secret(uri, {"value": "abcdefghi"})
+    two.units[0].run_next_hook()
+    while unit.run_next_hook():
+        pass
+
+    assert hooks(unit)[ran:] == [
+        *("call", "above-relation-created", "secret-changed", "upgrade-charm"),
+        # Nothing comes between these two, not even secret-changed.
+        *("config-changed", "above-relation-joined", "above-relation-changed"),
+    ]
+
+
+def test_a_changed_address_fires_config_changed(juju: Juju, app: Application) -> None:
+    (unit,) = app.units
+    ran = len(unit.runs)
+
+    unit.addresses = (Address("10.0.0.2", "10.0.0.0/24"),)
+    juju.settle()
+
+    assert hooks(unit)[ran:] == ["config-changed"]
+
+
+def test_a_unit_that_never_started_gets_no_stop(juju: Juju, probe: Path) -> None:
+    installed, new = juju.deploy(probe, "one", units=2).units
+    installed.run_next_hook()
+
+    for unit in (installed, new):
+        unit.remove()
+    juju.settle()
+
+    assert hooks(installed) == ["install", "remove"]
+    assert hooks(new) == []
+    assert juju.applications["one"].units == []
+
+
+def test_a_hook_that_failed_runs_again_before_any_other(
+    juju: Juju, app: Application, probe: Path
+) -> None:
+    (unit,) = app.units
+    juju.deploy(probe, "two")
+    app.config({"fail-on": "config-changed"})
+    with pytest.raises(HookFailed):
+        juju.settle()
+    ran = len(unit.runs)
+
+    juju.relate("one:above", "two:below")
+    assert unit.run_action("call", {"argv": ["is-leader"]})
+    with pytest.raises(HookFailed):
+        juju.settle()
+    app.config({"fail-on": None})
+    juju.settle()
+
+    again = ["call", "config-changed", "config-changed", "above-relation-created"]
+    assert hooks(unit)[ran : ran + 4] == again
+
+
+def test_a_killed_hook_has_written_nothing_and_runs_again(juju: Juju, app: Application) -> None:
+    (unit,) = app.units
+    app.config({"port": 8080, "greeting": "hi"})
+    unit.kill_at("status-set")
+    with pytest.raises(HookFailed, match=f"config-changed failed with -{signal.SIGKILL.value}"):
+        juju.settle()
+    assert unit.ports == set()
+    assert unit.status[0] == "error"
+
+    juju.settle()
+
+    assert hooks(unit)[-2:] == ["config-changed"] * 2
+    assert (unit.ports, unit.status) == ({"8080/tcp"}, ("active", "hi"))
+
+
+def test_juju_sets_statuses_of_its_own(juju: Juju, probe: Path) -> None:
+    app = juju.deploy(probe, "one")
+    (unit,) = app.units
+    seen = [unit.status]
+    unit.run_next_hook()
+    seen.append(unit.status)
+    juju.settle()
+    app.remove()
+    while unit.run_next_hook():
+        seen.append(unit.status)
+
+    assert seen == [
+        ("waiting", "waiting for machine"),
+        ("maintenance", "installing charm software"),
+        ("maintenance", ""),
+        ("terminated", ""),
+    ]
+
+
 # --- Calls
 
 
@@ -166,6 +289,28 @@ def test_a_failed_hook_has_written_nothing_and_runs_again(juju: Juju, app: Appli
 def test_only_known_calls_are_answered(resting: Unit, argv: tuple[str, ...]) -> None:
     with pytest.raises(UnknownCall):
         tools(resting).call(argv[0], argv[1:], {})
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("secret-get", "secret:x"), 'secret URI "secret:x" not valid'),
+        (("secret-get",), "require either a secret URI or label"),
+        (("secret-get", "--label=a", "--peek", "--refresh"), "specify one of --peek or --refr"),
+        (("secret-add", "a"), 'key value "a" not valid'),
+        (("secret-add", "--rotate=often", "key=a"), 'rotate policy "often" not valid'),
+        (("secret-add", "--owner=me", "key=a"), 'secret owner "me" not valid'),
+        (("secret-add", "--expire=-1h", "key=a"), 'negative expire duration "-1h" not valid'),
+        (("secret-add", "--expire=2022-01-01", "key=a"), 'expire time or duration "2022-01-01" n'),
+    ],
+    ids=lambda it: " ".join(it) if isinstance(it, tuple) else "",
+)
+def test_a_command_line_that_cannot_be_read_exits_with_2(
+    resting: Unit, argv: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)) as caught:
+        tools(resting).call(argv[0], argv[1:], {})
+    assert caught.value.code == 2
 
 
 def test_an_unknown_call_of_a_hook_fails_the_test(tmp_path: Path, probe: Path) -> None:
@@ -268,13 +413,100 @@ def test_peers_read_the_secret_of_their_application_and_whoever_leads_writes_it(
     assert hooks(leader)[-1] == "secret-remove"
     (info,) = call(leader, "secret-info-get", uri, "--format=json").values()
     assert info == {"revision": 2, "label": "shared", "owner": "application"}
-    assert list(juju.state.secrets[uri.removeprefix("secret:")].revisions) == [2]
+    assert list(juju.state.secrets[secret_id(uri)].revisions) == [2]
 
     leader.remove()
     juju.settle()
     assert call(other, "is-leader", "--format=json") is True
     assert hooks(other)[-2:] == ["peers-relation-departed", "leader-elected"]
     call(other, "secret-set", uri, "password=third")
+
+
+def test_a_hook_reads_what_it_wrote_by_uri_and_since_401_by_label(
+    juju: Juju, app: Application
+) -> None:
+    (unit,) = app.units
+    uri = juju.databag("one:peers")["secret"]
+    by_label = ("--label", "shared", "--refresh", "--format=json")
+    call(unit, "secret-get", *by_label)
+    for version, read in (("3.6.12", "old"), ("4.0.0", "old"), ("4.0.1", "new")):
+        juju.version = Version.parse(version)
+        ran = len(unit.runs)
+        old = call(unit, "secret-get", *by_label)["password"]
+        new = f"set by {version}"
+
+        hook, before = tools(unit), juju.state
+        hook.call("secret-set", [uri, f"password={new}"], {})
+        found = json.loads(hook.call("secret-get", by_label, {}))["password"]
+        unit.commit(hook.state, before)
+        juju.settle()
+
+        assert found == {"old": old, "new": new}[read]
+        # The owner is notified like any other reader, unless it has read the latest already.
+        assert hooks(unit)[ran:] == {"old": ["secret-changed"], "new": ["secret-remove"]}[read]
+        hook = tools(unit)
+        hook.call("secret-set", [uri, "password=by URI"], {})
+        assert hook.call("secret-get", [uri, "password", "--refresh"], {}) == "by URI\n"
+        call(unit, "secret-get", *by_label)
+        juju.settle()
+
+
+def test_an_owner_that_never_read_its_secret_is_not_notified(juju: Juju, app: Application) -> None:
+    (unit,) = app.units
+    uri = call(unit, "secret-add", "password=first").strip()
+    ran = len(unit.runs)
+
+    call(unit, "secret-set", uri, "password=second")
+    juju.settle()
+
+    assert hooks(unit)[ran:] == ["secret-remove"]
+
+
+def test_secret_uris_need_their_scheme_in_juju_4(
+    resting: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identifier = secret_id(resting.juju.databag("one:peers")["secret"])
+    assert "first" in call(resting, "secret-get", identifier)
+
+    monkeypatch.setattr(resting.juju, "version", Version.parse("4.0.1"))
+
+    assert "first" in call(resting, "secret-get", f"secret:{identifier}")
+    assert f'"{identifier}" not valid' in refusal(resting, "secret-get", identifier)
+    with pytest.raises(JujuError, match="expected secret URI"):
+        resting.application.config({"key": identifier})
+
+
+# --- Addresses
+
+
+def test_network_get_fails_while_no_address_is_known(
+    resting: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resting, "addresses", ())
+
+    message = refusal(resting, "network-get", "peers", "--format=json")
+
+    assert message == 'no network config found for binding "peers"'
+
+
+def test_network_get_shows_devices_and_what_is_known_of_them(
+    resting: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    addresses = (
+        Address("", hostname="laptop"),
+        Address("2001:db8::2", "2001:db8::/64"),
+        Address("10.0.0.2", "10.0.0.0/24", device="eth1"),
+    )
+    monkeypatch.setattr(resting, "addresses", addresses)
+
+    answer = call(resting, "network-get", "peers", "--format=json")
+
+    assert [each["interface-name"] for each in answer["bind-addresses"]] == ["eth0", "eth1"]
+    first, second = answer["bind-addresses"][0]["addresses"]
+    assert first == {"hostname": "laptop", "value": "", "cidr": ""}
+    assert second["value"] == "2001:db8::2"
+    assert answer["ingress-addresses"] == ["2001:db8::2"]
+    assert answer["egress-subnets"] == ["2001:db8::2/128"]
 
 
 # --- Relations
@@ -338,7 +570,10 @@ def test_endpoints_that_do_not_fit_are_not_related(juju: Juju, probe: Path) -> N
 
 def test_action_results_are_nested_strings(resting: Unit) -> None:
     results = resting.run_action("call", {"argv": ["config-get", "greeting"]})
-    assert results == {"tool": {"out": "hello\n", "err": ""}}
+    assert results["tool"] == {"out": "hello\n", "err": ""}
+    # Juju's own results beside those of the charm.
+    assert results["return-code"] == 0
+    assert results["stdout"] == "event call_action\n"
 
 
 @pytest.mark.parametrize("key", ["Host", "vm_name", "-a", "a-", "a--b", "a..b", "a.stdout"])
@@ -363,3 +598,53 @@ def test_an_action_that_fails_says_why_and_keeps_its_results(resting: Unit) -> N
     with pytest.raises(ActionFailed, match="no such VM") as caught:
         resting.run_action("call", {"argv": ["is-leader"], "then-fail": "no such VM"})
     assert caught.value.results["tool"]["out"] == "True\n"
+
+
+# --- What people type and read
+
+
+def test_arguments_are_yaml_unless_they_are_taken_as_strings(resting: Unit) -> None:
+    with pytest.raises(ActionFailed) as refused:
+        resting.run("call", "argv=[is-leader]", "then-fail=0101")
+    assert str(refused.value) == (
+        "validation failed: (root).then-fail : must be of type string, given 65"
+    )
+    with pytest.raises(ActionFailed, match=r"^Ubuntu$"):
+        resting.run("call", "argv=[is-leader]", "then-fail=Ubuntu #2")
+    with pytest.raises(ActionFailed, match="argv : must be of type array, given"):
+        resting.run("call", "argv=[is-leader]", string_args=True)
+    with pytest.raises(ActionFailed, match="of the form key"):
+        resting.run("call", "is-leader")
+
+
+def test_results_are_printed_as_yaml_with_the_output_of_the_action(resting: Unit) -> None:
+    printed = resting.run("call", "argv=[is-leader]")
+
+    assert printed == ('tool:\n  err: ""\n  out: |\n    True\n\nevent call_action\n')
+
+
+def test_juju_run_waits_no_longer_than_it_is_told(resting: Unit) -> None:
+    ran = len(resting.runs)
+
+    with pytest.raises(ActionFailed, match="timed out waiting for results from: unit one/0"):
+        resting.run("call", "argv=[is-leader]", wait=0)
+
+    assert len(resting.runs) == ran + 1
+
+
+@pytest.mark.parametrize(
+    ("value", "printed"),
+    [
+        ("short", "key: short\n"),
+        (f"{'a' * 80} bc", f"key: {'a' * 80}\n  bc\n"),
+        (f"{'a' * 80}bc", f"key: {'a' * 80}bc\n"),
+        ("a line\n", "key: |\n  a line\n"),
+        ("A  B\nc\n", "key: |\n  A  B\n  c\n"),
+        ("A  B \nc\n", 'key: "A  B \\nc\\n"\n'),
+        ("tab\there\n", 'key: "tab\\there\\n"\n'),
+        ("101", 'key: "101"\n'),
+        ("on", 'key: "on"\n'),
+    ],
+)
+def test_values_are_printed_as_juju_prints_them(value: str, printed: str) -> None:
+    assert client.show({"key": value}) == f"{printed}\n"

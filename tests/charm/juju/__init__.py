@@ -17,14 +17,15 @@ A call of a hook tool that the stand-in does not know, be it a tool or a flag, f
 `settle` and `run_action` then raise JujuError with the call's text.
 """
 
-from tests.charm.juju.agent import MODEL_UUID, Run
+from tests.charm.juju.agent import Run
 from tests.charm.juju.applications import ActionFailed, Application, HookFailed, Juju, Unit
-from tests.charm.juju.model import JujuError
+from tests.charm.juju.model import MODEL_UUID, Address, JujuError
 from tests.charm.juju.places import Here, Place
 
 __all__ = [
     "MODEL_UUID",
     "ActionFailed",
+    "Address",
     "Application",
     "Here",
     "HookFailed",

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.charm.juju.hook_tools import NAMES, HookTools, UnknownCall
-from tests.charm.juju.model import JujuError
+from tests.charm.juju.model import MODEL_UUID, JujuError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,11 +28,19 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from tests.charm.juju.applications import Juju, Unit
+    from tests.charm.juju.places import Completed
     from tests.charm.juju.resolver import Hook
 
-VERSION = "3.6.12"
-MODEL_UUID = "deadbeef-0bad-400d-8000-4b1d0d06f00d"
-
+_KILL = -1
+"""Instead of an exit code: the tool kills its hook."""
+_BEFORE = {
+    "install": ("maintenance", "installing charm software"),
+    "stop": ("maintenance", "stopping charm software"),
+    "remove": ("maintenance", "cleaning up prior to charm deletion"),
+}
+"""The statuses that Juju itself gives a unit before hooks."""
+_AFTER = {"stop": ("maintenance", ""), "remove": ("terminated", "")}
+"""And after hooks; what the charm has set in them is never seen."""
 _HOOK_TIMEOUT_S = 300.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin"
 
@@ -96,6 +104,9 @@ class Agent:
 
     def run(self, unit: Unit, hook: Hook) -> Run:
         """Dispatch a hook; what it wrote holds if it exits with 0."""
+        hook.prepare()
+        if hook.name in _BEFORE and not (hook.name == "install" and unit.told.status_set):
+            unit.workload_status = _BEFORE[hook.name]
         context = f"{unit.name}-{hook.name or 'action'}-{uuid.uuid4()}"
         before = self._juju.state
         tools = HookTools(unit, hook, copy.deepcopy(before), before)
@@ -117,8 +128,13 @@ class Agent:
                 del self._contexts[context]
         run = Run(name, done.returncode, time.monotonic() - start, done.stdout + done.stderr)
         self._juju.log += [f"{unit.name} DEBUG {name}: {line}" for line in run.output.splitlines()]
+        if hook.action:
+            hook.action.results |= _output(done)
         if run.code == 0:
             unit.commit(tools.state, before)
+            if hook.name == "start" and not unit.told.status_set:
+                unit.workload_status = ("unknown", "")
+            unit.workload_status = _AFTER.get(hook.name, unit.workload_status)
             hook.succeeded()
         return run
 
@@ -146,7 +162,7 @@ class Agent:
             "JUJU_MODEL_UUID": MODEL_UUID,
             "JUJU_PRINCIPAL_UNIT": "",
             "JUJU_UNIT_NAME": unit.name,
-            "JUJU_VERSION": VERSION,
+            "JUJU_VERSION": str(self._juju.version),
             "LANG": "C.UTF-8",
             "PATH": f"{unit.place.inner(unit.tools)}:{_PATH}",
             "TERM": "tmux-256color",
@@ -178,9 +194,12 @@ class Agent:
             if tool != "juju-log":
                 self._juju.log.append(f"{tools.unit.name} TRACE {call}")
             try:
-                answer = (0, tools.call(tool, arguments, request["files"]), "")
+                if tools.unit.is_killed_at(call):
+                    answer = (_KILL, "", "")
+                else:
+                    answer = (0, tools.call(tool, arguments, request["files"]), "")
             except JujuError as error:
-                answer = (1, "", f"ERROR {error}\n")
+                answer = (error.code, "", f"ERROR {error}\n")
             except UnknownCall as error:
                 self.faults.append(f"{tools.unit.name}: {call}: {error}")
                 answer = (2, "", f"ERROR {call}: {error}\n")
@@ -188,3 +207,12 @@ class Agent:
                 self.faults.append(f"{tools.unit.name}: {call}: {error!r}")
                 answer = (2, "", f"ERROR the stand-in failed: {error!r}\n")
             return json.dumps(answer).encode()
+
+
+def _output(done: Completed) -> dict[str, object]:
+    """What Juju itself adds to an action's results."""
+    written = {"stdout": done.stdout, "stderr": done.stderr}
+    return {
+        "return-code": done.returncode,
+        **{name: text for name, text in written.items() if text},
+    }

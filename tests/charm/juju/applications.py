@@ -10,17 +10,17 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jsonschema_rs
-
-from tests.charm.juju import resolver
+from tests.charm.juju import client, resolver
 from tests.charm.juju.agent import Agent, Run
 from tests.charm.juju.context import Action
 from tests.charm.juju.model import (
+    Address,
     Charm,
     JujuError,
     Relation,
     Secret,
     State,
+    Version,
     application_of,
     check_secret_content,
     secret_id,
@@ -61,10 +61,13 @@ class Juju:
 
     Args:
         folder: for the units that get no machine of their own.
+        version: of Juju. Since 4.0, a secret's URI needs its scheme; since 4.0.1, a label leads
+            to what the same hook has written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, version: str = "3.6.12") -> None:
         self.folder = folder
+        self.version = Version.parse(version)
         self._numbers = itertools.count(0)
         self.state = State()
         self.applications: dict[str, Application] = {}
@@ -239,7 +242,7 @@ class Application:
             if value is None and name in self.charm.options:
                 new.pop(name, None)
             else:
-                new[name] = self.charm.config_value(name, value)
+                new[name] = self.charm.config_value(name, value, self.juju.version)
         if new != self._set:
             self._set = new
             self.config_version += 1
@@ -280,9 +283,15 @@ class Unit:
         self.told = resolver.Told()
         self.upgrades = 0
         self.dying = False
-        self._failed = ""
+        self.failed: resolver.Hook | None = None
+        """The hook that has failed, which Juju retries before any other."""
+        self.addresses: tuple[Address, ...] = (Address(place.address),)
+        """What Juju knows of its machine; a change brings config-changed."""
+        self._kill_at = ""
+        self._charm_folder = application.charm.folder
+        self._in_place = self._charm_folder
         self._deployed: list[Path] = []
-        self._put(application.charm.folder)
+        self._put(self._charm_folder)
         self.juju.agent.install_tools(self)
 
     @property
@@ -293,8 +302,8 @@ class Unit:
     @property
     def status(self) -> tuple[str, str]:
         """Status and message, as `juju status` shows them: an error as long as a hook fails."""
-        if self._failed:
-            return ("error", f'hook failed: "{self._failed}"')
+        if self.failed is not None:
+            return ("error", f'hook failed: "{self.failed.name}"')
         return self.workload_status
 
     @property
@@ -311,41 +320,64 @@ class Unit:
         """Run a hook that time brings, such as update-status."""
         self._run(resolver.Hook(hook))
 
+    def kill_at(self, call: str) -> None:
+        """Let the next hook that makes a call be killed there, once.
+
+        Args:
+            call: what the call of the hook tool begins with, such as "config-get".
+        """
+        self._kill_at = call
+
     def run_next_hook(self) -> bool:
         """Run the hook that is due; whether there was one. HookFailed if it has failed."""
-        hook = resolver.next_hook(self)
+        hook = resolver.next_hook(self) if self in self.application.units else None
         if hook is not None:
             self._run(hook)
         return hook is not None
 
+    def run(
+        self, name: str, *arguments: str, string_args: bool = False, wait: float = 60.0
+    ) -> str:
+        """Run an action as a person types it: `juju run UNIT NAME ARGUMENTS`.
+
+        Args:
+            name: the action's.
+            arguments: such as "vm=node1", which Juju reads as YAML.
+            string_args: whether they are text (`--string-args`).
+            wait: seconds that the person waits; the action runs on.
+
+        Returns:
+            What is printed.
+
+        Raises:
+            ActionFailed: Juju refuses the arguments, the action failed or took too long.
+        """
+        action = self._action(name, arguments, string_args=string_args)
+        run = self._run_action(action)
+        if run.seconds > wait:
+            message = f"timed out waiting for results from: unit {self.name}"
+            raise ActionFailed(message, action.results)
+        return client.show(action.results, failure=action.failure)
+
     def run_action(
         self, name: str, parameters: Mapping[str, object] | None = None
     ) -> dict[str, Any]:
-        """Run an action.
+        """Run an action as a program does, with parameters that no YAML has changed.
 
         Returns:
-            Its results, nested as its keys have dots; all values are strings.
+            Its results, nested as its keys have dots; those of the charm are strings.
 
         Raises:
             ActionFailed: it failed, or its schema does not allow the parameters.
         """
-        if name not in self.application.charm.actions:
-            raise ActionFailed(f'action "{name}" not defined on unit "{self.name}"', {})
-        action = Action(name, _validated(self.application.charm.actions[name], parameters or {}))
-        run = self.juju.agent.run(self, resolver.Hook("", action=action))
-        self.runs.append(run)
-        self.juju.log += [f"{self.name} action {name}: {line}" for line in action.messages]
-        self.juju.check()
-        if run.code or action.failure:
-            message = f"exit status {run.code}: {run.output}" if run.code else action.failure
-            self.juju.log.append(f"{self.name} action {name} failed: {message}")
-            raise ActionFailed(message, action.results)
+        action = self._action(name, given=parameters)
+        self._run_action(action)
         return action.results
 
     def refresh(self, charm: Path) -> None:
-        """Swap the charm's folder for another revision's; `settle` then runs upgrade-charm."""
+        """Give the unit another revision of the charm: upgrade-charm swaps the charm's folder."""
         self.application.charm = Charm.load(charm)
-        self._put(charm)
+        self._charm_folder = charm
         self.upgrades += 1
 
     def remove(self) -> None:
@@ -353,6 +385,18 @@ class Unit:
         self.dying = True
 
     # --- For the agent and the resolver
+
+    def is_killed_at(self, call: str) -> bool:
+        """Whether the hook that makes a call is killed there."""
+        killed = bool(self._kill_at) and call.startswith(self._kill_at)
+        if killed:
+            self._kill_at = ""
+        return killed
+
+    def swap_charm(self) -> None:
+        """Put the charm in place that the unit is to have, if it has another one."""
+        if self._in_place != self._charm_folder:
+            self._put(self._charm_folder)
 
     def commit(self, state: State, before: State) -> None:
         """Take over what a hook of this unit has written."""
@@ -395,17 +439,57 @@ class Unit:
                 if application_of(secret.owner) != self.application.name
             }
 
+    def _action(
+        self,
+        name: str,
+        arguments: Sequence[str] = (),
+        *,
+        string_args: bool = False,
+        given: Mapping[str, object] | None = None,
+    ) -> Action:
+        charm = self.application.charm
+        if name not in charm.actions:
+            raise ActionFailed(f'action "{name}" not defined on unit "{self.name}"', {})
+        try:
+            parameters = client.parameters(
+                charm.folder / "actions.yaml",
+                name,
+                arguments,
+                string_args=string_args,
+                given=given,
+            )
+        except JujuError as error:
+            raise ActionFailed(str(error), {}) from None
+        return Action(name, parameters)
+
+    def _run_action(self, action: Action) -> Run:
+        # Juju runs it between hooks, also before one is retried, but never before install.
+        while self.failed is None and (not self.told.installed or self.told.queued):
+            self.run_next_hook()
+        run = self.juju.agent.run(self, resolver.Hook("", action=action))
+        self.runs.append(run)
+        self.juju.log += [f"{self.name} action {action.name}: {line}" for line in action.messages]
+        self.juju.check()
+        if run.code:
+            action.failure = f"exit status {run.code}"
+        if action.failure:
+            self.juju.log.append(f"{self.name} action {action.name} failed: {action.failure}")
+            output = f":\n{run.output}" if run.code else ""
+            raise ActionFailed(f"{action.failure}{output}", action.results)
+        return run
+
     def _run(self, hook: resolver.Hook) -> None:
         run = self.juju.agent.run(self, hook)
         self.runs.append(run)
         self.juju.check()
-        self._failed = run.name if run.code else ""
+        self.failed = hook if run.code else None
         if run.code:
             log = "\n".join(line for line in self.juju.log[-100:] if line.startswith(self.name))
             raise HookFailed(f"{self.name}: {run.name} failed with {run.code}:\n{log}")
 
     def _put(self, source: Path) -> None:
         """Copy a charm to its place. What hooks have written there stays, as with Juju."""
+        self._in_place = source
         folder = self.place.path(self.charm)
         for old in self._deployed:
             (folder / old).unlink(missing_ok=True)
@@ -415,19 +499,3 @@ class Unit:
             for path in source.rglob("*")
             if path.is_symlink() or not path.is_dir()
         ]
-
-
-def _validated(action: dict[str, Any], parameters: Mapping[str, object]) -> dict[str, object]:
-    """Return parameters with the schema's defaults; ActionFailed if it does not allow them."""
-    properties: dict[str, dict[str, Any]] = action.get("params", {})
-    schema = {
-        "type": "object",
-        "properties": properties,
-        "required": action.get("required", []),
-        "additionalProperties": action.get("additionalProperties", True),
-    }
-    errors = jsonschema_rs.validator_for(schema).iter_errors(dict(parameters))
-    if messages := [error.message for error in errors]:
-        raise ActionFailed(f"validation failed: {'; '.join(messages)}", {})
-    defaults = {name: it["default"] for name, it in properties.items() if "default" in it}
-    return {**defaults, **parameters}

@@ -37,6 +37,8 @@ class HookContext:
         self.state = state
         """A copy of the model's, taken over when the hook succeeds."""
         self._before = before
+        self._relabelled: set[str] = set()
+        """The secrets that the hook has given a label, by id."""
         self._files: Mapping[str, str] = {}
         """The files that the call at hand names in its arguments; "-" is its input."""
 

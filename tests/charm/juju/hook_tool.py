@@ -8,6 +8,7 @@ It starts without site-packages, because a hook makes a dozen calls.
 
 import json
 import os
+import signal
 import socket
 import sys
 
@@ -47,6 +48,9 @@ def main() -> int:
         agent.sendall(json.dumps(request).encode() + b"\n")
         with agent.makefile("rb") as answer:
             code, output, errors = json.loads(answer.readline())
+    if code < 0:
+        # All of the hook, as the kernel does it when memory is short: the group is the hook's.
+        os.kill(0, signal.SIGKILL)
     sys.stdout.write(output)
     sys.stderr.write(errors)
     return code

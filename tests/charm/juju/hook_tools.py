@@ -9,7 +9,6 @@ payloads, metrics, Kubernetes, and the rotation and expiry of secrets by the clo
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import TYPE_CHECKING, cast
 
@@ -95,16 +94,28 @@ class HookTools(SecretTools):
         if r:
             self._relation(r)
         if binding not in self._application.charm.bindings:
+            raise JujuError(f'binding name "{binding}" not defined by the unit\'s charm')
+        addresses = self.unit.addresses
+        if not addresses:
             raise JujuError(f'no network config found for binding "{binding}"')
-        address = self.unit.place.address
-        bits = ipaddress.ip_address(address).max_prefixlen
-        there = {"hostname": "", "value": address, "cidr": f"{address}/{bits}", "address": address}
+        reached = next((each for each in addresses if each.value), None)
+        devices = list(dict.fromkeys(each.device for each in addresses))
+        # In JSON, an entry has no "address"; what is not known is empty or left out.
         return {
             "bind-addresses": [
-                {"mac-address": "", "interface-name": "eth0", "addresses": [there]}
+                {
+                    "mac-address": "",
+                    "interface-name": device,
+                    "addresses": [
+                        {"hostname": each.hostname, "value": each.value, "cidr": each.cidr}
+                        for each in addresses
+                        if each.device == device
+                    ],
+                }
+                for device in devices
             ],
-            "egress-subnets": [f"{address}/{bits}"],
-            "ingress-addresses": [address],
+            **({"egress-subnets": [reached.subnet]} if reached else {}),
+            **({"ingress-addresses": [reached.value]} if reached else {}),
         }
 
     @formatted
@@ -129,6 +140,7 @@ class HookTools(SecretTools):
             self._application.status = (status, message)
         else:
             self.unit.workload_status = (status, message)
+            self.unit.told.status_set = True
 
     # --- Actions
 

@@ -19,6 +19,8 @@ import yaml
 SECRET_KEY = re.compile(r"[a-z](?:-?[a-z0-9]){2,}")
 """Juju's rule for the keys of a secret (core/secrets)."""
 
+MODEL_UUID = "deadbeef-0bad-400d-8000-4b1d0d06f00d"
+
 _SECRET_ID_ALPHABET = "0123456789abcdefghijklmnopqrstuv"
 _SECRET_URI = re.compile(r"(?:secret:)?(?://[-0-9a-f]+/)?([0-9a-v]{20})")
 
@@ -26,13 +28,65 @@ _SECRET_URI = re.compile(r"(?:secret:)?(?://[-0-9a-f]+/)?([0-9a-v]{20})")
 class JujuError(Exception):
     """Juju refuses what was asked of it; worded as Juju words it where that is known."""
 
+    code = 1
+    """What the hook tool exits with."""
+
+
+class UsageError(JujuError):
+    """A hook tool cannot read its command line."""
+
+    code = 2
+
 
 def application_of(name: str) -> str:
     """The application of a unit; an application's own name stays as it is."""
     return name.partition("/")[0]
 
 
+@dataclasses.dataclass(frozen=True, order=True)
+class Version:
+    """A version of Juju, as far as charms see a difference."""
+
+    major: int
+    minor: int
+    patch: int
+
+    @classmethod
+    def parse(cls, text: str) -> Version:
+        """Read such as "3.6.12"."""
+        return cls(*map(int, text.split(".")))
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}.{self.patch}"
+
+    @property
+    def reads_own_writes(self) -> bool:
+        """Whether a label leads to what the same hook has written (juju#18713)."""
+        return self >= Version(4, 0, 1)
+
+    def reads_secret_uri(self, text: str) -> bool:
+        """Whether a text is a secret's URI: since 4.0 it needs a scheme."""
+        found = _SECRET_URI.fullmatch(text)
+        return found is not None and (self.major < 4 or text.startswith("secret:"))
+
+
 # --- Charms -------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Address:
+    """An address of a machine, as network-get shows it."""
+
+    value: str
+    """An IP address; a host name where Juju could not resolve it; or empty."""
+    cidr: str = ""
+    hostname: str = ""
+    device: str = "eth0"
+
+    @property
+    def subnet(self) -> str:
+        """Of this address alone, as in egress-subnets."""
+        return f"{self.value}/{128 if ':' in self.value else 32}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +126,7 @@ class Charm:
             _read_yaml(folder / "actions.yaml"),
         )
 
-    def config_value(self, name: str, value: object) -> object:
+    def config_value(self, name: str, value: object, version: Version) -> object:
         """Check a value of an option; strings are read as `juju config` reads them.
 
         Raises:
@@ -91,7 +145,7 @@ class Charm:
         kinds = {"string": str, "secret": str, "int": int, "float": (int, float), "boolean": bool}
         if not isinstance(value, kinds[kind]) or (isinstance(value, bool) and kind != "boolean"):
             raise JujuError(f'option "{name}" expected {kind}, got {value!r}')
-        if kind == "secret" and not (isinstance(value, str) and _SECRET_URI.fullmatch(value)):
+        if kind == "secret" and not version.reads_secret_uri(str(value)):
             raise JujuError(f'option "{name}" expected secret URI, got {value!r}')
         return value
 
@@ -166,8 +220,13 @@ class Secret:
 
     @property
     def uri(self) -> str:
-        """How it is written in config, databags and calls."""
+        """How people write it in config."""
         return f"secret:{self.id}"
+
+    @property
+    def full_uri(self) -> str:
+        """How secret-add prints it."""
+        return f"secret://{MODEL_UUID}/{self.id}"
 
     @property
     def latest(self) -> int:

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which hook a unit runs next: what the unit was told, against how things are.
 
-The order is that of Juju's uniter (internal/worker/uniter/resolver.go, relation/resolver.go): no
-queue of events, so that what changes twice before a unit looks is told once.
+The order is that of Juju's uniter (internal/worker/uniter/resolver.go, relation/resolver.go,
+operation/runhook.go): no queue of events, so that what changes twice before a unit looks is told
+once. Only what follows upgrade-charm, and the first config-changed, is queued.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.charm.juju.applications import Unit
     from tests.charm.juju.context import Action
-    from tests.charm.juju.model import Relation
+    from tests.charm.juju.model import Address, Relation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Hook:
     environment: tuple[tuple[str, str], ...] = ()
     """What else the charm is told."""
     action: Action | None = None
+    prepare: Callable[[], object] = lambda: None
+    """What Juju does before it."""
     succeeded: Callable[[], object] = lambda: None
     """Notes what the unit knows now."""
 
@@ -58,7 +61,13 @@ class Told:
     started: bool = False
     stopped: bool = False
     leader: bool = False
+    status_set: bool = False
+    """Whether the charm has ever set the unit's status."""
     config: int = -1
+    addresses: tuple[Address, ...] = ()
+    """As they were at the last config-changed."""
+    queued: str = ""
+    """A hook that has to be the next."""
     upgrades: int = 0
     relations: dict[int, Seen] = dataclasses.field(default_factory=dict[int, Seen])
     secrets: dict[str, int] = dataclasses.field(default_factory=dict[str, int])
@@ -72,38 +81,76 @@ def next_hook(unit: Unit) -> Hook | None:
 
 def _due(unit: Unit) -> Iterator[Hook]:
     told = unit.told
+    if unit.failed is not None:
+        # Nothing but actions until it has succeeded.
+        yield unit.failed
+    if told.queued:
+        yield _named(unit, told.queued)
+    if told.installed and not unit.dying:
+        yield from _before_others(unit)
+    if unit.dying:
+        yield from _end(unit)
+        return
     if not told.installed:
-        yield Hook("install", succeeded=_set(told, installed=True))
-    yield from _end(unit)
+        yield _named(unit, "install")
     if told.upgrades != unit.upgrades:
-        # Juju runs config-changed after it in any case.
-        yield Hook("upgrade-charm", succeeded=_set(told, upgrades=unit.upgrades, config=-1))
+        yield _named(unit, "upgrade-charm")
+    if told.config != unit.application.config_version or told.addresses != unit.addresses:
+        yield _named(unit, "config-changed")
+    for relation in _relations(unit):
+        if relation.dying:
+            yield from _leave(unit, relation)
+        else:
+            yield from _follow(unit, relation)
+
+
+def _named(unit: Unit, name: str) -> Hook:
+    """Return a hook of the unit's life, with what follows from it."""
+    told, upgrades = unit.told, unit.upgrades
+    match name:
+        case "install":
+            # A unit that is refreshed before it is installed has only ever had the new charm.
+            known = {"installed": True, "upgrades": upgrades}
+            return Hook(name, prepare=unit.swap_charm, succeeded=_set(told, **known))
+        case "upgrade-charm":
+            known = {"upgrades": upgrades, "queued": "config-changed"}
+            return Hook(name, prepare=unit.swap_charm, succeeded=_set(told, **known))
+        case "config-changed":
+            known = {
+                "config": unit.application.config_version,
+                "addresses": unit.addresses,
+                "queued": "" if told.started else "start",
+            }
+            return Hook(name, succeeded=_set(told, **known))
+        case "start":
+            return Hook(name, succeeded=_set(told, started=True, queued=""))
+        case _:
+            raise AssertionError(name)
+
+
+def _before_others(unit: Unit) -> Iterator[Hook]:
+    """Yield what comes before all others once the unit is installed."""
+    told = unit.told
     _enter(unit)
     for relation in _relations(unit):
         seen = told.relations.get(relation.id)
-        if seen is not None and not seen.created:
+        if seen is not None and not seen.created and not relation.dying:
             hook = _relation_hook(unit, relation, "created")
             yield dataclasses.replace(hook, succeeded=_set(seen, created=True))
     if unit.is_leader and not told.leader:
         yield Hook("leader-elected", succeeded=_set(told, leader=True))
-    if told.config != unit.application.config_version:
-        version = unit.application.config_version
-        yield Hook("config-changed", succeeded=_set(told, config=version))
-    if not told.started:
-        yield Hook("start", succeeded=_set(told, started=True))
-    for relation in _relations(unit):
-        yield from _follow(unit, relation)
     yield from _secrets(unit)
 
 
 def _end(unit: Unit) -> Iterator[Hook]:
     for relation in _relations(unit):
-        if unit.dying or relation.dying:
-            yield from _leave(unit, relation)
-    if unit.dying:
-        if not unit.told.stopped:
-            yield Hook("stop", succeeded=_set(unit.told, stopped=True))
+        yield from _leave(unit, relation)
+    if unit.told.started and not unit.told.stopped:
+        yield Hook("stop", succeeded=_set(unit.told, stopped=True))
+    elif unit.told.installed:
         yield Hook("remove", succeeded=unit.gone)
+    else:
+        unit.gone()
 
 
 def _relations(unit: Unit) -> list[Relation]:
@@ -130,16 +177,18 @@ def _relation_hook(unit: Unit, relation: Relation, event: str, remote_unit: str 
 
 def _enter(unit: Unit) -> None:
     """Let a unit take part in all relations that are alive, before it is told of the first."""
-    address = unit.place.address
+    addresses = [each for each in unit.addresses if each.value]
     for relation in _relations(unit):
         if unit.name not in relation.members and not relation.dying:
             relation.members.add(unit.name)
             unit.told.relations[relation.id] = Seen()
-            relation.bags[unit.name] = {
-                "egress-subnets": f"{address}/32",
-                "ingress-address": address,
-                "private-address": address,
-            }
+            relation.bags[unit.name] = {}
+            for address in addresses[:1]:
+                relation.bags[unit.name] = {
+                    "egress-subnets": address.subnet,
+                    "ingress-address": address.value,
+                    "private-address": address.value,
+                }
 
 
 def _leave(unit: Unit, relation: Relation) -> Iterator[Hook]:
@@ -203,7 +252,8 @@ def _secrets(unit: Unit) -> Iterator[Hook]:
         named = (("JUJU_SECRET_ID", secret.uri), ("JUJU_SECRET_LABEL", label))
         latest = secret.latest
         known = max(secret.tracked.get(unit.name, latest), unit.told.secrets.get(secret.id, 0))
-        if known < latest and not owner and secret.is_readable_by(unit.name):
+        # The owner too, unless it has read the latest since it wrote it.
+        if known < latest and secret.is_readable_by(unit.name):
             note = functools.partial(unit.told.secrets.__setitem__, secret.id, latest)
             yield Hook("secret-changed", environment=named, succeeded=note)
         for revision in secret.unneeded() if owner else ():

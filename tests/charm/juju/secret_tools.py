@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import yaml
@@ -13,6 +14,7 @@ from tests.charm.juju.context import HookContext
 from tests.charm.juju.model import (
     JujuError,
     Secret,
+    UsageError,
     application_of,
     check_secret_content,
     secret_id,
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _ROTATIONS = {"", "never", "hourly", "daily", "weekly", "monthly", "quarterly", "yearly"}
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)?")
+_DURATION = re.compile(r"[-+]?(\d+(\.\d*)?(ns|us|µs|ms|s|m|h))+")
 
 
 class SecretTools(HookContext):
@@ -40,13 +44,13 @@ class SecretTools(HookContext):
         if owner == "application":
             self._must_lead("this unit is not the leader")
         elif owner != "unit":
-            raise JujuError(f'secret owner "{owner}" not valid')
+            raise UsageError(f'secret owner "{owner}" not valid')
         name = self.unit.name if owner == "unit" else self._application.name
         values = check_secret_content(self._secret_content(content, file))
         secret = Secret(name, {1: values})
         self._describe(secret, label, description, rotate, expire)
         self.state.secrets[secret.id] = secret
-        return secret.uri
+        return secret.full_uri
 
     @formatted
     def secret_get(
@@ -59,16 +63,17 @@ class SecretTools(HookContext):
         refresh: bool = False,
     ) -> object:
         if peek and refresh:
-            raise JujuError("specify one of --peek or --refresh but not both")
+            raise UsageError("specify one of --peek or --refresh but not both")
         secret = self._secret(uri) if uri else self._labelled(label)
         unit = self.unit.name
         if not secret.is_readable_by(unit):
             raise JujuError("permission denied")
         if uri and label:
             secret.labels[unit] = label
+        latest = self._latest_seen(secret, by_label=not uri)
         if refresh:
-            secret.tracked[unit] = secret.latest
-        revision = secret.latest if peek else secret.tracked.setdefault(unit, secret.latest)
+            secret.tracked[unit] = latest
+        revision = latest if peek else secret.tracked.setdefault(unit, latest)
         content = secret.revisions[revision]
         if key and key not in content:
             raise JujuError(f'secret key value "{key}" not found')
@@ -109,6 +114,8 @@ class SecretTools(HookContext):
 
     def secret_remove(self, uri: str, *, revision: str = "") -> None:
         secret = self._managed(uri)
+        if revision and int(revision) not in secret.revisions:
+            raise JujuError(f'secret revision "{secret.id}/{revision}" not found')
         for number in [int(revision)] if revision else list(secret.revisions):
             secret.revisions.pop(number, None)
         if not secret.revisions:
@@ -135,6 +142,8 @@ class SecretTools(HookContext):
     ) -> None:
         secret = self._managed(uri)
         self._describe(secret, label, description, rotate, expire)
+        if label:
+            self._relabelled.add(secret.id)
         # What one hook sets becomes one revision, and none if the content stays as it was.
         before = self._before.secrets.get(secret.id)
         latest = before.latest if before else 0
@@ -146,7 +155,23 @@ class SecretTools(HookContext):
 
     # --- Below the tools
 
+    def _latest_seen(self, secret: Secret, *, by_label: bool) -> int:
+        """The newest revision that the hook sees.
+
+        What it has written itself is not with the controller yet, and a label leads there. Since
+        Juju 4.0.1 it leads the owner to what the hook has written, as the URI always did.
+        """
+        before = self._before.secrets.get(secret.id)
+        if before is None:
+            return secret.latest
+        by_owner = self.unit.juju.version.reads_own_writes and self._manages(secret)
+        if by_label and not by_owner and secret.id not in self._relabelled:
+            return before.latest
+        return secret.latest
+
     def _secret(self, uri: str) -> Secret:
+        if not self.unit.juju.version.reads_secret_uri(uri):
+            raise UsageError(f'secret URI "{uri}" not valid')
         identifier = secret_id(uri)
         if identifier not in self.state.secrets:
             raise JujuError(f'secret "{identifier}" not found')
@@ -155,7 +180,7 @@ class SecretTools(HookContext):
     def _labelled(self, label: str) -> Secret:
         """The secret that this unit or the owner (itself or its application) calls so."""
         if not label:
-            raise JujuError("require either a secret URI or label")
+            raise UsageError("require either a secret URI or label")
         mine = {self.unit.name, self._application.name}
         for secret in self.state.secrets.values():
             if secret.labels.get(self.unit.name) == label or (
@@ -180,7 +205,11 @@ class SecretTools(HookContext):
         self, secret: Secret, label: str, description: str, rotate: str, expire: str
     ) -> None:
         if rotate not in _ROTATIONS:
-            raise JujuError(f'rotate policy "{rotate}" not valid')
+            raise UsageError(f'rotate policy "{rotate}" not valid')
+        if expire and not (_TIME.fullmatch(expire) or _DURATION.fullmatch(expire)):
+            raise UsageError(f'expire time or duration "{expire}" not valid')
+        if expire.startswith("-"):
+            raise UsageError(f'negative expire duration "{expire}" not valid')
         for other in self.state.secrets.values():
             if label and other.label == label and other.owner == secret.owner and other != secret:
                 raise JujuError(f'secret with label "{label}" already exists')
@@ -195,6 +224,6 @@ class SecretTools(HookContext):
             key, equals, value = item.partition("=")
             name, _, suffix = key.partition("#")
             if not equals or suffix not in {"", "file"}:
-                raise JujuError(f'key value "{item}" not valid')
+                raise UsageError(f'key value "{item}" not valid')
             values[name] = self._files[value] if suffix else value
         return values
