@@ -11,6 +11,7 @@ import dataclasses
 import http.client
 import re
 import shutil
+import signal
 import time
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,9 @@ from maas_virtualbox.version import VERSION
 from tests import old_maas
 from tests.charm import machine as machines
 from tests.charm.conftest import ROOT
-from tests.charm.juju import ActionFailed, Juju
+from tests.charm.juju import ActionFailed, Address, HookFailed, Juju
 from tests.charm.machine import Machine
+from tests.charm.test_juju_run import block
 from tests.conftest import unavailable
 from tests.service import Pulse, free_port
 
@@ -124,7 +126,7 @@ def test_from_deploy_to_remove(charm: Path, machine: Machine, host: Host, tmp_pa
         refused = "1 of 1 host unreachable: alpha (login refused: add the public key"
         assert unit.status[1].startswith(refused), unit.status
 
-        host.authorise(unit.run_action("get-public-key")["public-key"])
+        host.authorise(block(unit.run("get-public-key"), "public-key"))
         wait_for(unit, ("active", f"{host.vms} VMs on 1 host, 0 running"))
         parameters = unit.run_action("show-power-parameters", {"vm": host.vm})
 
@@ -150,8 +152,7 @@ def check_power(unit: Unit, host: Host, parameters: dict[str, Any]) -> None:
 
     results = unit.run_action("power", {"vm": host.vm, "change": "status"})
     assert results["power"] == "on"
-    # As Juju reads a bare off.
-    unit.run_action("power", {"vm": host.vm, "change": False})
+    unit.run("power", f"vm={host.vm}", "change=off")
     assert not host.is_running()
     with pytest.raises(ActionFailed, match="no VM"):
         unit.run_action("power", {"vm": "nobody", "change": "on"})
@@ -221,7 +222,7 @@ def check_refresh(
     with (new / "src/maas_virtualbox/version.py").open("a") as code:
         code.write("# the next revision\n")
     process = main_pid(machine)
-    releases = {path.name for path in machine.path("/opt/maas-virtualbox").iterdir()}
+    releases = releases_of(machine)
     with futures.ThreadPoolExecutor() as threads:
         asked: list[futures.Future[tuple[int, str]]] = []
         if host.simulator:
@@ -235,7 +236,7 @@ def check_refresh(
             juju.settle()
         assert [job.result()[0] for job in asked] == [503 for _ in asked]
 
-    after = {path.name for path in machine.path("/opt/maas-virtualbox").iterdir()}
+    after = releases_of(machine)
     assert main_pid(machine) != process
     assert len(after) == len(releases) == 2
     assert after & releases == {"current"}
@@ -262,6 +263,83 @@ def check_other_port(
     assert not machine.path("/run/maas-virtualbox").exists()
     with pytest.raises(ConnectionRefusedError):
         ask(parameters, "query")
+
+
+@pytest.mark.parametrize("version", ["3.6.12", "4.0.1"])
+def test_rotations_under_both_kinds_of_secrets(
+    charm: Path, machine: Machine, tmp_path: Path, version: str
+) -> None:
+    with Simulator(vms=1) as simulator, Juju(tmp_path / "juju", version) as juju:
+        hosts = f"{simulator.host_entry} name=alpha"
+        config = {"hosts": hosts, "listen-port": free_port()}
+        app = juju.deploy(charm, "power", on=[machine], config=config)
+        juju.settle()
+        (unit,) = app.units
+        simulator.authorise(block(unit.run("get-public-key"), "public-key"))
+        wait_for(unit, ("active", "1 VM on 1 host, 0 running"))
+
+        vm = simulator.virtualbox.vms[0].name
+        old = unit.run_action("show-power-parameters", {"vm": vm})
+        unit.run("rotate-tokens", "grace=1")
+        new = unit.run_action("show-power-parameters", {"vm": vm})
+        assert new["power-token"] != old["power-token"]
+        assert [ask(parameters, "query")[0] for parameters in (old, new)] == [200, 200]
+
+        announced = block(unit.run("rotate-ssh-key"), "next-public-key")
+        simulator.authorise(announced)
+        assert block(unit.run("rotate-ssh-key"), "public-key") == announced
+
+        juju.settle()
+        assert block(unit.run("get-public-key"), "public-key") == announced
+        assert [ask(parameters, "query")[0] for parameters in (old, new)] == [200, 200]
+        (secret,) = (each for each in juju.state.secrets.values() if each.owner)
+        assert list(secret.revisions) == [secret.latest]
+
+
+def test_late_addresses_and_killed_hooks(charm: Path, machine: Machine, tmp_path: Path) -> None:
+    with Simulator(vms=1) as simulator, Juju(tmp_path / "juju") as juju:
+        key = juju.add_secret({"private-key": simulator.key_file.read_text()})
+        hosts = f"{simulator.host_entry} name=alpha"
+        config = {"hosts": hosts, "listen-port": free_port(), "ssh-private-key": key}
+        app = juju.deploy(charm, "power", on=[machine], config=config)
+        juju.grant_secret(key, "power")
+        (unit,) = app.units
+        known = unit.addresses
+        for unusable in ((), (Address("laptop.lan"),)):
+            unit.addresses = unusable
+            juju.settle()
+            assert unit.status == ("waiting", "Juju knows no IP address of this machine yet")
+        unit.addresses = (Address("", hostname="laptop"), Address("fe80::1"), *known)
+        juju.settle()
+        assert unit.runs[-1].name == "config-changed"
+        active = ("active", "1 VM on 1 host, 0 running")
+        wait_for(unit, active)
+
+        app.config({"log-level": "debug"})
+        check_killed_hook(juju, unit, "secret-get", "config-changed")
+        juju.settle()
+        new = shutil.copytree(app.charm.folder, tmp_path / "next", symlinks=True)
+        with (new / "src/maas_virtualbox/version.py").open("a") as code:
+            code.write("# the next revision\n")
+        app.refresh(new)
+        check_killed_hook(juju, unit, "status-set", "upgrade-charm")
+        check_killed_hook(juju, unit, "network-get", "upgrade-charm")
+        juju.settle()
+        wait_for(unit, active)
+        assert "level: debug" in machine.path("/etc/maas-virtualbox/config.yaml").read_text()
+        assert "Traceback" not in "\n".join(juju.log)
+
+        app.remove()
+        juju.settle()
+        assert unit.status == ("terminated", "")
+    assert machine.changes() == {}
+
+
+def check_killed_hook(juju: Juju, unit: Unit, call: str, hook: str) -> None:
+    """Kill the next hook halfway."""
+    unit.kill_at(call)
+    with pytest.raises(HookFailed, match=f"{hook} failed with -{signal.SIGKILL.value}"):
+        juju.settle()
 
 
 def test_beside_an_old_maas(charm: Path, machine: Machine, tmp_path: Path) -> None:
@@ -320,6 +398,12 @@ def socket_group(machine: Machine) -> str:
     """Whose programs need no token."""
     done = machine.run(["stat", "--format", "%G", "/run/maas-virtualbox/power.sock"])
     return done.stdout.strip()
+
+
+def releases_of(machine: Machine) -> set[str]:
+    """The releases on a machine, and the link to the one in use."""
+    folder = machine.path("/opt/maas-virtualbox")
+    return {path.name for path in folder.iterdir() if path.is_symlink() or path.is_dir()}
 
 
 def main_pid(machine: Machine) -> str:

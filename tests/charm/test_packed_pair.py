@@ -18,6 +18,7 @@ from tests.charm import machine as machines
 from tests.charm.conftest import ROOT
 from tests.charm.juju import Juju
 from tests.charm.machine import Machine
+from tests.charm.test_juju_run import block
 from tests.charm.test_packed import wait_for
 from tests.conftest import unavailable
 from tests.service import free_port
@@ -122,7 +123,7 @@ def test_from_relation_to_power_and_back(
         juju.settle()
         wait_for(unit, ("active", "2 VMs on 1 host, 0 running"))
         wait_for(host, ("active", idle))
-        key = unit.run_action("get-public-key")["public-key"]
+        key = block(unit.run("get-public-key"), "public-key")
         bare = " ".join(key.split()[:2])
         gate = 'restrict,command="/home/vbox/VBox_host_extensions/gate"'
         assert laptop.path(KEYS).read_text() == f"{gate} {bare} maas-virtualbox\n"

@@ -303,7 +303,7 @@ def test_only_known_calls_are_answered(resting: Unit, argv: tuple[str, ...]) -> 
         (("secret-add", "--expire=-1h", "key=a"), 'negative expire duration "-1h" not valid'),
         (("secret-add", "--expire=2022-01-01", "key=a"), 'expire time or duration "2022-01-01" n'),
     ],
-    ids=lambda it: " ".join(it) if isinstance(it, tuple) else "",
+    ids=str,
 )
 def test_a_command_line_that_cannot_be_read_exits_with_2(
     resting: Unit, argv: tuple[str, ...], message: str
