@@ -238,8 +238,8 @@ def check_refresh(
 
     after = releases_of(machine)
     assert main_pid(machine) != process
-    assert len(after) == len(releases) == 2
-    assert after & releases == {"current"}
+    assert len(after) == len(releases) == 3
+    assert after & releases == {"claim.json", "current"}
     assert pulse.failures == []
     assert pulse.answers > 10
     assert pulse.longest_gap < LONGEST_GAP_S
@@ -383,6 +383,41 @@ def test_beside_an_old_maas(charm: Path, machine: Machine, tmp_path: Path) -> No
     assert template.read_bytes() == before
     assert not machine.path("/var/lib/maas/VBox_extensions").exists()
     assert not [path for path in machine.changes() if "virtualbox" in path.lower()]
+
+
+def test_two_applications_on_one_machine(charm: Path, machine: Machine, tmp_path: Path) -> None:
+    notes = machine.path("/etc/maas-virtualbox/notes")
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    with Juju(tmp_path / "juju") as juju:
+        first = juju.deploy(charm, "power", on=[machine])
+        juju.settle()
+        (unit,) = first.units
+        assert unit.status[1].startswith("/etc/maas-virtualbox was here before this charm")
+        assert not machine.path("/opt/maas-virtualbox").exists()
+
+        notes.rename(machine.path("/etc/notes"))
+        unit.fire("update-status")
+        before = ours(machine)
+        second = juju.deploy(charm, "other", on=[machine])
+        juju.settle()
+        (late,) = second.units
+        assert late.status[1].startswith("power/0 is on this machine already")
+        assert ours(machine) == before
+
+        machine.path("/etc/maas-virtualbox").mkdir(exist_ok=True)
+        kept = machine.path("/etc/maas-virtualbox/later")
+        kept.mkdir()
+        first.remove()
+        juju.settle()
+        late.fire("update-status")
+        assert late.status[1].startswith("/etc/maas-virtualbox was here before this charm")
+        kept.rmdir()
+        late.fire("update-status")
+        assert late.status == ("blocked", "no hosts: juju config other hosts='user@address'")
+        second.remove()
+        juju.settle()
+    assert [*machine.changes()] == ["/etc/notes"]
 
 
 def install_old_maas(machine: Machine) -> None:
