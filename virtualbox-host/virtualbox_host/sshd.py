@@ -148,5 +148,5 @@ def _end_sessions(root: Path) -> None:
     for process in Path("/proc").glob("[0-9]*") if account else ():
         with contextlib.suppress(OSError):
             found = _SESSION.match((process / "cmdline").read_bytes())
-            if account and found and found["user"].decode() == account["user"]:
+            if account and found and found["user"] == account["user"].encode():
                 os.kill(int(process.name), signal.SIGTERM)
