@@ -62,6 +62,8 @@ skipped() {
 
 # Prints what is skipped on every machine that does not have it, for nobody can install it.
 not_part_of_the_project() {
+    command -v terraform >/dev/null ||
+        echo "charm: the module tried by Terraform itself|terraform is not there; no package has it"
     [ -e "$(dirname "$0")/../../shared/maas" ] ||
         echo "unit: the fake MAAS beside a real region|its recording, ../shared/maas, is not there"
 }

@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Terraform module: Terraform itself validates and tries it, against the provider's schemas.
 
+No package registry has Terraform: these tests are collected only where it is installed, and
+`test_terraform_files.py` checks everywhere what can be checked without it.
+
 The provider is not to be had everywhere: a stand-in serves its recorded schemas, and Terraform's
 own mocks answer for it. The module's tests, terraform/tests, run as well with the real one.
 """
@@ -18,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.charm import charmcraft, go
-from tests.conftest import unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +36,6 @@ MODEL = "6b8f1c1e-6d0c-4c1e-8e0e-3c1f6c0f2a11"
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What makes Terraform take the stand-in for the provider, and nothing from the network."""
-    if shutil.which("terraform") is None:
-        unavailable("no terraform")
     folder = tmp_path_factory.mktemp("terraform")
     go.build(HERE / "terraform_provider", folder / "terraform-provider-juju")
     config = folder / "terraformrc"
@@ -215,8 +215,3 @@ def test_the_options_of_the_demonstration_exist(
     ours = evaluate("local.virtualbox_host_options", folder=DEMO, hosts="ivan@a")
     assert set(ours) <= set(charmcraft.read("virtualbox-host")["config"]["options"])
     assert evaluate("local.options", folder=DEMO, hosts="ivan@a") == {"hosts": "ivan@a"}
-
-
-@pytest.mark.parametrize("path", sorted(MODULE.rglob("*.md")), ids=lambda path: path.parent.name)
-def test_what_a_page_tells_to_type_exists(path: Path) -> None:
-    charmcraft.assert_commands_exist(path.read_text())

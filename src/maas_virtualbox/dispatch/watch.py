@@ -108,6 +108,8 @@ class HostWatch:
         changed = self.owner.observer.stale_before(vm)
         oldest = asked - self.owner.policy.snapshot_age
         needed = max(changed, oldest)
+        if self._hangs(patience):
+            return self._late(min(poll.began for poll in self._polls.values()))
         while True:
             enough = [
                 task
@@ -124,12 +126,22 @@ class HostWatch:
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if not done:
-                late = f"VirtualBox has not answered for {time.monotonic() - began:.1f} s"
-                error = errors.CommandTimeout(str(self.owner.host), late)
-                return Look(began, time.monotonic(), {}, error)
+                return self._late(began)
             for look in (task.result() for task in done):
                 if look.began >= needed:
                     return look
+
+    def _hangs(self, patience: float) -> bool:
+        """Whether a poll has kept callers waiting for `patience` seconds and none that began after
+        it has succeeded."""
+        began = min((poll.began for poll in self._polls.values()), default=float("inf"))
+        answered = self.last is not None and not self.last.error and self.last.began >= began
+        return time.monotonic() - began > patience and not answered
+
+    def _late(self, began: float) -> Look:
+        late = f"VirtualBox has not answered for {time.monotonic() - began:.1f} s"
+        error = errors.CommandTimeout(str(self.owner.host), late)
+        return Look(began, time.monotonic(), {}, error)
 
     def _start_poll(self, since: float) -> asyncio.Task[Look]:
         task = asyncio.create_task(self._poll(since))
