@@ -274,7 +274,7 @@ class Soak:
     def _kill_service(self) -> None:
         self._service.kill()
         time.sleep(0.2)
-        self._service.start()
+        self._service.start(wait=False)
 
     def _operate(self) -> None:
         verb, *rest = self._random.choice(_OPERATIONS)
