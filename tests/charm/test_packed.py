@@ -238,8 +238,8 @@ def check_refresh(
 
     after = releases_of(machine)
     assert main_pid(machine) != process
-    assert len(after) == len(releases) == 3
-    assert after & releases == {"claim.json", "current"}
+    assert len(after) == len(releases) == 2
+    assert after & releases == {"current"}
     assert pulse.failures == []
     assert pulse.answers > 10
     assert pulse.longest_gap < LONGEST_GAP_S
