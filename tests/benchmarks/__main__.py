@@ -1,8 +1,8 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m tests.benchmarks [charm|enlistment|library|service]…` measures, prints tables, and
-exits 1 if a mark is missed. Without a name it measures all; `charm` and `library` need root on
-Debian 12."""
+"""`python -m tests.benchmarks [charm|enlistment|hostile|library|service]…` measures, prints
+tables, and exits 1 if a mark is missed. Without a name it measures all; `charm` and `library` need
+root on Debian 12."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import sys
 
 from maas_virtualbox.cli import show
 
-from tests.benchmarks import charm, enlistment, library, service
+from tests.benchmarks import charm, enlistment, hostile, library, service
 
 _ALL = {
     "charm": charm.run,
     "enlistment": enlistment.run,
+    "hostile": hostile.run,
     "library": library.run,
     "service": service.run,
 }

@@ -155,7 +155,7 @@ def test_vms_beyond_their_number_are_an_error(account: Account, tmp_path: Path) 
     )
     (tmp_path / "VirtualBox.xml").write_text(entries)
 
-    with pytest.raises(OversizedOutput, match="attic: it has more than 5000 VMs") as caught:
+    with pytest.raises(OversizedOutput, match="attic: it has more than 2000 VMs") as caught:
         account.manage.observe(timeout=60)
 
     assert not caught.value.retry

@@ -61,6 +61,16 @@ def test_its_exposure_is_under_three(unit_file: Path) -> None:
     assert float(level[1]) < 3.0
 
 
+def test_its_memory_and_threads_have_a_limit(unit_file: Path) -> None:
+    options = dict(
+        line.split("=", 1) for line in unit_file.read_text().splitlines() if "=" in line
+    )
+    assert options["MemoryMax"] == "1024M"
+    assert options["TasksMax"] == "4096"
+    # Beyond it the service is ended by the kernel, and starts again.
+    assert options["Restart"] == "always"
+
+
 def test_it_tells_systemd_when_it_is_ready_and_reloads_by_sighup(unit_file: Path) -> None:
     lines = unit_file.read_text().splitlines()
     for line in ("Type=notify", "ExecReload=/bin/kill -HUP $MAINPID", "WatchdogSec=30"):

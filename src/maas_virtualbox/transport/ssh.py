@@ -29,7 +29,7 @@ import paramiko
 from paramiko import buffered_pipe, pkey, ssh_exception
 
 from maas_virtualbox import errors, transport
-from maas_virtualbox.transport import sessions
+from maas_virtualbox.transport import budget, sessions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,10 +56,6 @@ _MAX_PACKET = 256 * 1024
 this."""
 _WINDOW = 2 * 1024 * 1024
 """Bytes a host may send on a channel before they are read."""
-
-_SHARE, _BURST_S, _LONGEST_REST_S = 0.25, 0.5, 0.1
-"""What reading from one host may cost: this part of a processor, after so many seconds of its time
-at once (measured: 1 ms for a command, 0.4 s for 40 MB)."""
 
 _MAX_WORDS = 300
 """Characters shown of what a host says."""
@@ -416,24 +412,13 @@ class _Socket(socket.socket):
 
     def __init__(self, connected: socket.socket) -> None:
         super().__init__(fileno=connected.detach())
-        self._credit = _BURST_S
-        self._seen: tuple[float, float] | None = None
+        self._budget = budget.ProcessorBudget()
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         if bufsize > _MAX_PACKET:
             raise paramiko.SSHException(f"the host announces a packet of {bufsize} bytes")
-        self._rest()
+        self._budget.rest()
         return super().recv(bufsize, flags)
-
-    def _rest(self) -> None:
-        """Pause while reading has cost more processor time than its share."""
-        now, used = time.monotonic(), time.thread_time()
-        then, used_then = self._seen or (now, used)
-        self._seen = now, used
-        earned = (now - then) * _SHARE
-        self._credit = min(_BURST_S, self._credit + earned) - (used - used_then)
-        if self._credit < 0:
-            time.sleep(min(_LONGEST_REST_S, -self._credit / _SHARE))
 
 
 def _close(channel: paramiko.Channel) -> None:
