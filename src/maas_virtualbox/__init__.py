@@ -33,7 +33,8 @@ Errors
     All derive from `Error`. The library has by then retried what is worth retrying within the
     deadline; `error.retry` says whether the *caller* may try again later (`HostUnreachable`,
     `PowerTimeout`), or whether a person has to change something first (`LoginRefused`,
-    `HostKeyChanged`, `UnknownVM`, `AmbiguousVM`, `SplitBrain`, `HostListError`, `DeletionError`).
+    `HostKeyChanged`, `UnknownVM`, `AmbiguousVM`, `ContestedVM`, `SplitBrain`, `HostListError`,
+    `DeletionError`).
 
 Tests
     `maas_virtualbox.simulator` is a VirtualBox host that is not there, for your tests too.
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         CommandTimeout,
         ConfigError,
         ConnectionLost,
+        ContestedVM,
         CreationError,
         DeletionError,
         Error,
@@ -88,6 +90,7 @@ __all__ = [
     "CommandTimeout",
     "ConfigError",
     "ConnectionLost",
+    "ContestedVM",
     "Creation",
     "CreationError",
     "DeletionError",

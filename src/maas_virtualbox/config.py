@@ -5,6 +5,7 @@
 hosts: ivan@10.0.0.5 zone=izMBP13, ivan@10.0.0.6
 ssh-private-key-file: /etc/maas-virtualbox/id_ed25519
 known-hosts-file: /var/lib/maas-virtualbox/known_hosts
+vm-hosts-file: /var/lib/maas-virtualbox/vm-hosts.json
 secrets-file: /etc/maas-virtualbox/secrets.yaml
 listen: 0.0.0.0:5307
 off-mode: acpi
@@ -140,6 +141,8 @@ class Config(SharedOptions):
     """The private key for all hosts. None: ssh-agent's keys, then the usual files in ~/.ssh."""
     known_hosts_file: Path | None = None
     """Where host keys are pinned."""
+    vm_hosts_file: Path | None = None
+    """Where the host of each VM is remembered; see `vm_hosts`. None: beside the known hosts."""
     snapshot_age: float = pydantic.Field(default=2.0, ge=0.0, le=60.0)
     """Seconds for which one observation of a host answers every query."""
 
@@ -213,6 +216,11 @@ class Config(SharedOptions):
         """Where host keys are pinned; in the user's state folder if no file is named."""
         default = platformdirs.user_state_path("maas-virtualbox") / "known_hosts"
         return self.known_hosts_file or default
+
+    @property
+    def vm_hosts(self) -> Path:
+        """Where the host of each VM is remembered."""
+        return self.vm_hosts_file or self.known_hosts.with_name("vm-hosts.json")
 
     @property
     def policy(self) -> PowerPolicy:

@@ -18,15 +18,17 @@ from maas_virtualbox import errors
 from maas_virtualbox.deadline import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from maas_virtualbox.host import VirtualBoxHost
     from maas_virtualbox.settings import Machine
     from maas_virtualbox.vboxmanage import Installation, Surroundings
+    from maas_virtualbox.vm_hosts import Claim
 
 _TIMEOUT_S = 40.0
 _OLDEST_VERSION = (6, 0)
 _LOW_DISK_BYTES = 5 * 1024**3
+_MAX_CLAIMS = 10
 
 _BOOTING_MODELS = re.compile(r"8254\w+|virtio.*|Am79C97\w+|default", re.IGNORECASE)
 
@@ -87,6 +89,27 @@ def examine(owner: VirtualBoxHost) -> list[Finding]:
     findings += _shared_macs(name, machines)
     for machine in machines.values():
         findings += judge_vm(name, machine, around)
+    return findings
+
+
+def judge_claims(claims: Iterable[Claim]) -> list[Finding]:
+    """Return what is to be done about VMs that hosts list and that are not known to be theirs."""
+    by_host: dict[str, list[Claim]] = collections.defaultdict(list)
+    for claim in claims:
+        by_host[claim.host.name].append(claim)
+    findings: list[Finding] = []
+    for host, its_claims in by_host.items():
+        for claim in its_claims[:_MAX_CLAIMS]:
+            text = "another host lists it too, and which had it first is not known"
+            if claim.first is not None:
+                text = f"belongs to {claim.first}, which is down or lists it too"
+            decide = f"maas-virtualbox trust-vm {claim.uuid} --host NAME"
+            remedy = f"unregister it on all hosts but one, or decide whose it is: {decide}"
+            findings.append(Finding(host, claim.uuid, "host", Level.ERROR, text, remedy))
+        if (more := len(its_claims) - _MAX_CLAIMS) > 0:
+            text = f"{more} more VMs are not known to be this host's own"
+            remedy = "find out why it lists the VMs of other hosts"
+            findings.append(Finding(host, "", "host", Level.ERROR, text, remedy))
     return findings
 
 

@@ -196,6 +196,11 @@ class AmbiguousVM(Error):
         """The VMs it fits, each as `host/name {uuid}`."""
 
 
+class ContestedVM(AmbiguousVM):
+    """A host lists a VM that belongs to another host. Permanent until a person decides; see
+    `vm_hosts`."""
+
+
 # -- Power --------------------------------------------------------------------------------------
 
 
@@ -250,6 +255,7 @@ class DeletionError(Error):
 
 _KINDS: tuple[tuple[type[Error], str], ...] = (
     (UnknownVM, "unknown-vm"),
+    (ContestedVM, "contested-vm"),
     (AmbiguousVM, "ambiguous-vm"),
     (SplitBrain, "split-brain"),
     (PowerTimeout, "timeout"),

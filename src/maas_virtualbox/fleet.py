@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import itertools
 import logging
 import threading
 import time
@@ -18,10 +19,11 @@ from typing import TYPE_CHECKING, TypeVar
 from maas_virtualbox import creation, deletion, errors, observer, settings
 from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.host import VM, PowerPolicy, VirtualBoxHost
+from maas_virtualbox.vm_hosts import VMHosts
 
 if TYPE_CHECKING:
     import types
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import paramiko
     from typing_extensions import Self
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from maas_virtualbox.hosts import Host
     from maas_virtualbox.settings import Machine
     from maas_virtualbox.transport import Transport
+    from maas_virtualbox.vm_hosts import Claim
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +66,9 @@ class HostReport:
     seconds: float
     """How long the answer took."""
 
+    claims: tuple[VM, ...] = ()
+    """VMs that it lists too, but that belong to another host; see `vm_hosts`."""
+
 
 class Fleet:
     """All hosts of a host list. A context manager; may be shared between threads.
@@ -78,6 +84,7 @@ class Fleet:
         identity: Path | str | paramiko.PKey | None = None,
         known_hosts: Path | str | None = None,
         policy: PowerPolicy | None = None,
+        vm_hosts: Path | str | None = None,
     ) -> None:
         """Prepare the hosts; connects to none.
 
@@ -88,6 +95,8 @@ class Fleet:
             known_hosts: the file that pins host keys, in OpenSSH's format. None: pins are kept in
                 memory and forgotten at the end.
             policy: what on and off mean.
+            vm_hosts: the file that remembers which host each VM belongs to; see `vm_hosts`. None:
+                this is kept in memory and forgotten at the end.
 
         Raises:
             IdentityError: the key file cannot be used.
@@ -98,6 +107,8 @@ class Fleet:
             VirtualBoxHost(host, transport, self.policy)
             for host, transport in _transports(hosts, identity, known_hosts)
         )
+        self.vm_hosts = VMHosts((owner.host for owner in self.hosts), vm_hosts)
+        """Which host each VM belongs to."""
         self._lock = threading.Lock()
         self._refreshed: dict[str, float] = {}
         # Threads of its own for each host: however many wait for a dead one, they are not lacking
@@ -126,6 +137,25 @@ class Fleet:
             host.close()
         for threads in self._threads.values():
             threads.shutdown(wait=False, cancel_futures=True)
+        self.vm_hosts.close()
+
+    def claims(
+        self, hosts: Sequence[VirtualBoxHost], *, timeout: float | None = None
+    ) -> list[Claim]:
+        """Return which of these hosts list VMs that are not known to be their own, by what they
+        listed when they were last asked; asks none of them, but the hosts of such VMs."""
+        listed: list[tuple[VirtualBoxHost, str]] = []
+        for owner in hosts:
+            if owner.observer.inventory_began == float("-inf"):
+                self.vm_hosts.record_failure(owner.host)
+                continue
+            vms = owner.observer.remembered()
+            self.vm_hosts.record_poll(owner.host, vms, owner.observer.inventory_began)
+            listed += [(owner, uuid) for uuid in vms]
+        deadline = Deadline.after(observer.CALL_TIMEOUT_S if timeout is None else timeout)
+        self._poll_first_hosts(hosts, listed, deadline)
+        names = {owner.host.name for owner in hosts}
+        return [claim for claim in self.vm_hosts.claims() if claim.host.name in names]
 
     def create_vm(
         self, spec: VMSpec, *, host: str = "", timeout: float = creation.TIMEOUT_S
@@ -200,6 +230,7 @@ class Fleet:
         Raises:
             UnknownVM: no VM answers to it, and all hosts in question were asked.
             AmbiguousVM: several do; the error lists them.
+            ContestedVM: only VMs that belong to another host do.
             HostDown: none does, but a host is down that may have it; or its own host is down.
         """
         deadline = Deadline.after(observer.CALL_TIMEOUT_S if timeout is None else timeout)
@@ -238,12 +269,13 @@ class Fleet:
             exact: tell running and paused VMs apart; costs a host 40 ms a running VM.
             timeout: seconds; a host that has not answered by then is reported as down.
         """
+        owners = self.scope(host=host, zone=zone)
         began = time.monotonic()
         deadline = Deadline.after(observer.CALL_TIMEOUT_S if timeout is None else timeout)
 
         def ask(owner: VirtualBoxHost) -> HostReport:
             try:
-                vms = tuple(owner.vms(exact=exact, timeout=deadline.remaining))
+                vms = tuple(self._poll(owner, deadline, exact=exact))
             except errors.Error as error:
                 return failed(owner, error)
             return HostReport(owner.host, vms, None, time.monotonic() - began)
@@ -251,7 +283,14 @@ class Fleet:
         def failed(owner: VirtualBoxHost, error: errors.Error) -> HostReport:
             return HostReport(owner.host, (), error, time.monotonic() - began)
 
-        return self._ask_all(self.scope(host=host, zone=zone), ask, failed, deadline)
+        reports = self._ask_all(owners, ask, failed, deadline)
+        found = [
+            (owner, vm.uuid)
+            for owner, report in zip(owners, reports, strict=True)
+            for vm in report.vms
+        ]
+        self._poll_first_hosts(owners, found, deadline)
+        return [self.without_claims(report) for report in reports]
 
     def reset(self, vm: VM | str, *, timeout: float | None = None) -> None:
         """Reset a VM, given a VM or a selector; see `VirtualBoxHost.reset`."""
@@ -277,6 +316,30 @@ class Fleet:
             raise errors.UnknownVM(f"no {wish} in the host list; it has {names or 'no hosts'}")
         return found
 
+    def trust_vm(self, uuid: str, *, host: str, timeout: float | None = None) -> None:
+        """Let a VM belong to a host from now on, although it was first seen on another one, or it
+        is not known on which; see `vm_hosts`.
+
+        Args:
+            uuid: the VM's.
+            host: the name of the host; it may be down.
+            timeout: seconds for the host to say whether it lists the VM.
+
+        Raises:
+            UnknownVM: no such host, or it is up and does not list the VM; nothing was changed.
+            ConfigError: the file cannot be written; nothing was changed.
+        """
+        deadline = Deadline.after(observer.CALL_TIMEOUT_S if timeout is None else timeout)
+        (owner,) = self.scope(host=host)
+        try:
+            listed = {vm.uuid for vm in self._poll(owner, deadline)}
+        except errors.Error as error:
+            log.warning("%s; whether it lists the VM is not known", error)
+        else:
+            if uuid not in listed:
+                raise errors.UnknownVM(f"{host}: it lists no VM {uuid}; nothing was changed")
+        self.vm_hosts.trust(uuid, owner.host)
+
     def vms(
         self,
         *,
@@ -289,6 +352,15 @@ class Fleet:
         which do not, and why."""
         reports = self.reports(host=host, zone=zone, exact=exact, timeout=timeout)
         return [vm for report in reports for vm in report.vms]
+
+    def without_claims(self, report: HostReport) -> HostReport:
+        """Return a report in which the VMs of other hosts are `claims`; asks nobody."""
+        own = [self.vm_hosts.can_answer(report.host, vm.uuid) for vm in report.vms]
+        return dataclasses.replace(
+            report,
+            vms=tuple(itertools.compress(report.vms, own)),
+            claims=tuple(vm for vm, is_own in zip(report.vms, own, strict=True) if not is_own),
+        )
 
     # -- Which VM -----------------------------------------------------------------------------
 
@@ -305,10 +377,20 @@ class Fleet:
         self, selector: str, deadline: Deadline, *, host: str = "", zone: str = ""
     ) -> tuple[VirtualBoxHost, Machine]:
         hosts = self.scope(host=host, zone=zone)
+        if on_first_host := self._on_first_host(
+            settings.normalise_uuid(selector), hosts, deadline
+        ):
+            return on_first_host
         down: dict[str, errors.Error] = {}
         found = self._candidates(selector, hosts, down, deadline, refresh=False)
         if not found:
             found = self._candidates(selector, hosts, down, deadline, refresh=True)
+        listed = [(owner, machine.uuid) for owner, machine in found]
+        down |= self._poll_first_hosts(hosts, listed, deadline)
+        claims = found
+        found = [pair for pair in found if self.vm_hosts.can_answer(pair[0].host, pair[1].uuid)]
+        if claims and not found:
+            raise self._contested(*claims[0], down)
         if len(found) == 1:
             return found[0]
         if len(found) > 1:
@@ -344,11 +426,13 @@ class Fleet:
                     machines = owner.observer.inventory(deadline=deadline)
             except errors.Error as error:
                 return failed(owner, error)
+            self.vm_hosts.record_poll(owner.host, machines, owner.observer.inventory_began)
             return matching(selector, machines.values()), None
 
         def failed(
             owner: VirtualBoxHost, error: errors.Error
         ) -> tuple[list[Machine], errors.Error | None]:
+            self.vm_hosts.record_failure(owner.host)
             return matching(selector, owner.observer.remembered().values()), error
 
         found: list[tuple[VirtualBoxHost, Machine]] = []
@@ -357,8 +441,89 @@ class Fleet:
             if error is not None:
                 down[owner.host.name] = error
             found += [(owner, machine) for machine in machines]
-        exact = [pair for pair in found if pair[1].uuid == settings.normalise_uuid(selector)]
-        return exact or found
+        uuid = settings.normalise_uuid(selector)
+        exact = [pair for pair in found if pair[1].uuid == uuid]
+        # A VM whose name looks like a UUID must not stand in for the VM of a host that is down.
+        return exact if uuid and down else exact or found
+
+    # -- Which host a VM belongs to -----------------------------------------------------------
+
+    def _poll(self, owner: VirtualBoxHost, deadline: Deadline, *, exact: bool = False) -> list[VM]:
+        """Return a host's VMs as they are now, and record that it lists them."""
+        began = time.monotonic()
+        try:
+            vms = owner.vms(exact=exact, timeout=deadline.remaining)
+        except errors.Error:
+            self.vm_hosts.record_failure(owner.host, began)
+            raise
+        self.vm_hosts.record_poll(owner.host, (vm.uuid for vm in vms), began)
+        return vms
+
+    def _on_first_host(
+        self, uuid: str, hosts: Sequence[VirtualBoxHost], deadline: Deadline
+    ) -> tuple[VirtualBoxHost, Machine] | None:
+        """Return a VM on the host that it belongs to, asking no other; None if that one is not
+        known, not among these hosts, or no longer lists the VM.
+
+        Raises:
+            VMOutOfReach: the host is down, and was never up.
+        """
+        first = self.vm_hosts.host_of(uuid) if uuid else None
+        owner = next((owner for owner in hosts if owner.host is first), None)
+        if owner is None:
+            return None
+        try:
+            machines = {vm.uuid: vm.machine for vm in self._poll(owner, deadline)}
+        except errors.Error as error:
+            machines = owner.observer.remembered()
+            if uuid not in machines:
+                raise belongs_to_down_host(uuid, owner.host, error) from error
+        return (owner, machines[uuid]) if uuid in machines else None
+
+    def _poll_first_hosts(
+        self,
+        asked: Sequence[VirtualBoxHost],
+        listed: Iterable[tuple[VirtualBoxHost, str]],
+        deadline: Deadline,
+    ) -> dict[str, errors.Error]:
+        """Poll the hosts to which VMs belong that others list, as far as they were not asked: a VM
+        may have moved. Returns why they cannot be asked, by name."""
+        firsts = {
+            first.name
+            for owner, uuid in listed
+            if not self.vm_hosts.can_answer(owner.host, uuid)
+            and (first := self.vm_hosts.host_of(uuid)) is not None
+        }
+        others = [owner for owner in self.hosts if owner.host.name in firsts]
+        others = [owner for owner in others if owner not in asked]
+
+        def ask(owner: VirtualBoxHost) -> errors.Error | None:
+            try:
+                self._poll(owner, deadline)
+            except errors.Error as error:
+                return error
+            return None
+
+        answers = self._ask_all(others, ask, lambda _, error: error, deadline)
+        return {
+            owner.host.name: error for owner, error in zip(others, answers, strict=True) if error
+        }
+
+    def _contested(
+        self, owner: VirtualBoxHost, vm: Machine, down: Mapping[str, errors.Error]
+    ) -> errors.Error:
+        """Return the error for a VM that belongs to another host."""
+        first = self.vm_hosts.host_of(vm.uuid)
+        if first is not None and (error := down.get(first.name)):
+            return belongs_to_down_host(vm.uuid, first, error)
+        return errors.ContestedVM(
+            f"VM {vm.uuid} on {owner.host} belongs to {first or 'another host'}, which is down or"
+            " lists it too; unregister it on one of them, or decide: maas-virtualbox trust-vm"
+            f" {vm.uuid} --host {owner.host}",
+            candidates=[f"{host}/{{{vm.uuid}}}" for host in (first, owner.host) if host],
+        )
+
+    # -- Asking -------------------------------------------------------------------------------
 
     def _may_refresh(self, owner: VirtualBoxHost) -> bool:
         """Whether to read a host's inventory for a selector that fits nothing; seldom, so that a
@@ -411,6 +576,16 @@ def _known_macs(owner: VirtualBoxHost) -> list[str]:
     return [mac for vm in owner.observer.remembered().values() for mac in vm.macs]
 
 
+def belongs_to_down_host(uuid: str, host: Host, error: errors.Error) -> errors.VMOutOfReach:
+    """Return the error for a VM whose host is down, and was never up."""
+    reason = error.reason if isinstance(error, errors.HostDown) else str(error)
+    late = errors.VMOutOfReach(
+        host.name, f"VM {uuid} belongs to this host, which is down: {reason}"
+    )
+    late.retry = error.retry
+    return late
+
+
 def ambiguous(
     selector: str, found: Sequence[tuple[VirtualBoxHost, Machine]]
 ) -> errors.AmbiguousVM:
@@ -418,10 +593,16 @@ def ambiguous(
     candidates = [f"{owner.host}/{vm.name} {{{vm.uuid}}}" for owner, vm in found]
     shown = ", ".join(candidates[:_MAX_CANDIDATES])
     more = len(candidates) - _MAX_CANDIDATES
+    hint = "use a UUID, or say which host or zone"
+    if len({vm.uuid for _, vm in found}) == 1:
+        hint = (
+            "which host had it first is not known: decide with `maas-virtualbox trust-vm"
+            f" {found[0][1].uuid} --host NAME`"
+        )
     return errors.AmbiguousVM(
         f"{selector!r} fits {len(candidates)} VMs: {shown}"
         + (f" and {more} more" if more > 0 else "")
-        + "; use a UUID, or say which host or zone",
+        + f"; {hint}",
         candidates=candidates,
     )
 

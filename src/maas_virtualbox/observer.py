@@ -99,6 +99,11 @@ class Observer:
         finally:
             self._inventory_lock.release()
 
+    @property
+    def inventory_began(self) -> float:
+        """The monotonic time at which reading the inventory that is `remembered` began."""
+        return self._inventory_read
+
     def _read_inventory(self, deadline: Deadline) -> None:
         picture = self._retried_once(
             lambda: self._vboxmanage.observe(settings_read="all", timeout=deadline.remaining)

@@ -350,6 +350,7 @@ def test_vms_and_hosts_as_json(service: ServiceProcess, simulator: Simulator) ->
                 "zone": "lab",
                 "up": True,
                 "vms": 4,
+                "claims": 0,
                 "running": 1,
                 "error": None,
                 "kind": None,

@@ -103,6 +103,7 @@ def _service(
             host.model_dump(mode="json", by_alias=True, exclude_defaults=True) for host in listed
         ],
         "secrets-file": str(secrets_file),
+        "vm-hosts-file": str(folder / "vm-hosts.json"),
         "listen": f"127.0.0.1:{port}",
         "log-level": "warning",
         **options,

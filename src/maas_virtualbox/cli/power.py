@@ -39,6 +39,8 @@ def list_(ctx: typer.Context, host: HostOption = "", zone: ZoneOption = "") -> N
     with options.fleet() as fleet:
         reports = fleet.reports(host=host, zone=zone, exact=True)
     show.vms([vm for report in reports for vm in report.vms], options.format)
+    for report in reports:
+        show.claims(report)
     leave([report.error for report in reports if report.error])
 
 
@@ -117,6 +119,7 @@ def check(
             for found in threads.map(doctor.examine, wanted):
                 findings += found
                 bar.advance(task)
+        findings += doctor.judge_claims(fleet.claims(wanted))
     show.findings(findings, options.format)
     if warning := maas_template.rewritten(Path("/")):
         show.problem(warning)

@@ -96,8 +96,15 @@ class Options:
             identity=self.key_file(),
             known_hosts=self.known_hosts or self.loaded.known_hosts,
             policy=dataclasses.replace(self.loaded.policy, **policy),
+            vm_hosts=self.vm_hosts_file(),
         ) as fleet:
             yield fleet
+
+    def vm_hosts_file(self) -> Path | None:
+        """Return where the host of each VM is remembered; None: in memory only. The file is about
+        the host list of `--config`: for another list, its hosts have left, and their VMs are free.
+        """
+        return self.loaded.vm_hosts if self.config and self.hosts is None else None
 
     def listed(self) -> tuple[hosts.Host, ...]:
         """Return the hosts. Raises `HostListError` or `ConfigError`."""

@@ -12,9 +12,9 @@ from typing import Annotated
 
 import typer
 
-from maas_virtualbox import errors, host_setup, hosts, maas_template
+from maas_virtualbox import errors, host_setup, hosts, maas_template, settings
 from maas_virtualbox.cli import show
-from maas_virtualbox.cli.program import Options, app
+from maas_virtualbox.cli.program import HostOption, Options, app
 from maas_virtualbox.doors import extensions
 from maas_virtualbox.transport import host_keys, ssh
 
@@ -119,6 +119,58 @@ def trust(
         [(host, before, presented, "yes" if trusted else "no")],
         options.format,
         {"host": host, "pinned": before, "presented": presented, "trusted": trusted},
+    )
+
+
+@app.command("trust-vm")
+def trust_vm(
+    ctx: typer.Context,
+    vm: Annotated[str, typer.Argument(metavar="UUID", help="The VM's UUID.")],
+    host: HostOption = "",
+) -> None:
+    """Show which host a VM belongs to and which list it; with --host, let it belong to that one.
+
+    A VM belongs to the host on which it was first seen, until that one is up and no longer lists
+    it. A running power service notices a decision at once.
+    """
+    options: Options = ctx.obj
+    uuid = settings.normalise_uuid(vm)
+    if not uuid:
+        raise errors.ConfigError(f"expected a UUID, as `list` shows it, not {vm!r}")
+    options.config_file()
+    if options.vm_hosts_file() is None:
+        raise errors.ConfigError("--hosts: the decision is about the hosts in --config: omit it")
+    with options.fleet() as fleet:
+        if host:
+            fleet.trust_vm(uuid, host=host)
+        reports = fleet.reports()
+        first = fleet.vm_hosts.host_of(uuid)
+    listing = [
+        report.host.name
+        for report in reports
+        if any(each.uuid == uuid for each in (*report.vms, *report.claims))
+    ]
+    down = [report.host.name for report in reports if report.error]
+    if not (first or listing or down):
+        raise errors.UnknownVM(f"no host lists a VM {uuid}, and none had it")
+    show.rows(
+        ("UUID", "HOST", "BELONGS TO IT", "LISTS IT"),
+        [
+            (
+                uuid,
+                name,
+                "yes" if first and first.name == name else "no",
+                "unknown" if name in down else "yes" if name in listing else "no",
+            )
+            for name in (report.host.name for report in reports)
+        ],
+        options.format,
+        {
+            "uuid": uuid,
+            "host": first.name if first else None,
+            "listed_by": listing,
+            "unreachable": down,
+        },
     )
 
 

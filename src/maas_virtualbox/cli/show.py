@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
     from maas_virtualbox.doctor import Finding
+    from maas_virtualbox.fleet import HostReport
     from maas_virtualbox.host import VM
     from maas_virtualbox.power_parameters import PowerParameters
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 _LINE_EVERY_S = 30.0
 _MINUTES_FROM_S = 90.0
+_MAX_CLAIMS = 3
+
 _COLOURS = {
     "on": "green",
     "off": "dim",
@@ -96,6 +99,18 @@ def _cell(value: object) -> str:
 def problem(message: object) -> None:
     """Print an error to standard error; a log's lines below its first are shown as they are."""
     print(f"maas-virtualbox: {printable_lines(str(message))}", file=sys.stderr)
+
+
+def claims(report: HostReport) -> None:
+    """Print which VMs of other hosts a host lists, if any, to standard error."""
+    if report.claims:
+        names = ", ".join(f"{vm.name} {{{vm.uuid}}}" for vm in report.claims[:_MAX_CLAIMS])
+        more = len(report.claims) - _MAX_CLAIMS
+        problem(
+            f"{report.host} lists VMs that belong to other hosts, which are left out here: {names}"
+            + (f" and {more} more" if more > 0 else "")
+            + "; see `maas-virtualbox check`"
+        )
 
 
 def bar() -> progress.Progress:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from maas_virtualbox import errors, fleet, settings
 from maas_virtualbox.dispatch import metrics, watch
+from maas_virtualbox.fleet import HostReport
 from maas_virtualbox.states import Power
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from maas_virtualbox.dispatch.watch import HostWatch, Look
     from maas_virtualbox.fleet import Fleet
     from maas_virtualbox.settings import Machine
+    from maas_virtualbox.vm_hosts import Claim
 
 log = logging.getLogger(__name__)
 power_log = logging.getLogger("maas_virtualbox.power")
@@ -100,7 +102,7 @@ class Dispatcher:
     """One fleet and what is under way on it. Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self.metrics = metrics.Metrics(lambda: self.watches)
+        self.metrics = metrics.Metrics(lambda: self.watches, self.claims)
         self.ready = False
         """Whether every host was asked once, so that answers come from knowledge."""
         self.watches: tuple[HostWatch, ...] = ()
@@ -117,7 +119,7 @@ class Dispatcher:
         A replacement takes over when each of its hosts was asked once, or 10 s later at the
         latest, so that no query meets a fleet that knows nothing.
         """
-        watches = tuple(watch.HostWatch(owner) for owner in new.hosts)
+        watches = tuple(watch.HostWatch(owner, new.vm_hosts) for owner in new.hosts)
         old, old_watches = self._fleet, self.watches
         if old is None:
             self._fleet, self.watches = new, watches
@@ -167,6 +169,21 @@ class Dispatcher:
         looks = await asyncio.gather(*(each.look() for each in watches))
         return list(zip(watches, looks, strict=True))
 
+    def claims(self) -> list[Claim]:
+        """Return which hosts list VMs that are not known to be their own, as of the last polls."""
+        return self._fleet.vm_hosts.claims() if self._fleet else []
+
+    async def reports(self) -> list[HostReport]:
+        """Return what `Fleet.reports` does, of all hosts and from memory as far as it is fresh."""
+        serving = self._fleet
+        reports = [
+            HostReport(
+                host.owner.host, tuple(look.vms.values()), look.error, look.ended - look.began
+            )
+            for host, look in await self.looks()
+        ]
+        return [serving.without_claims(report) for report in reports] if serving else reports
+
     async def query(self, selector: str) -> Power:
         """Tell a VM's power; unknown while its host is down.
 
@@ -174,25 +191,26 @@ class Dispatcher:
             UnknownVM: all hosts were asked and none has such a VM.
             AmbiguousVM: several have.
         """
-        uuid = settings.normalise_uuid(selector)
         try:
-            if uuid and not self._remembered(selector):
-                await self._first_sight(uuid)
             _, machine, look = await self._locate(selector)
         except errors.HostDown:
             return Power.UNKNOWN
+        except errors.AmbiguousVM:
+            # A UUID fits several VMs only where hosts claim each other's; see `vm_hosts`.
+            if settings.normalise_uuid(selector):
+                return Power.UNKNOWN
+            raise
         return look.vms[machine.uuid].power if look.error is None else Power.UNKNOWN
 
-    async def _first_sight(self, uuid: str) -> None:
-        """Look at all hosts until one shows the VM: after a start, none is remembered yet, and one
-        that hangs is no reason to keep the others' queries waiting. Actions do wait: another host
-        might have the same VM."""
-        for look in asyncio.as_completed([each.look(uuid) for each in self.watches]):
-            if uuid in (await look).vms:
-                return
-
     async def _locate(self, selector: str) -> tuple[HostWatch, Machine, Look]:
-        """Return what `_resolve` does, and a look at the host that shows the VM or an error."""
+        """Return the host and settings of the one VM a selector stands for, and a look at the host
+        that shows the VM or an error. Raises as `Fleet.find` does.
+
+        For a UUID, only the host that the VM belongs to is polled, so that one that hangs does not
+        delay the VMs of another; names and MACs may change hands.
+        """
+        if on_first_host := await self._on_first_host(settings.normalise_uuid(selector)):
+            return on_first_host
         for _ in range(2):
             owner, machine = await self._resolve(selector)
             look = await owner.look(machine.uuid)
@@ -202,28 +220,42 @@ class Dispatcher:
         raise errors.UnknownVM(f"no VM answers to {selector!r}: it has just gone")
 
     async def _resolve(self, selector: str) -> tuple[HostWatch, Machine]:
-        """Return the host and settings of the one VM a selector stands for.
-
-        A UUID comes from memory if any host is known to have it, so that a host that hangs does
-        not delay the VMs of another; names and MACs may change hands. Raises as `Fleet.find` does.
-        """
-        found = self._remembered(selector) if settings.normalise_uuid(selector) else []
-        if len(found) != 1:
-            looks = await self.looks()
+        """Poll all hosts and return the host and settings of the one VM a selector stands for.
+        Raises as `Fleet.find` does."""
+        looks = await self.looks()
+        found = self._remembered(selector)
+        down = [look.error for _, look in looks if isinstance(look.error, errors.HostDown)]
+        if not found and down:
+            text = f"{selector!r} is on no host in reach and may be on this one:"
+            raise errors.VMOutOfReach(down[0].host, f"{text} {down[0].reason}")
+        if not found and self._fleet is not None:
+            # All hosts are up: what they have to be asked for beyond a look is quick.
+            await self._find(self._fleet, selector)
             found = self._remembered(selector)
-            down = [look.error for _, look in looks if isinstance(look.error, errors.HostDown)]
-            if not found and down:
-                text = f"{selector!r} is on no host in reach and may be on this one:"
-                raise errors.VMOutOfReach(down[0].host, f"{text} {down[0].reason}")
-            if not found and self._fleet is not None:
-                # All hosts are up: what they have to be asked for beyond a look is quick.
-                await self._find(self._fleet, selector)
-                found = self._remembered(selector)
         if not found:
             raise errors.UnknownVM(f"no VM answers to {selector!r}")
         if len(found) > 1:
             raise fleet.ambiguous(selector, [(each.owner, machine) for each, machine in found])
         return found[0]
+
+    async def _on_first_host(self, uuid: str) -> tuple[HostWatch, Machine, Look] | None:
+        """Return what `_locate` does of a VM on the host that it belongs to; None if that one is
+        not known, or no longer lists the VM.
+
+        Raises:
+            VMOutOfReach: the host is down, and was never up.
+        """
+        first = self._fleet.vm_hosts.host_of(uuid) if uuid and self._fleet else None
+        host = next((each for each in self.watches if each.owner.host is first), None)
+        if host is None:
+            return None
+        look = await host.look(uuid)
+        if look.error is None:
+            return (host, look.vms[uuid].machine, look) if uuid in look.vms else None
+        machine = host.owner.observer.remembered().get(uuid)
+        if machine is None:
+            raise fleet.belongs_to_down_host(uuid, host.owner.host, look.error)
+        return host, machine, look
 
     async def _find(self, hosts: Fleet, selector: str) -> None:
         """Let the fleet read its inventories anew if need be. Raises as `Fleet.find` does."""
@@ -237,13 +269,19 @@ class Dispatcher:
     def _remembered(self, selector: str) -> list[tuple[HostWatch, Machine]]:
         inventories = [(each, each.owner.observer.remembered()) for each in self.watches]
         uuid = settings.normalise_uuid(selector)
-        if uuid:
-            return [(each, known[uuid]) for each, known in inventories if uuid in known]
-        return [
+        found = [
             (each, machine)
             for each, known in inventories
-            for machine in fleet.matching(selector, known.values())
+            for machine in (
+                filter(None, [known.get(uuid)])
+                if uuid
+                else fleet.matching(selector, known.values())
+            )
         ]
+        if self._fleet is None:
+            return found
+        can_answer = self._fleet.vm_hosts.can_answer
+        return [pair for pair in found if can_answer(pair[0].owner.host, pair[1].uuid)]
 
     # -- Acting -------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from maas_virtualbox.dispatch.watch import HostWatch
+    from maas_virtualbox.vm_hosts import Claim
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 
@@ -34,7 +35,11 @@ was no room for all."""
 class Metrics:
     """The service's counters and what it last saw of the hosts."""
 
-    def __init__(self, watches: Callable[[], Sequence[HostWatch]]) -> None:
+    def __init__(
+        self,
+        watches: Callable[[], Sequence[HostWatch]],
+        claims: Callable[[], Sequence[Claim]],
+    ) -> None:
         self._registry = prometheus_client.CollectorRegistry()
         self._actions = prometheus_client.Counter(
             "maas_virtualbox_power_actions",
@@ -91,7 +96,7 @@ class Metrics:
         )
         for reason in get_args(CloseReason):
             self.closed_connections.labels(reason)
-        self._registry.register(_Hosts(watches))
+        self._registry.register(_Hosts(watches, claims))
 
     def count_action(
         self, host: str, change: str, error: errors.Error | None, seconds: float
@@ -117,8 +122,13 @@ class Metrics:
 class _Hosts(registry.Collector):
     """What the last look at each host showed."""
 
-    def __init__(self, watches: Callable[[], Sequence[HostWatch]]) -> None:
+    def __init__(
+        self,
+        watches: Callable[[], Sequence[HostWatch]],
+        claims: Callable[[], Sequence[Claim]],
+    ) -> None:
         self._watches = watches
+        self._claims = claims
 
     def collect(self) -> Iterator[core.Metric]:
         up = core.GaugeMetricFamily(
@@ -140,8 +150,21 @@ class _Hosts(registry.Collector):
             "Starts refused because a process ran the VM behind VirtualBox's back.",
             labels=("host",),
         )
+        claims = core.GaugeMetricFamily(
+            "maas_virtualbox_vm_claims",
+            "VMs that a host lists and that are not known to be its own.",
+            labels=("host",),
+        )
+        claims_made = core.CounterMetricFamily(
+            "maas_virtualbox_vm_claims_made",
+            "How often a host began to list a VM that is not known to be its own.",
+            labels=("host",),
+        )
+        claimed = collections.Counter(claim.host.name for claim in self._claims())
         for watch in self._watches():
             host = watch.owner.host
+            claims.add_metric((str(host),), claimed[host.name])
+            claims_made.add_metric((str(host),), watch.claims_made)
             second_copies.add_metric((str(host),), watch.owner.second_copies_refused)
             if isinstance(watch.owner.transport, ssh.SSHTransport):
                 connections.add_metric((str(host),), watch.owner.transport.connections_made)
@@ -152,4 +175,4 @@ class _Hosts(registry.Collector):
             states = collections.Counter(vm.state.value for vm in look.vms.values())
             for state, count in sorted(states.items()):
                 vms.add_metric((str(host), state), count)
-        yield from (up, age, vms, connections, second_copies)
+        yield from (up, age, vms, connections, second_copies, claims, claims_made)

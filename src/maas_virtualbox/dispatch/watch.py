@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from maas_virtualbox.host import VM, VirtualBoxHost
+    from maas_virtualbox.vm_hosts import VMHosts
 
 log = logging.getLogger(__name__)
 
@@ -65,13 +66,19 @@ class HostWatch:
     many calls hang on it, none are lacking elsewhere.
     """
 
-    def __init__(self, owner: VirtualBoxHost) -> None:
+    def __init__(self, owner: VirtualBoxHost, vm_hosts: VMHosts) -> None:
         self.owner = owner
+        self._vm_hosts = vm_hosts
         self.last: Look | None = None
         """The last look that ended, however old."""
         self._polls: dict[asyncio.Task[Look], _Poll] = {}
         self._look_threads = futures.ThreadPoolExecutor(_MAX_POLLS, f"look {owner.host}")
         self._action_threads = futures.ThreadPoolExecutor(_THREADS, f"act {owner.host}")
+
+    @property
+    def claims_made(self) -> int:
+        """How often the host began to list a VM that is not known to be its own."""
+        return self._vm_hosts.claims_made(self.owner.host)
 
     def close(self) -> None:
         """Start nothing more."""
@@ -141,6 +148,7 @@ class HostWatch:
     def _late(self, began: float) -> Look:
         late = f"VirtualBox has not answered for {time.monotonic() - began:.1f} s"
         error = errors.CommandTimeout(str(self.owner.host), late)
+        self._vm_hosts.record_delay(self.owner.host)
         return Look(began, time.monotonic(), {}, error)
 
     def _start_poll(self, since: float) -> asyncio.Task[Look]:
@@ -156,6 +164,7 @@ class HostWatch:
             look = await asyncio.get_running_loop().run_in_executor(self._look_threads, read)
         except errors.Error as error:
             look = Look(began, time.monotonic(), {}, error)
+            self._vm_hosts.record_failure(self.owner.host, began)
         if self.last is None or look.began >= self.last.began:
             self._keep(look)
         return look
@@ -165,6 +174,7 @@ class HostWatch:
         deadline = Deadline.after(observer.CALL_TIMEOUT_S)
         picture = self.owner.poll(since=since, deadline=deadline)
         vms = {vm.uuid: vm for vm in self.owner.vms_of(picture, deadline)}
+        self._vm_hosts.record_poll(self.owner.host, vms, picture.began)
         return Look(picture.began, time.monotonic(), vms, None)
 
     def _keep(self, look: Look) -> None:

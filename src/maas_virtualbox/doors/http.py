@@ -16,7 +16,7 @@ from maas_virtualbox.dispatch import metrics
 from maas_virtualbox.doors import openapi, webhook
 from maas_virtualbox.doors.access import Denied
 from maas_virtualbox.doors.responses import JSONResponse
-from maas_virtualbox.doors.views import HostView, VMView
+from maas_virtualbox.doors.views import ClaimView, HostView, VMView
 from maas_virtualbox.tokens import METRICS
 
 if TYPE_CHECKING:
@@ -44,29 +44,25 @@ def application(access: Access, dispatcher: Dispatcher) -> Starlette:
 
     async def vms(request: Request) -> Response:
         await access.check(request)
-        looks = await dispatcher.looks()
+        reports = await dispatcher.reports()
         return JSONResponse(
             {
                 "vms": [
                     VMView.of(vm).model_dump(mode="json")
-                    for _, look in looks
-                    for vm in look.vms.values()
+                    for report in reports
+                    for vm in report.vms
                 ],
                 "unreachable": {
-                    watch.owner.host.name: str(look.error) for watch, look in looks if look.error
+                    report.host.name: str(report.error) for report in reports if report.error
                 },
+                "claims": [ClaimView.of(claim).model_dump() for claim in dispatcher.claims()],
             }
         )
 
     async def hosts(request: Request) -> Response:
         await access.check(request)
         return JSONResponse(
-            {
-                "hosts": [
-                    HostView.of(watch.owner.host, look.vms.values(), look.error).model_dump()
-                    for watch, look in await dispatcher.looks()
-                ]
-            }
+            {"hosts": [HostView.of(report).model_dump() for report in await dispatcher.reports()]}
         )
 
     async def schema(_request: Request) -> Response:

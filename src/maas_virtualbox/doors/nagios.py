@@ -145,6 +145,7 @@ def _fleet(options: _Options) -> Fleet:
         listed,
         identity=options.key or loaded.ssh_private_key_file,
         known_hosts=options.known_hosts or loaded.known_hosts,
+        vm_hosts=loaded.vm_hosts if options.config else None,
         # The look that lists the VMs also says which run, however slow it is: one command a host.
         policy=PowerPolicy(snapshot_age=_LONGEST_S),
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import json_schema
 
-from maas_virtualbox.doors.views import HostView, VMView
+from maas_virtualbox.doors.views import ClaimView, HostView, VMView
 from maas_virtualbox.version import VERSION
 
 _REASONS = {
@@ -28,14 +28,18 @@ _REASONS = {
 def document() -> dict[str, Any]:
     """Return the document."""
     _, schemas = json_schema.models_json_schema(
-        [(HostView, "serialization"), (VMView, "serialization")],
+        [(view, "serialization") for view in (ClaimView, HostView, VMView)],
         ref_template="#/components/schemas/{model}",
     )
     vm = _parameter("selector", "path", "A VM's UUID; with the admin token also its name or a MAC")
     system_id = _parameter("System_id", "header", "MAAS's id of the machine, for the log")
     queried = _answer("The VM's power", _object(status=_words("running", "stopped", "unknown")))
     switched = _answer("Done, and verified", _object(status=_words("running", "stopped")))
-    vms = _object(vms=_list("VMView"), unreachable=_map("Why a host cannot be asked, by its name"))
+    vms = _object(
+        vms=_list("VMView"),
+        unreachable=_map("Why a host cannot be asked, by its name"),
+        claims=_list("ClaimView"),
+    )
     return {
         "openapi": "3.1.0",
         "info": {

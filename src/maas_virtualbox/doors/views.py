@@ -12,10 +12,9 @@ from maas_virtualbox import errors
 from maas_virtualbox.states import Power, VMState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+    from maas_virtualbox.fleet import HostReport
     from maas_virtualbox.host import VM
-    from maas_virtualbox.hosts import Host
+    from maas_virtualbox.vm_hosts import Claim
 
 
 class VMView(pydantic.BaseModel):
@@ -52,6 +51,8 @@ class HostView(pydantic.BaseModel):
     up: bool
     vms: int
     """How many VMs it has; 0 while it is down."""
+    claims: int
+    """How many VMs it lists that belong to another host."""
     running: int
     """How many of them are on."""
     error: str | None
@@ -60,16 +61,33 @@ class HostView(pydantic.BaseModel):
     """The same in one word: host-down, login-refused, host-key-changed, …"""
 
     @classmethod
-    def of(cls, host: Host, vms: Iterable[VM], error: errors.Error | None) -> HostView:
+    def of(cls, report: HostReport) -> HostView:
         """Show a host."""
-        vms = list(vms)
+        host, error = report.host, report.error
         return cls(
             name=host.name,
             account=host.account,
             zone=host.zone,
             up=error is None,
-            vms=len(vms),
-            running=sum(vm.power is Power.ON for vm in vms),
+            vms=len(report.vms),
+            claims=len(report.claims),
+            running=sum(vm.power is Power.ON for vm in report.vms),
             error=None if error is None else str(error),
             kind=None if error is None else errors.kind_of(error),
         )
+
+
+class ClaimView(pydantic.BaseModel):
+    """A VM that a host lists and that is not known to be its own."""
+
+    uuid: str
+    host: str
+    """The host that lists it."""
+    first: str | None
+    """The host that it belongs to; null: it is not known which of several had it first."""
+
+    @classmethod
+    def of(cls, claim: Claim) -> ClaimView:
+        """Show a claim."""
+        first = claim.first.name if claim.first else None
+        return cls(uuid=claim.uuid, host=claim.host.name, first=first)

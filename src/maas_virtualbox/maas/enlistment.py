@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from maas_virtualbox.fleet import HostReport
+    from maas_virtualbox.host import VM
     from maas_virtualbox.maas.client import MAAS, Fields
     from maas_virtualbox.maas.models import Zone
     from maas_virtualbox.maas.plans import Writes
@@ -135,7 +136,17 @@ def plan_fleet(reports: Iterable[HostReport], known: Inventory, settings: Settin
     reports = list(reports)
     down = tuple(str(report.host) for report in reports if report.error is not None)
     vms = (vm for report in reports for vm in report.vms)
-    return plan(vms, known, dataclasses.replace(settings, unreachable=down))
+    planned = plan(vms, known, dataclasses.replace(settings, unreachable=down))
+    claims = (vm for report in reports for vm in report.claims if settings.selects(vm))
+    return dataclasses.replace(planned, changes=(*planned.changes, *map(_claim, claims)))
+
+
+def _claim(vm: VM) -> Change:
+    """Return the line of a plan about a VM that belongs to another host. It does not bear the VM's
+    UUID: what becomes of the VM on its own host is another line's."""
+    text = f"VM {vm.uuid} belongs to another host, which is down or lists it too"
+    remedy = f"see `maas-virtualbox check`, or decide: maas-virtualbox trust-vm {vm.uuid}"
+    return Change(Kind.LEAVE_ALONE, vm.host.name, vm.name, "", text, remedy=remedy)
 
 
 def read(client: MAAS) -> Inventory:

@@ -266,6 +266,7 @@ def _load(path: Path) -> tuple[Config, Secrets, Fleet]:
         listed,
         identity=new.ssh_private_key_file,
         known_hosts=new.known_hosts,
+        vm_hosts=new.vm_hosts,
         policy=new.policy,
     )
     return new, secrets, fleet

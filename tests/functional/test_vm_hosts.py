@@ -1,0 +1,532 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""A VM belongs to the host on which it was first seen: hosts that list others' VMs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+import uuid as uuids
+from concurrent import futures
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from maas_virtualbox import Fleet, PowerPolicy, cli, errors, parse_hosts
+from maas_virtualbox.doors import fence, nagios
+from maas_virtualbox.simulator import Simulator
+from maas_virtualbox.states import VMState
+
+from tests.service import ServiceProcess, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from pathlib import Path
+
+    from tests.functional.conftest import Run
+
+STATE_MAX_AGE_S = 0.2
+WAIT_S = 30.0
+
+
+@pytest.fixture
+def laptop() -> Generator[Simulator]:
+    """The host that has the VMs node01 and node02."""
+    with Simulator(vms=2, user="laptop") as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def hostile(laptop: Simulator) -> Generator[Simulator]:
+    """A host that will list the VMs of another one."""
+    with Simulator(user="hostile", key_file=laptop.key_file) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def uuid(laptop: Simulator) -> str:
+    """The UUID of the laptop's node01."""
+    return laptop.virtualbox.vm("node01").uuid
+
+
+def entries(laptop: Simulator, hostile: Simulator) -> list[str]:
+    """The host list."""
+    return [f"{hostile.host_entry} name=hostile", f"{laptop.host_entry} name=laptop"]
+
+
+@pytest.fixture
+def service(laptop: Simulator, hostile: Simulator, tmp_path: Path) -> Generator[ServiceProcess]:
+    """A service that has seen both hosts before one of them became hostile."""
+    with ServiceProcess(
+        tmp_path, entries(laptop, hostile), laptop.key_file, snapshot_age=STATE_MAX_AGE_S
+    ) as service:
+        yield service
+
+
+@pytest.fixture
+def config_file(laptop: Simulator, hostile: Simulator, tmp_path: Path) -> Path:
+    """A configuration file with both hosts."""
+    content = {
+        "hosts": entries(laptop, hostile),
+        "ssh-private-key-file": str(laptop.key_file),
+        "known-hosts-file": str(tmp_path / "known_hosts"),
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def steal(hostile: Simulator, uuid: str, name: str = "stolen") -> None:
+    """Let the hostile host list another host's VM, and say that it runs."""
+    hostile.virtualbox.add_vm(name, uuid=uuid)
+    hostile.vboxmanage("startvm", uuid)
+
+
+def query(service: ServiceProcess, uuid: str) -> tuple[int, str]:
+    """Query a VM's power as MAAS does."""
+    return service.get(f"/vm/{uuid}/query", service.secrets.vm_token(uuid))
+
+
+def start_again(service: ServiceProcess) -> None:
+    """Start a service that has ended; another program may have its port by now."""
+    service.port = free_port()
+    service.options["listen"] = f"127.0.0.1:{service.port}"
+    service.start()
+
+
+def switch(service: ServiceProcess, uuid: str, verb: str) -> tuple[int, str]:
+    """Switch a VM as MAAS does."""
+    return service.request("POST", f"/vm/{uuid}/{verb}", service.secrets.vm_token(uuid))
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for what has to happen."""
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+RUNNING, STOPPED, UNKNOWN = (
+    (200, f'{{"status": "{status}"}}') for status in ("running", "stopped", "unknown")
+)
+
+
+# -- The service ------------------------------------------------------------------------------
+
+
+def test_a_claim_changes_no_answer_and_no_action(
+    service: ServiceProcess, laptop: Simulator, hostile: Simulator, uuid: str
+) -> None:
+    assert query(service, uuid) == STOPPED
+    steal(hostile, uuid)
+    wait_until(lambda: service.api("/api/v1/vms")["claims"])
+
+    for _ in range(3):
+        assert query(service, uuid) == STOPPED
+        assert switch(service, uuid, "on") == RUNNING
+        assert switch(service, uuid, "off") == STOPPED
+        time.sleep(STATE_MAX_AGE_S)
+
+    assert laptop.virtualbox.vm(uuid).starts == 3
+    assert hostile.count("startvm") == hostile.count("poweroff") == 0
+    assert hostile.virtualbox.vm(uuid).state is VMState.RUNNING
+
+
+def test_a_claim_is_logged_once_counted_and_shown(
+    service: ServiceProcess, hostile: Simulator, uuid: str
+) -> None:
+    query(service, uuid)
+    steal(hostile, uuid)
+    wait_until(lambda: service.api("/api/v1/vms")["claims"])
+    for _ in range(3):
+        time.sleep(STATE_MAX_AGE_S)
+        service.api("/api/v1/vms")
+
+    shown: dict[str, list[dict[str, Any]]] = service.api("/api/v1/vms")
+    assert shown["claims"] == [{"uuid": uuid, "host": "hostile", "first": "laptop"}]
+    assert [vm["host"] for vm in shown["vms"] if vm["uuid"] == uuid] == ["laptop"]
+    hosts = {host["name"]: host for host in service.api("/api/v1/hosts")["hosts"]}
+    assert (hosts["hostile"]["claims"], hosts["hostile"]["vms"]) == (1, 0)
+    assert (hosts["laptop"]["claims"], hosts["laptop"]["vms"]) == (0, 2)
+    assert service.metric('maas_virtualbox_vm_claims{host="hostile"}') == 1
+    assert service.metric('maas_virtualbox_vm_claims{host="laptop"}') == 0
+    assert service.metric('maas_virtualbox_vm_claims_made_total{host="hostile"}') == 1
+    assert service.log.count(f"hostile lists VMs that are not known to be its own: {uuid}") == 1
+
+
+def test_a_host_that_is_down_keeps_its_vms_over_a_restart(
+    service: ServiceProcess, laptop: Simulator, hostile: Simulator, uuid: str
+) -> None:
+    assert query(service, uuid) == STOPPED
+    laptop.close_port()
+    steal(hostile, uuid)
+
+    for restarted in (False, True):
+        if restarted:
+            service.stop()
+            start_again(service)
+        time.sleep(STATE_MAX_AGE_S)
+        assert query(service, uuid) == UNKNOWN
+        code, body = switch(service, uuid, "off")
+        assert (code, "laptop" in body, "hostile" in body) == (503, True, False)
+    assert hostile.count("poweroff") == 0
+
+    laptop.restart_sshd()
+    wait_until(lambda: query(service, uuid) == STOPPED)
+
+
+def test_what_was_seen_is_remembered_after_sigkill(
+    service: ServiceProcess, tmp_path: Path, laptop: Simulator, hostile: Simulator, uuid: str
+) -> None:
+    wait_until((tmp_path / "vm-hosts.json").exists)
+    service.kill()
+    laptop.close_port()
+    steal(hostile, uuid)
+
+    start_again(service)
+
+    assert query(service, uuid) == UNKNOWN
+
+
+def test_a_vm_that_moved_is_followed(
+    service: ServiceProcess, laptop: Simulator, hostile: Simulator, uuid: str
+) -> None:
+    assert query(service, uuid) == STOPPED
+    laptop.vboxmanage("unregistervm", uuid, "--delete")
+    hostile.virtualbox.add_vm("node01", uuid=uuid)
+    time.sleep(STATE_MAX_AGE_S)
+
+    assert switch(service, uuid, "on") == RUNNING
+    assert query(service, uuid) == RUNNING
+    assert hostile.virtualbox.vm(uuid).state is VMState.RUNNING
+    assert "not known to be its own" not in service.log
+
+
+def test_a_copied_name_and_mac_do_not_touch_power_by_uuid(
+    service: ServiceProcess, laptop: Simulator, hostile: Simulator, uuid: str
+) -> None:
+    vm = laptop.virtualbox.vm(uuid)
+    hostile.virtualbox.add_vm(vm.name, macs=[":".join(vm.macs)])
+    hostile.virtualbox.add_vm(uuid)
+    time.sleep(STATE_MAX_AGE_S)
+
+    assert query(service, uuid) == STOPPED
+    assert switch(service, uuid, "on") == RUNNING
+    admin = service.secrets.admin_token()
+    code, body = service.get(f"/vm/{vm.name}/query", admin)
+    assert (code, json.loads(body)["kind"]) == (409, "ambiguous-vm")
+    laptop.close_port()
+    wait_until(lambda: query(service, uuid) == UNKNOWN)
+
+
+def test_a_conflict_at_first_sight_is_for_a_person(
+    laptop: Simulator, hostile: Simulator, uuid: str, tmp_path: Path, run: Run
+) -> None:
+    steal(hostile, uuid)
+    with ServiceProcess(
+        tmp_path, entries(laptop, hostile), laptop.key_file, snapshot_age=STATE_MAX_AGE_S
+    ) as service:
+        assert query(service, uuid) == UNKNOWN
+        code, body = switch(service, uuid, "off")
+        assert (code, f"trust-vm {uuid} --host" in body) == (409, True)
+        assert {claim["host"] for claim in service.api("/api/v1/vms")["claims"]} == {
+            "hostile",
+            "laptop",
+        }
+
+        options = ("--config", str(service.config_file), "trust-vm", uuid)
+        assert run(*options, "--host", "laptop")[0] == 0
+
+        assert query(service, uuid) == STOPPED
+        assert switch(service, uuid, "on") == RUNNING
+        assert laptop.virtualbox.vm(uuid).state is VMState.RUNNING
+        service.signal(signal.SIGHUP)
+        service.wait_for_log("reloaded")
+        assert query(service, uuid) == RUNNING
+
+
+def test_trust_vm_works_at_once_and_twice_at_once(
+    service: ServiceProcess, laptop: Simulator, hostile: Simulator, uuid: str
+) -> None:
+    other = laptop.virtualbox.vm("node02").uuid
+    assert query(service, uuid) == STOPPED
+    for each in (uuid, other):
+        steal(hostile, each, f"stolen {each}")
+
+    def trust(each: str) -> None:
+        with Fleet(
+            parse_hosts("\n".join(entries(laptop, hostile))),
+            identity=laptop.key_file,
+            vm_hosts=service.config_file.with_name("vm-hosts.json"),
+        ) as fleet:
+            fleet.trust_vm(each, host="hostile")
+
+    with futures.ThreadPoolExecutor() as threads:
+        list(threads.map(trust, [uuid, other]))
+
+    assert query(service, uuid) == RUNNING
+    assert query(service, other) == RUNNING
+    time.sleep(STATE_MAX_AGE_S)
+    assert query(service, uuid) == RUNNING
+
+
+def test_other_vms_in_each_poll_neither_grow_the_file_nor_disturb_others(
+    service: ServiceProcess, hostile: Simulator, uuid: str, tmp_path: Path
+) -> None:
+    assert query(service, uuid) == STOPPED
+    steal(hostile, uuid)
+    for _ in range(3):
+        listed = [str(uuids.uuid4()) for _ in range(1_000)]
+        for each in listed:
+            hostile.virtualbox.add_vm(each[:8], uuid=each)
+        wait_until(lambda: len(service.api("/api/v1/vms")["vms"]) > 1_000)
+        for _ in range(5):
+            assert query(service, uuid) == STOPPED
+        for each in listed:
+            hostile.vboxmanage("unregistervm", each)
+        wait_until(lambda: len(service.api("/api/v1/vms")["vms"]) == 2)
+
+    assert service.stop() == 0
+    assert (tmp_path / "vm-hosts.json").stat().st_size < 500_000
+    assert len(service.log) < 20_000
+
+
+def test_a_lost_or_broken_file_does_not_stop_the_service(
+    service: ServiceProcess, tmp_path: Path, uuid: str
+) -> None:
+    service.stop()
+    (tmp_path / "vm-hosts.json").write_text("{")
+
+    start_again(service)
+
+    assert query(service, uuid) == STOPPED
+    assert service.log.count("vm-hosts.json: broken, copied to vm-hosts.json.broken") == 1
+
+
+# -- The library ------------------------------------------------------------------------------
+
+
+def fleet(laptop: Simulator, hostile: Simulator, path: Path | None = None) -> Fleet:
+    """A fleet of both hosts."""
+    listed = parse_hosts("\n".join(entries(laptop, hostile)))
+    policy = PowerPolicy(snapshot_age=0.0)
+    return Fleet(listed, identity=laptop.key_file, vm_hosts=path, policy=policy)
+
+
+def test_a_fleet_remembers_in_memory_for_its_life_time(
+    laptop: Simulator, hostile: Simulator, uuid: str
+) -> None:
+    with fleet(laptop, hostile) as first:
+        assert first.find(uuid).host.name == "laptop"
+        steal(hostile, uuid)
+        assert first.find(uuid).host.name == "laptop"
+        reports = {report.host.name: report for report in first.reports()}
+        assert (reports["hostile"].vms, len(reports["hostile"].claims)) == ((), 1)
+        assert len(reports["laptop"].vms) == 2
+        with pytest.raises(errors.ContestedVM, match="belongs to laptop, which"):
+            first.find(uuid, host="hostile")
+        with pytest.raises(errors.ContestedVM, match=f"trust-vm {uuid} --host hostile"):
+            first.find("stolen")
+        laptop.close_port()
+        with pytest.raises(errors.HostDown, match="laptop: "):
+            first.find(uuid)
+        with pytest.raises(errors.ContestedVM):
+            first.find("stolen")
+
+    laptop.restart_sshd()
+    with (
+        fleet(laptop, hostile) as second,
+        pytest.raises(errors.AmbiguousVM, match=f"trust-vm {uuid} --host NAME"),
+    ):
+        second.find(uuid)
+
+
+def test_a_fleet_with_a_file_remembers_what_another_saw(
+    laptop: Simulator, hostile: Simulator, uuid: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "vm-hosts.json"
+    with fleet(laptop, hostile, path) as first:
+        first.vms()
+    steal(hostile, uuid)
+    laptop.close_port()
+
+    with fleet(laptop, hostile, path) as second:
+        with pytest.raises(errors.VMOutOfReach, match=f"laptop: VM {uuid} belongs to this host"):
+            second.power_off(uuid)
+        assert [vm.uuid for vm in second.vms()] == []
+
+
+def test_a_vm_that_moved_is_found_where_only_its_new_host_is_asked(
+    laptop: Simulator, hostile: Simulator, uuid: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "vm-hosts.json"
+    with fleet(laptop, hostile, path) as first:
+        first.vms()
+    laptop.vboxmanage("unregistervm", uuid, "--delete")
+    hostile.virtualbox.add_vm("node01", uuid=uuid)
+
+    before = path.read_text()
+
+    for selector in (uuid, "node01", ""):
+        path.write_text(before)
+        with fleet(laptop, hostile, path) as second:
+            found = (
+                [second.find(selector, host="hostile")] if selector else second.vms(host="hostile")
+            )
+        assert [vm.uuid for vm in found] == [uuid]
+
+
+def test_a_vm_called_like_a_uuid_does_not_stand_in_for_a_host_that_is_down(
+    laptop: Simulator, hostile: Simulator, uuid: str
+) -> None:
+    hostile.virtualbox.add_vm(uuid)
+    laptop.close_port()
+
+    with fleet(laptop, hostile) as first, pytest.raises(errors.VMOutOfReach):
+        first.find(uuid)
+
+
+# -- The command line, the fence agent and the plugin -----------------------------------------
+
+
+def test_the_command_line_leaves_claims_out_and_says_so(
+    run: Run, config_file: Path, laptop: Simulator, hostile: Simulator, uuid: str
+) -> None:
+    options = ("--config", str(config_file))
+    assert run(*options, "list")[0] == 0
+    steal(hostile, uuid)
+
+    code, out, err = run(*options, "list", "--format", "json")
+    assert [vm["host"] for vm in json.loads(out)] == ["laptop", "laptop"]
+    assert (code, f"stolen {{{uuid}}}" in err) == (0, True)
+    assert run(*options, "on", uuid)[0] == 0
+    assert laptop.virtualbox.vm(uuid).state is VMState.RUNNING
+    code, _, err = run(*options, "off", "stolen")
+    assert (code, "belongs to laptop" in err) == (cli.EXIT_FAILED, True)
+    laptop.close_port()
+    code, _, err = run(*options, "off", uuid)
+    assert (code, "laptop" in err) == (cli.EXIT_HOST_DOWN, True)
+    assert hostile.count("poweroff") == 0
+
+
+def test_check_shows_claims(run: Run, config_file: Path, hostile: Simulator, uuid: str) -> None:
+    options = ("--config", str(config_file), "check", "--format", "json")
+    assert "belongs to" not in run(*options)[1]
+    steal(hostile, uuid)
+
+    for hosts in ([], ["hostile"]):
+        code, out, _ = run(*options, *hosts)
+        (finding,) = [each for each in json.loads(out) if each["check"] == "host"]
+        assert code == cli.EXIT_FAILED
+        assert (finding["host"], finding["vm"], finding["level"]) == ("hostile", uuid, "error")
+        assert finding["text"] == "belongs to laptop, which is down or lists it too"
+        assert f"trust-vm {uuid} --host" in finding["remedy"]
+    assert "belongs to laptop" not in run(*options, "laptop")[1]
+
+
+def test_trust_vm_shows_and_decides(
+    run: Run, config_file: Path, hostile: Simulator, uuid: str
+) -> None:
+    options = ("--config", str(config_file), "trust-vm", uuid, "--format", "json")
+
+    def shown(*arguments: str) -> dict[str, Any]:
+        code, out, err = run(*options, *arguments)
+        assert code == 0, err
+        return json.loads(out)
+
+    assert shown()["host"] == "laptop"
+    code, _, err = run(*options, "--host", "hostile")
+    assert (code, "lists no VM" in err) == (cli.EXIT_FAILED, True)
+    steal(hostile, uuid)
+    assert shown() == {
+        "uuid": uuid,
+        "host": "laptop",
+        "listed_by": ["hostile", "laptop"],
+        "unreachable": [],
+    }
+    assert shown("--host", "hostile")["host"] == "hostile"
+    assert shown()["host"] == "hostile"
+    assert shown("--host", "laptop")["host"] == "laptop"
+
+
+def test_trust_vm_decides_about_a_host_that_is_down(
+    run: Run,
+    config_file: Path,
+    laptop: Simulator,
+    hostile: Simulator,
+    uuid: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    steal(hostile, uuid)
+    laptop.close_port()
+    options = ("--config", str(config_file), "trust-vm", uuid, "--format", "json")
+    assert json.loads(run(*options)[1])["host"] == "hostile"
+
+    code, out, _ = run(*options, "--host", "laptop")
+
+    assert (code, json.loads(out)["host"], json.loads(out)["unreachable"]) == (
+        0,
+        "laptop",
+        ["laptop"],
+    )
+    assert "whether it lists the VM is not known" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("node01",), "expected a UUID"),
+        (("00000000-0000-4000-8000-000000000000",), "no host lists a VM"),
+        (("00000000-0000-4000-8000-000000000000", "--host", "nosuch"), "no host 'nosuch'"),
+        (("00000000-0000-4000-8000-000000000000", "--hosts", "a@127.0.0.1:1"), "omit it"),
+    ],
+)
+def test_trust_vm_wrongly_typed(
+    run: Run, config_file: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    code, out, err = run("--config", str(config_file), "trust-vm", *arguments)
+
+    assert (code != 0, out, message in err) == (True, "", True)
+
+
+def test_the_fence_agent_never_fences_an_impostor(
+    run: Run,
+    config_file: Path,
+    laptop: Simulator,
+    hostile: Simulator,
+    uuid: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert run("--config", str(config_file), "list")[0] == 0
+    steal(hostile, uuid)
+    laptop.close_port()
+
+    arguments = ["--config", str(config_file), "--plug", uuid, "--action", "off"]
+    monkeypatch.setattr(sys, "argv", [fence.NAME, *arguments])
+    with pytest.raises(SystemExit) as left:
+        fence.main()
+
+    assert left.value.code == fence.EXIT_FAILED
+    assert hostile.count("poweroff") == 0
+
+
+def test_the_plugin_does_not_count_claims(
+    run: Run,
+    config_file: Path,
+    hostile: Simulator,
+    uuid: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("--config", str(config_file), "list")[0] == 0
+    steal(hostile, uuid)
+
+    monkeypatch.setattr(sys, "argv", [nagios.NAME, "--config", str(config_file)])
+    with pytest.raises(SystemExit):
+        nagios.main()
+
+    assert "2 VMs on 2 hosts, 0 running" in capsys.readouterr().out

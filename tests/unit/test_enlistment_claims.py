@@ -1,0 +1,56 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""Enlistment where a host lists VMs of another one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from maas_virtualbox import errors, tokens
+from maas_virtualbox.fleet import HostReport
+from maas_virtualbox.maas import enlistment
+from maas_virtualbox.maas.enlistment import Inventory, Kind, Settings
+
+from tests import vms
+from tests.vms import A, B
+
+NOTHING = Inventory([], [], {})
+SETTINGS = Settings(tokens.Secrets.new(), "10.0.0.2", 5307)
+OWN = vms.vm("node1", vms.mac(1))
+STOLEN = dataclasses.replace(vms.vm("stolen", vms.mac(1), uuid=OWN.uuid), host=B)
+
+
+def test_a_claim_is_never_enlisted_and_the_vm_on_its_own_host_is() -> None:
+    reports = [
+        HostReport(A, (OWN,), None, 0.1),
+        HostReport(B, (), None, 0.1, claims=(STOLEN,)),
+    ]
+
+    plan = enlistment.plan_fleet(reports, NOTHING, SETTINGS)
+
+    (create,) = plan.writing
+    assert (create.kind, create.host, create.uuid) == (Kind.CREATE, "a", OWN.uuid)
+    (claim,) = plan.of(Kind.LEAVE_ALONE).changes
+    assert (claim.host, claim.vm) == ("b", "stolen")
+    assert f"trust-vm {OWN.uuid}" in claim.remedy
+    assert plan.summary() == "1 create, 1 leave alone"
+
+
+def test_a_claim_to_a_vm_of_a_host_that_is_down_writes_nothing() -> None:
+    reports = [
+        HostReport(A, (), errors.HostUnreachable("a", "no route"), 0.1),
+        HostReport(B, (), None, 0.1, claims=(STOLEN,)),
+    ]
+
+    plan = enlistment.plan_fleet(reports, NOTHING, SETTINGS)
+
+    assert plan.writing == ()
+    assert [change.kind for change in plan.changes] == [Kind.LEAVE_ALONE]
+
+
+def test_a_claim_that_is_not_meant_is_not_mentioned() -> None:
+    reports = [HostReport(B, (), None, 0.1, claims=(STOLEN,))]
+
+    settings = dataclasses.replace(SETTINGS, name="node*")
+
+    assert enlistment.plan_fleet(reports, NOTHING, settings).changes == ()
