@@ -41,6 +41,7 @@ class Actions(actions.Actions):
             "rotate-tokens": self._rotate_tokens,
             "show-power-parameters": self._show_power_parameters,
             "trust-host": self._trust_host,
+            "trust-vm": self._trust_vm,
         }
         super().__init__(charm, methods)
 
@@ -156,6 +157,11 @@ class Actions(actions.Actions):
         _set_results(action, output)
         if fingerprint and output:
             workload.reload_service()
+
+    def _trust_vm(self, action: Action) -> None:
+        # The service notices the decision by itself.
+        options = ("--format=json", *_only(action))
+        _set_results(action, self._run(action, "trust-vm", *options, "--", action.text("vm")))
 
     def _run(self, action: Action, *arguments: str) -> str:
         """Run the program; its problem is the action's. Returns what it printed."""

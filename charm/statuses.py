@@ -28,6 +28,11 @@ _MOST_NAMED = 3
 def of_hosts(hosts: Sequence[HostView]) -> ops.StatusBase:
     """Return the status of a unit whose service runs, by what the service sees."""
     down = [host for host in hosts if not host.up]
+    claiming = [host for host in hosts if host.claims]
+    if claiming and not down:
+        vms = count(sum(host.claims for host in claiming), "VM")
+        named = ", ".join(host.name for host in claiming[:_MOST_NAMED])
+        return ops.WaitingStatus(f"{vms} of other hosts claimed by {named}: see check-hosts")
     if not down:
         vms, running = sum(host.vms for host in hosts), sum(host.running for host in hosts)
         return ops.ActiveStatus(

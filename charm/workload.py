@@ -6,7 +6,7 @@
                                swapped when it is refreshed, and deleted when it is removed
 /opt/maas-virtualbox/current   the release in use
 /etc/maas-virtualbox           configuration and secrets, for the service's user only
-/var/lib/maas-virtualbox       pinned host keys
+/var/lib/maas-virtualbox       pinned host keys, and which host each VM belongs to
 /etc/systemd/system/maas-virtualbox.service
 
 Functions take the folder that stands for `/`, and may be called again at any time.
@@ -308,6 +308,7 @@ def _contents(root: Path, wanted: Wanted) -> dict[Path, str]:
         **wanted.options,
         "listen": wanted.listen,
         "known-hosts-file": str(root / STATE / "known_hosts"),
+        "vm-hosts-file": str(root / STATE / "vm-hosts.json"),
         "socket-file": str(root / SOCKET),
         **{option: str(root / _SECRETS[option]) for option in secret},
     }

@@ -90,7 +90,9 @@ class ScratchMachine:
         return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
 
 
-def host(name: str, *, vms: int = 0, running: int = 0, kind: str | None = None) -> HostView:
+def host(
+    name: str, *, vms: int = 0, running: int = 0, kind: str | None = None, claims: int = 0
+) -> HostView:
     """Return a host as the service shows it; down where `kind` says why."""
     return HostView(
         name=name,
@@ -98,6 +100,7 @@ def host(name: str, *, vms: int = 0, running: int = 0, kind: str | None = None) 
         zone="",
         up=kind is None,
         vms=vms,
+        claims=claims,
         running=running,
         error=kind and f"{name}: {kind}",
         kind=kind,

@@ -37,6 +37,11 @@ STATUSES = (
     ),
     (
         "waiting",
+        "1 VM of other hosts claimed by attic: see check-hosts",
+        "[decide where it belongs](../how-to/hosts-and-keys.md#a-host-lists-a-vm-of-another-host)",
+    ),
+    (
+        "waiting",
         "the leader has not made the credentials yet",
         "wait: the leader's next hook makes them",
     ),

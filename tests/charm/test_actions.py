@@ -124,6 +124,30 @@ def test_trust_host_shows_and_accepts_by_fingerprint(
     assert act(context, unit, "list-vms")["vms"]
 
 
+def test_trust_vm_shows_and_decides_where_a_vm_belongs(
+    context: Context, unit: testing.State, simulator: Simulator, machine: ScratchMachine
+) -> None:
+    uuid = simulator.virtualbox.vm("node01").uuid
+    with Simulator(user="second", key_file=simulator.key_file) as second:
+        second.virtualbox.add_vm("copy", uuid=uuid)
+        both = f"{simulator.host_entry} name=demo, {second.host_entry} name=second"
+        pair = context.run(context.on.config_changed(), state_after(unit, hosts=both))
+        machine.systemctl_calls()
+
+        shown = act(context, pair, "trust-vm", vm=uuid)
+        assert shown == {"uuid": uuid, "listed-by": "demo second", "unreachable": ""}
+        with pytest.raises(testing.ActionFailed, match=f"trust-vm {uuid} --host NAME"):
+            act(context, pair, "power", vm=uuid, change="on")
+
+        decided = act(context, pair, "trust-vm", vm=f"{{{uuid.upper()}}}", host="demo")
+        assert decided["host"] == "demo"
+        assert machine.systemctl_calls() == []
+        assert act(context, pair, "power", vm=uuid, change="on")["host"] == "demo"
+        with pytest.raises(testing.ActionFailed, match="no host 'nosuch'"):
+            act(context, pair, "trust-vm", vm=uuid, host="nosuch")
+    assert simulator.virtualbox.vm(uuid).state is VMState.RUNNING
+
+
 def test_get_public_key_is_the_key_in_use(
     context: Context, unit: testing.State, simulator: Simulator
 ) -> None:
@@ -291,6 +315,7 @@ def test_rotate_ssh_key_can_be_forced(context: Context, unit: testing.State) -> 
         ("check-hosts", {}),
         ("power", {"vm": "x", "change": "on"}),
         ("trust-host", {"host": "x"}),
+        ("trust-vm", {"vm": "95581d29-3e5e-472e-8f12-f452e8095714"}),
         ("install-host-extensions", {"host": "x"}),
     ],
 )

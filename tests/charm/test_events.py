@@ -63,6 +63,7 @@ def test_config_changed_starts_the_service(context: Context, machine: ScratchMac
         "log-level": "debug",
         "listen": "0.0.0.0:5307",
         "known-hosts-file": str(machine.root / "var/lib/maas-virtualbox/known_hosts"),
+        "vm-hosts-file": str(machine.root / "var/lib/maas-virtualbox/vm-hosts.json"),
         "socket-file": str(machine.root / "run/maas-virtualbox/power.sock"),
         "ssh-private-key-file": str(machine.root / "etc/maas-virtualbox/ssh-private-key"),
         "secrets-file": str(machine.root / "etc/maas-virtualbox/secrets.yaml"),
@@ -246,6 +247,14 @@ def test_a_service_that_died_is_started_by_update_status(
                 "2 of 2 hosts unreachable: attic (host key changed: see trust-host), b"
                 " (VBoxManage not found: see check-hosts)"
             ),
+        ),
+        (
+            [host("a", vms=3), host("attic", vms=1, claims=2), host("b", claims=1)],
+            ops.WaitingStatus("3 VMs of other hosts claimed by attic, b: see check-hosts"),
+        ),
+        (
+            [host("attic", vms=1, claims=1), host("b", kind="host-down")],
+            ops.WaitingStatus("1 of 2 hosts unreachable: b (no answer: see check-hosts)"),
         ),
         (
             [host(name, kind="host-down") for name in "abcde"],

@@ -174,6 +174,7 @@ def test_a_name_that_is_none_in_yaml_is_refused(unit: Unit, typed: str, read: st
         "power vm=node01 host=1 change=on",
         "show-power-parameters vm=1",
         "trust-host host=1",
+        "trust-vm vm=95581d29-3e5e-472e-8f12-f452e8095714 host=1",
     ],
 )
 def test_every_name_is_refused_as_a_number(unit: Unit, typed: str) -> None:
