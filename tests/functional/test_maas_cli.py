@@ -264,24 +264,29 @@ def test_a_killed_run_is_finished_by_the_next(lab: Lab) -> None:
 
 def interrupted_by(lab: Lab, number: signal.Signals) -> tuple[int, str]:
     """Enlist, and send a signal once MAAS has the first machine and others are under way."""
-    lab.region.delay_s = 0.15
+    lab.region.pauses_after_writes = 3  # two zones and a machine
     process = subprocess.Popen(
         interruptible(PROGRAM, "--config", lab.config_file, "maas", "enlist"),
         stderr=subprocess.PIPE,
         text=True,
     )
+    assert process.stderr is not None
+    err = ""
     try:
-        while process.poll() is None and not lab.region.machines:
+        while process.poll() is None and lab.region.answers.is_set():
             time.sleep(0.02)
-        lab.region.answers.clear()
         process.send_signal(number)
-        time.sleep(1)  # until it has noticed
+        for line in process.stderr:
+            err += line
+            if str(messages.FINISHING) in line:
+                break
         lab.region.answers.set()
-        _, err = process.communicate(timeout=60)
+        err += process.stderr.read()
+        process.wait(60)
     finally:
         process.kill()
         process.wait(10)
-        lab.region.delay_s = 0.0
+        process.stderr.close()
     return process.returncode, err
 
 

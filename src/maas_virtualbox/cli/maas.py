@@ -11,8 +11,9 @@ import getpass
 import signal
 import stat
 import sys
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import platformdirs
 import pydantic
@@ -148,10 +149,10 @@ def enlist(
         outcome = None
         if not dry_run:
             with (
-                _terminable(),
+                _stopped_by_signals() as stop,
                 show.counted("enlisting", len(plan.writing), options.format) as tick,
             ):
-                outcome = enlistment.apply(client, plan, progress=lambda _: tick())
+                outcome = enlistment.apply(client, plan, progress=lambda _: tick(), stop=stop)
     if options.format is show.Format.JSON:
         show.rows((), (), options.format, enlistment.report(plan, outcome))
     elif options.format is show.Format.TABLE and outcome is not None and plan.writing:
@@ -170,17 +171,30 @@ def enlist(
 
 
 @contextlib.contextmanager
-def _terminable() -> Generator[None]:
-    """Let SIGTERM end the work as Ctrl-C does: what is under way is finished."""
+def _stopped_by_signals() -> Generator[threading.Event]:
+    """Return what SIGINT and SIGTERM set, the first time; the second acts as it always does."""
+    from maas_virtualbox.maas import messages  # noqa: PLC0415 - an extra
 
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
+    stop = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    # What a shell started in the background ignores SIGINT, and goes on doing so.
+    before = {n: h for n in numbers if (h := signal.getsignal(n)) is not signal.SIG_IGN}
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def handle(*_: object) -> None:
+        restore()
+        stop.set()
+        show.problem(messages.FINISHING)
+
+    for number in before:
+        signal.signal(number, handle)
     try:
-        yield
+        yield stop
     finally:
-        signal.signal(signal.SIGTERM, before)
+        restore()
 
 
 @program.command()

@@ -81,7 +81,7 @@ class Outcome:
     results: tuple[Result, ...]
     """Of the changes that were tried, in the plan's order."""
     not_tried: tuple[Change, ...]
-    """Left for the next run, because of `trouble` or an interruption."""
+    """Left for the next run, because of `trouble` or because of `stop`."""
     trouble: errors.MAASError | None
     """What ended the run: MAAS is down, busy, or refuses the key."""
     interrupted: bool = False
@@ -178,40 +178,40 @@ def _images(client: MAAS) -> frozenset[str] | None:
 
 
 def apply(
-    client: MAAS, plan: Plan, *, progress: Callable[[Result], object] | None = None
+    client: MAAS,
+    plan: Plan,
+    *,
+    progress: Callable[[Result], object] | None = None,
+    stop: threading.Event | None = None,
 ) -> Outcome:
     """Carry a plan out, 8 calls at a time at the most; safe to repeat with a new plan.
 
-    A machine that MAAS refuses does not stop the others. Where MAAS itself fails, or on
-    `KeyboardInterrupt`, machines under way are finished and no other is begun.
+    A machine that MAAS refuses does not stop the others. Where MAAS itself fails, and once `stop`
+    is set, machines under way are finished and no other is begun.
 
     Args:
         client: which MAAS.
         plan: what to do.
         progress: called with each result as it comes, on any thread.
+        stop: to be set by a signal's handler, for example.
     """
-    run = _Run(client, plan)
+    run = _Run(client, plan, stop or threading.Event())
     changes = plan.writing
-    jobs: list[futures.Future[Result | None]] = []
-    interrupted = False
     with futures.ThreadPoolExecutor(MAX_PARALLEL, "enlist") as threads:
         try:
             for zone in plan.zones:
                 run.make_zone(zone)
-            jobs += [threads.submit(run.carry_out, change, progress) for change in changes]
-            futures.wait(jobs)
-        except KeyboardInterrupt:
-            interrupted = True
-            run.stopped.set()
+            jobs = [threads.submit(run.carry_out, change, progress) for change in changes]
+            for job in jobs:
+                job.result()
         except BaseException:
             run.stopped.set()
             raise
-    tried = [job.result() for job in jobs] + [None] * (len(changes) - len(jobs))
     return Outcome(
-        tuple(result for result in tried if result is not None),
-        tuple(change for change, result in zip(changes, tried, strict=True) if result is None),
+        tuple(run.results[change] for change in changes if change in run.results),
+        tuple(change for change in changes if change not in run.results),
         run.trouble,
-        interrupted,
+        run.stop.is_set(),
     )
 
 
@@ -252,8 +252,11 @@ def _result(result: Result) -> str:
 class _Run:
     """One application of a plan; shared between its threads."""
 
-    def __init__(self, client: MAAS, plan: Plan) -> None:
+    def __init__(self, client: MAAS, plan: Plan, stop: threading.Event) -> None:
+        self.stop = stop
         self.stopped = threading.Event()
+        self.results: dict[Change, Result] = {}
+        """Of what was begun."""
         self.trouble: errors.MAASError | None = None
         self._client = client
         self._has_no_images = messages.NO_IMAGES in plan.messages
@@ -264,7 +267,7 @@ class _Run:
 
     def make_zone(self, zone: Zone) -> None:
         """Make a zone; what is to be in one that MAAS refuses fails with MAAS's words."""
-        if self.stopped.is_set():
+        if self.stop.is_set() or self.stopped.is_set():
             return
         try:
             self._client.create_zone(zone)
@@ -272,12 +275,10 @@ class _Run:
             self._zones[zone.name] = error
             self._note(error)
 
-    def carry_out(
-        self, change: Change, progress: Callable[[Result], object] | None
-    ) -> Result | None:
-        """Do one machine; None where it was not begun."""
-        if self.stopped.is_set():
-            return None
+    def carry_out(self, change: Change, progress: Callable[[Result], object] | None) -> None:
+        """Do one machine, and keep the result; nothing once the run is stopped."""
+        if self.stop.is_set() or self.stopped.is_set():
+            return
         names = _Names(change)
         error: errors.MAASError | None = None
         try:
@@ -286,9 +287,9 @@ class _Run:
             self._note(problem)
             error = self._explained(problem, change)
         result = Result(change, error, names.current)
+        self.results[change] = result
         if progress is not None:
             progress(result)
-        return result
 
     def _explained(self, error: errors.MAASError, change: Change) -> errors.MAASError:
         """Return what to do about an error, where that is known: one text for all machines."""

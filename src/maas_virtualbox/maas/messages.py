@@ -65,6 +65,9 @@ NOT_COMMISSIONED = Message(
     " reaches the power service",
     "see maas-virtualbox maas check, then enlist again with --commission",
 )
+FINISHING = Message(
+    "interrupted: finishing the machines under way", "the next run does the others"
+)
 INTERRUPTED = Message(
     "interrupted: {done} of {total} machines written", "enlist again for the others"
 )
