@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import pytest
 
@@ -135,6 +136,27 @@ def test_queries_are_answered_while_many_vms_change(simulator: Simulator) -> Non
 
     asyncio.run(play())
     assert {vm.starts for vm in simulator.virtualbox.vms} == {1}
+
+
+def test_a_fault_of_ours_on_one_host_leaves_the_others(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uuid = simulator.virtualbox.vm("node01").uuid
+    with Simulator(vms=1, user="second", key_file=simulator.key_file) as second:
+        hosts = parse_hosts(f"{simulator.host_entry} name=a, {second.host_entry} name=b")
+        fleet = Fleet(hosts, identity=simulator.key_file)
+        monkeypatch.setattr(fleet.hosts[1], "poll", Mock(side_effect=ZeroDivisionError))
+
+        async def play() -> tuple[Power, Power]:
+            desk = Dispatcher()
+            await desk.adopt(fleet)
+            try:
+                other = second.virtualbox.vm("node01").uuid
+                return await desk.query(uuid), await desk.query(other)
+            finally:
+                await desk.close()
+
+        assert asyncio.run(play()) == (Power.OFF, Power.UNKNOWN)
 
 
 def test_a_vm_that_moved_to_another_host_is_found_there(simulator: Simulator) -> None:

@@ -163,11 +163,19 @@ class HostWatch:
             read = functools.partial(self._read, since)
             look = await asyncio.get_running_loop().run_in_executor(self._look_threads, read)
         except errors.Error as error:
-            look = Look(began, time.monotonic(), {}, error)
-            self._vm_hosts.record_failure(self.owner.host, began)
+            look = self._failed(began, error)
+        except Exception as fault:
+            # A fault of ours that one host's answer brings about must not reach the others.
+            log.exception("%s: a poll failed", self.owner.host)
+            reason = f"its answer caused {fault!r:.200}"
+            look = self._failed(began, errors.BadOutput(str(self.owner.host), reason))
         if self.last is None or look.began >= self.last.began:
             self._keep(look)
         return look
+
+    def _failed(self, began: float, error: errors.Error) -> Look:
+        self._vm_hosts.record_failure(self.owner.host, began)
+        return Look(began, time.monotonic(), {}, error)
 
     def _read(self, since: float) -> Look:
         """Poll the host, on a thread; what others polled in the meantime does as well."""
