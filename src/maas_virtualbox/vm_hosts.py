@@ -222,8 +222,7 @@ class VMHosts:
             self._file.update(decide)
         with self._lock:
             self._changes.pop(uuid, None)
-            self._assign(uuid, account)
-            self._judge([uuid], decided=True)
+            self._decide(uuid, account)
 
     def _host(self, account: str | None) -> Host | None:
         return None if account is None else self._hosts.get(account)
@@ -290,6 +289,14 @@ class VMHosts:
                 self._postponed.add(uuid)
             else:
                 self._report(uuid, verdict.claims)
+
+    def _decide(self, uuid: str, account: str | None) -> None:
+        """Take over where a VM belongs. What a poll showed that began before this says nothing
+        about it: the host may list the VM only now."""
+        self._assign(uuid, account)
+        if account is not None:
+            self._began[account] = time.monotonic()
+        self._judge([uuid], decided=True)
 
     def _assign(self, uuid: str, account: str | None) -> None:
         before = self._first.get(uuid)
@@ -365,8 +372,7 @@ class VMHosts:
         listed = {uuid: host for uuid, host in merged.hosts.items() if host in self._hosts}
         differing = {uuid for uuid, _ in listed.items() ^ self._first.items()}
         for uuid in differing:
-            self._assign(uuid, listed.get(uuid))
-        self._judge(differing, decided=True)
+            self._decide(uuid, listed.get(uuid))
         if merged != remembered:
             self._schedule()
 

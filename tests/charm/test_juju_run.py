@@ -62,9 +62,11 @@ class HostSetup:
     key: str
     calls: list[tuple[str, ...]] = dataclasses.field(default_factory=list[tuple[str, ...]])
 
-    def run(self, _root: Path, *arguments: str, key: str = "") -> programs.Answer:
+    def run(
+        self, _root: Path, *arguments: str, key: str = "", timeout: float | None = None
+    ) -> programs.Answer:
         """Answer as the program does."""
-        del key
+        del key, timeout
         self.calls.append(arguments)
         line = host_setup.gated("/Users/a person", self.key)
         return programs.Answer(json.dumps({"files": [], "authorized_key": line}), "")

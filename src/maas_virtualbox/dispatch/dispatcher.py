@@ -250,6 +250,10 @@ class Dispatcher:
         if host is None:
             return None
         look = await host.look(uuid)
+        if look.error is None and uuid not in look.vms:
+            # It has left, or came after that poll, as a VM does that a person has just trusted.
+            host.owner.observer.make_stale(uuid)
+            look = await host.look(uuid)
         if look.error is None:
             return (host, look.vms[uuid].machine, look) if uuid in look.vms else None
         machine = host.owner.observer.remembered().get(uuid)
