@@ -118,6 +118,8 @@ class VMHosts:
         self._hosts = {_account(host): host for host in hosts}
         self._file = VMHostsFile(Path(path)) if path is not None else None
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        """Held while the file is written; taken before `_lock`."""
         self._first: dict[str, str] = {}
         self._own: collections.defaultdict[str, set[str]] = collections.defaultdict(set)
         """`_first` the other way round."""
@@ -172,6 +174,8 @@ class VMHosts:
                 self._timer.cancel()
         if pending:
             self._write()
+        with self._writing:
+            pass  # What another thread has begun to write is written.
 
     def host_of(self, uuid: str) -> Host | None:
         """Return the host that a VM belongs to; None if there is none, or it is not known."""
@@ -425,6 +429,11 @@ class VMHosts:
         self._timer.start()
 
     def _write(self) -> None:
+        with self._writing:
+            self._write_changes()
+        self._refresh()
+
+    def _write_changes(self) -> None:
         assert self._file is not None
         with self._lock:
             self._timer = None
@@ -442,7 +451,6 @@ class VMHosts:
                 later = self._changes.pop(uuid, (None, account))[1]
                 if later != account:
                     self._changes[uuid] = account, later
-        self._refresh()
 
     def _complain(self, error: errors.ConfigError) -> None:
         """Say once that the file cannot be used. That stops nothing: memory goes on."""

@@ -7,16 +7,18 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import threading
 import time
 import uuid as uuids
 from concurrent import futures
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from maas_virtualbox import errors, vm_hosts, vm_hosts_file
 from maas_virtualbox.hosts import Host, parse_hosts
 from maas_virtualbox.vm_hosts import Verdict, VMHosts, judge
+from maas_virtualbox.vm_hosts_file import VMHostsFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,6 +175,27 @@ def test_trust_decides_a_conflict_and_the_claim_stays_visible() -> None:
 
     assert made.host_of(VM) is B
     assert [(claim.host, claim.first) for claim in made.claims()] == [(A, B)]
+
+
+def test_close_waits_for_a_write_that_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "vm-hosts.json"
+    made = settled(path)
+    begun, update = threading.Event(), VMHostsFile.update
+
+    def slow(*arguments: Any) -> None:
+        begun.set()
+        time.sleep(0.2)
+        update(*arguments)
+
+    monkeypatch.setattr(VMHostsFile, "update", slow)
+    made.record_poll(A, [VM])
+    begun.wait()
+
+    made.close()
+
+    assert stored(path) == {A.account: [VM]}
 
 
 def test_vms_beyond_the_limit_are_served_and_not_remembered(tmp_path: Path) -> None:
