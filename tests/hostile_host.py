@@ -435,8 +435,8 @@ class TwoHosts:
         self._hostile_pipe, hostile = self._start(_hostile, good.key_file, good.uuids[3])
         self.entries = [good.entry, hostile.entry]
         self.key_file = good.key_file
-        self.uuids = good.uuids[:3]
-        """Of the good host's VMs, those that the hostile one does not claim."""
+        self.uuids = good.uuids[:4]
+        """Of the good host's VMs, the one that the hostile one claims among them."""
         return self
 
     def __exit__(self, *_: object) -> None:
