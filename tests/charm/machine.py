@@ -92,11 +92,12 @@ class Machine:
     def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         self.address = address
         self._folder = folder / f"machine-{next(_numbers)}"
-        self._cgroups = [
+        self.cgroups = [
             root / f"{_CGROUP}{os.getpid()}-{secrets.token_hex(4)}"
             for root in _CGROUPS
             if (root / "cgroup.procs").exists()
         ]
+        """What its processes are in."""
         self._layer = self._root = Path()
         self._at_boot: dict[str, str] = {}
 
@@ -114,7 +115,7 @@ class Machine:
             env={
                 "PATH": PATH,
                 "FOLDER": str(self._folder),
-                "CGROUPS": " ".join(map(str, self._cgroups)),
+                "CGROUPS": " ".join(map(str, self.cgroups)),
                 "NOT_STARTED": " ".join(_NOT_STARTED),
             },
             stdin=subprocess.DEVNULL,
@@ -135,7 +136,7 @@ class Machine:
             os.kill(pid, signal.SIGKILL)
         self._process.wait(timeout=_BOOT_TIMEOUT_S)
         self._console.close()
-        for cgroup in self._cgroups:
+        for cgroup in self.cgroups:
             _remove_cgroup(cgroup)
 
     def _wait_for_boot(self) -> None:

@@ -107,7 +107,7 @@ def test_timeout_holds_while_the_long_list_hangs(
 ) -> None:
     host = fleet.hosts[0]
     # As on a host whose VirtualBox.xml is not where it is looked for.
-    monkeypatch.setattr(vboxmanage, "_parse_machines", Mock(return_value=None))
+    monkeypatch.setattr(vboxmanage.VBoxManage, "_machines", Mock(return_value=None))
     simulator.inject(Fault(Action.HANG, on="list", times=1000))
 
     refusal(lambda: host.observer.inventory(max_age=0.0, deadline=Deadline.after(TIMEOUT_S)))

@@ -140,6 +140,7 @@ def test_another_user_is_shown_one_table_of_what_is_skipped(machine: Machine) ->
         "charm: quuxes",
         "charm: nearly all",
         "virtualbox, behaviour: a real VirtualBox",
+        "charm: the module tried by Terraform itself",
         "unit: the fake MAAS beside a real region",
     ]
     assert "frobnicate is missing (package frob; only Debian and Ubuntu" in rows[0]
