@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import time
 
-_SHARE = 0.25
-"""Part of one processor that may be spent in the long run."""
+_SHARE = 0.1
+"""Part of one processor that each thread of a host may spend in the long run."""
 _BURST_S = 0.1
 """Seconds of processor time that may be spent at once: 1,000 settings files (measured)."""
 _SLICE_S = 0.001
