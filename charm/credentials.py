@@ -11,7 +11,7 @@ import ops
 
 import statuses
 from maas_virtualbox import errors
-from maas_virtualbox.tokens import Secrets
+from maas_virtualbox.config.tokens import Secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -178,13 +178,13 @@ def given_ssh_key(charm: ops.CharmBase, uri: str) -> str:
 
 def new_ssh_key() -> str:
     """Make a private key."""
-    from maas_virtualbox import ssh_keys  # noqa: PLC0415 - slow to load, seldom used
+    from maas_virtualbox.transport import ssh_keys  # noqa: PLC0415 - slow to load, seldom used
 
     return ssh_keys.new_private_key()
 
 
 def public_key(private_key: str) -> str:
     """Return the public half. Raises `IdentityError`."""
-    from maas_virtualbox import ssh_keys  # noqa: PLC0415 - slow to load, seldom used
+    from maas_virtualbox.transport import ssh_keys  # noqa: PLC0415 - slow to load, seldom used
 
     return ssh_keys.public_key(private_key)

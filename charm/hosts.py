@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import credentials
 import statuses
-from maas_virtualbox import config
+from maas_virtualbox.config import config_file
 from maas_virtualbox.juju import VirtualBoxHostsRequirer
 
 if TYPE_CHECKING:
     import ops
 
-    from maas_virtualbox.hosts import Host
+    from maas_virtualbox.config.host_list import Host
     from maas_virtualbox.juju import RelatedHost
     from options import CharmOptions
 
@@ -55,7 +55,7 @@ class Hosts:
 
     def merge(self, chosen: CharmOptions) -> CharmOptions:
         """Return the options with the related hosts among config's."""
-        if chosen.hosts == config.FROM_ZONES:
+        if chosen.hosts == config_file.FROM_ZONES:
             return chosen
         merged = {_place(host): host for host in chosen.hosts}
         names = {host.name for host in chosen.hosts}
@@ -93,7 +93,7 @@ class Hosts:
                     f"virtualbox-hosts: {other.unit} and {each.unit} publish the same host,"
                     f" {each.host.account}: remove one of them"
                 )
-        if chosen.hosts == config.FROM_ZONES:
+        if chosen.hosts == config_file.FROM_ZONES:
             if related:
                 units = ", ".join(each.unit for each in related)
                 raise statuses.blocked(f"hosts: from-zones leaves out what is related: {units}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pydantic
 
-from maas_virtualbox import config, documents
+from maas_virtualbox.config import config_file, options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,12 +33,12 @@ def parse_subnet(value: object) -> Subnet | None:
         ) from None
 
 
-class CharmOptions(config.SharedOptions):
+class CharmOptions(config_file.SharedOptions):
     """What `juju config` says. Immutable. Secrets are URIs here, never content."""
 
     ssh_private_key: str = ""
     """The URI of a secret with `private-key`. Empty: the charm has a key pair of its own."""
-    listen_port: int = pydantic.Field(default=config.DEFAULT_PORT, ge=1, le=65535)
+    listen_port: int = pydantic.Field(default=config_file.DEFAULT_PORT, ge=1, le=65535)
     """TCP port of the power service."""
     listen_subnet: Subnet | None = None
     """The subnet of the address MAAS reaches us by. None: the binding's."""
@@ -56,7 +56,7 @@ class CharmOptions(config.SharedOptions):
 
     @pydantic.model_validator(mode="after")
     def _check_hosts(self) -> CharmOptions:
-        if self.hosts == config.FROM_ZONES:
+        if self.hosts == config_file.FROM_ZONES:
             if not (self.maas_url and self.maas_api_key):
                 raise ValueError("hosts: expected maas-url and maas-api-key beside from-zones")
         elif any(host.is_local for host in self.hosts):
@@ -67,10 +67,10 @@ class CharmOptions(config.SharedOptions):
 
     def service_options(self) -> dict[str, object]:
         """Return what the configuration file of the power service has of them."""
-        shared = config.SharedOptions.model_fields.keys() - {"hosts"}
+        shared = config_file.SharedOptions.model_fields.keys() - {"hosts"}
         listed = (
             self.hosts
-            if self.hosts == config.FROM_ZONES
+            if self.hosts == config_file.FROM_ZONES
             else [
                 host.model_dump(mode="json", by_alias=True, exclude_defaults=True)
                 for host in self.hosts
@@ -88,4 +88,4 @@ def parse(values: Mapping[str, object]) -> CharmOptions:
     Raises:
         ValueError: one is wrong; the text is one sentence that names it.
     """
-    return documents.check(CharmOptions, values)
+    return options.check(CharmOptions, values)

@@ -13,7 +13,7 @@ from maas_virtualbox.juju.statuses import Unready, blocked, count, waiting
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from maas_virtualbox.doors.views import HostView
+    from maas_virtualbox.schemas import HostView
 
 __all__ = ["Unready", "blocked", "of_hosts", "waiting"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import credentials
 import network
 import workload
-from maas_virtualbox.config import Listen
+from maas_virtualbox.config.config_file import Listen
 
 if TYPE_CHECKING:
     from charm import MAASVirtualBoxCharm

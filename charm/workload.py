@@ -30,16 +30,18 @@ from typing import TYPE_CHECKING
 import yaml
 from charmlibs import passwd, systemd
 
-from maas_virtualbox import errors, files, maas_template, templates
-from maas_virtualbox.doors.views import HostView
+from maas_virtualbox import errors, templates
+from maas_virtualbox.config import atomic_files
+from maas_virtualbox.escape import printable
 from maas_virtualbox.juju import programs
 from maas_virtualbox.juju.claims import keep_on_error
-from maas_virtualbox.printable import printable
+from maas_virtualbox.maas import power_template
+from maas_virtualbox.schemas import HostView
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from maas_virtualbox.tokens import Secrets
+    from maas_virtualbox.config.tokens import Secrets
 
 NAME = "maas-virtualbox"
 """Of the service, its user and its folders."""
@@ -85,7 +87,11 @@ _TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{16}")
 
 _MAAS_USER = "maas"
 _ASK_TIMEOUT_S = 15.0
-_MODULES = ("maas_virtualbox.cli", "maas_virtualbox.maas", "maas_virtualbox.service.process")
+_MODULES = (
+    "maas_virtualbox.cli.main",
+    "maas_virtualbox.maas.check",
+    "maas_virtualbox.service.process",
+)
 
 
 class WorkloadError(Exception):
@@ -201,9 +207,9 @@ def remove(root: Path, accounts: Collection[str]) -> None:
     """
     stop(root)
     with keep_on_error("the power template"):
-        maas_template.remove(root)
+        power_template.remove(root)
     with keep_on_error("the unit file"):
-        files.remove(root / UNIT)
+        atomic_files.remove(root / UNIT)
     with contextlib.suppress(systemd.SystemdError):
         systemd.daemon_reload()
     programs.remove(root, NAME)
@@ -211,7 +217,7 @@ def remove(root: Path, accounts: Collection[str]) -> None:
         for entry in _entries(root / folder):
             if is_own(entry):
                 with keep_on_error("a file"):
-                    files.remove(Path(entry.path))
+                    atomic_files.remove(Path(entry.path))
         programs.remove_folder(root / folder)
     if USER in accounts and passwd.user_exists(NAME) is not None:
         with keep_on_error(f"the user {NAME}"):
@@ -228,9 +234,9 @@ def note(root: Path, path: Path, text: str) -> None:
     """
     with contextlib.suppress(errors.ConfigError):
         if text:
-            files.write(root / path, _digest(text).encode(), 0o600)
+            atomic_files.write(root / path, _digest(text).encode(), 0o600)
         else:
-            files.remove(root / path)
+            atomic_files.remove(root / path)
 
 
 def is_noted(root: Path, path: Path, text: str) -> bool:
@@ -284,7 +290,7 @@ def run(
     other_key = root / _OTHER_KEY
     try:
         if key:
-            files.write(other_key, key.encode(), 0o600, owner)
+            atomic_files.write(other_key, key.encode(), 0o600, owner)
             options += ["--key", str(other_key)]
         limit = timeout or programs.TIMEOUT_S
         return programs.run(root, NAME, *options, *arguments, owner=owner, timeout=limit)
@@ -332,14 +338,14 @@ def _write_files(root: Path, contents: Mapping[Path, str], unit: str) -> bool:
                 f"/{CONFIG}/{printable(entry.name)} is not this charm's: move it to another place"
             )
     for folder in (CONFIG, STATE):
-        files.ensure_folder(root / folder, 0o700, user)
+        atomic_files.ensure_folder(root / folder, 0o700, user)
     for path, text in contents.items():
-        files.write(root / path, text.encode(), 0o600, user)
+        atomic_files.write(root / path, text.encode(), 0o600, user)
     kept = {path.name for path in (*contents, _APPLIED, SETTLED, TOLD)}
     for entry in _entries(root / CONFIG):
         if entry.name not in kept:
-            files.remove(Path(entry.path))
-    return files.write(root / UNIT, unit.encode(), 0o644)
+            atomic_files.remove(Path(entry.path))
+    return atomic_files.write(root / UNIT, unit.encode(), 0o644)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -378,29 +384,29 @@ def _apply(root: Path, fixed: str, changeable: str) -> None:
         systemd.service_restart(UNIT.name)
     elif before != [fixed, changeable]:
         systemd.service_reload(UNIT.name)
-    files.write(applied, f"{fixed}\n{changeable}\n".encode(), 0o600)
+    atomic_files.write(applied, f"{fixed}\n{changeable}\n".encode(), 0o600)
 
 
 def _read(note: Path) -> str:
     """Return a note's text; none where it cannot be read. The service's user owns its folder."""
     try:
-        return files.read(note).content.decode("ascii", "replace")
+        return atomic_files.read(note).content.decode("ascii", "replace")
     except OSError:
         return ""
 
 
 def _wants_template(root: Path, choice: str) -> bool:
-    present = (root / maas_template.TEMPLATE).exists()
+    present = (root / power_template.TEMPLATE).exists()
     if choice == "on" and not present:
         raise WorkloadError(
-            f"power-template: expected auto or off: there is no /{maas_template.TEMPLATE} here,"
+            f"power-template: expected auto or off: there is no /{power_template.TEMPLATE} here,"
             " which MAAS 1.4 to 1.9 has"
         )
     return present and choice != "off"
 
 
 def _place_template(root: Path, *, patched: bool) -> None:
-    wanted = maas_template.Settings(
+    wanted = power_template.Settings(
         program=root / CURRENT / "bin" / NAME,
         python=root / CURRENT / "venv/bin/python",
         config_file=root / CONFIG_FILE,
@@ -409,16 +415,16 @@ def _place_template(root: Path, *, patched: bool) -> None:
     )
     try:
         if patched:
-            maas_template.install(root, wanted)
+            power_template.install(root, wanted)
         else:
-            maas_template.remove(root)
+            power_template.remove(root)
     except errors.ConfigError as error:
         raise WorkloadError(
             f"power-template: {error}{'; or set it to off' if patched else ''}"
         ) from None
 
 
-def _service_user() -> files.Owner:
+def _service_user() -> atomic_files.Owner:
     user = passwd.user_exists(NAME)
     assert user is not None, "install makes it"
     return user.pw_uid, user.pw_gid

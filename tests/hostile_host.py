@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import paramiko
 from paramiko import common
 
-from maas_virtualbox import hosts
+from maas_virtualbox.config import host_list
 from maas_virtualbox.simulator import Simulator, Timings, requests, server, texts
 from maas_virtualbox.simulator.vms import SimulatedVM
 from maas_virtualbox.transport import ssh
@@ -402,7 +402,7 @@ def _good(pipe: Connection) -> None:
     """Be a good host with four VMs until something is received."""
     with Simulator(vms=4, user="good", timings=Timings.real()) as simulator:
         entry = f"{simulator.host_entry} name=good"
-        entry += f" host-key={hosts.key_fingerprint(simulator.host_key)}"
+        entry += f" host-key={host_list.key_fingerprint(simulator.host_key)}"
         uuids = [vm.uuid for vm in simulator.virtualbox.vms]
         pipe.send(_Started(entry, simulator.key_file, uuids))
         with contextlib.suppress(EOFError):
@@ -416,7 +416,7 @@ def _hostile(pipe: Connection, key_file: Path, claimed: str) -> None:
     listening.claimed = claimed
     key = f"{listening.host_key.get_name()} {listening.host_key.get_base64()}"
     entry = f"hostile@127.0.0.1:{listening.port} name=hostile"
-    entry += f" host-key={hosts.key_fingerprint(key)}"
+    entry += f" host-key={host_list.key_fingerprint(key)}"
     pipe.send(_Started(entry, key_file, [HOSTILE.uuid]))
     with contextlib.suppress(EOFError):
         while True:

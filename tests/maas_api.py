@@ -29,7 +29,7 @@ import pydantic
 import requests
 from requests import adapters
 
-from maas_virtualbox import maas
+from maas_virtualbox.maas.client import MAAS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -727,11 +727,11 @@ class _InProcess(adapters.BaseAdapter):
         """There is nothing to close."""
 
 
-def client(region: Region, key: str = KEY, ca_file: Path | None = None) -> maas.MAAS:
+def client(region: Region, key: str = KEY, ca_file: Path | None = None) -> MAAS:
     """A client of the region: over HTTP if it is served, otherwise in this process."""
     url = region.url or "http://region.invalid:5240/MAAS"
     carrier = None if region.url else _InProcess(region)
-    return maas.MAAS(url, pydantic.SecretStr(key), ca_file, carrier=carrier)
+    return MAAS(url, pydantic.SecretStr(key), ca_file, carrier=carrier)
 
 
 class _Server(http.server.ThreadingHTTPServer):

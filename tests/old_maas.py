@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from maas_virtualbox import maas_template
+from maas_virtualbox.maas import power_template
 
 from tests.service import PROGRAM
 
@@ -64,7 +64,7 @@ class OldMAAS:
 
     def __init__(self, root: Path, config_file: Path, socket_file: Path) -> None:
         self.root = root
-        self.template = root / maas_template.TEMPLATE
+        self.template = root / power_template.TEMPLATE
         self.home = root / "var/lib/maas"
         self.bin = root / "bin"
         self.woken_file = root / "woken"
@@ -78,7 +78,7 @@ class OldMAAS:
         etherwake = self.bin / "etherwake"
         etherwake.write_text(f'#!/bin/sh\necho "$@" >> {self.woken_file}\n')
         etherwake.chmod(0o755)
-        self.settings = maas_template.Settings(
+        self.settings = power_template.Settings(
             program=PROGRAM,
             python=Path(sys.executable),
             config_file=config_file,

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from maas_virtualbox import tokens
-from maas_virtualbox.power_parameters import PowerParameters
+from maas_virtualbox.config import tokens
+from maas_virtualbox.maas.power_parameters import PowerParameters
 from maas_virtualbox.simulator import maas
 
 if TYPE_CHECKING:

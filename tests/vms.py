@@ -7,10 +7,10 @@ from __future__ import annotations
 import uuid as uuids
 from typing import Any
 
-from maas_virtualbox.host import VM
-from maas_virtualbox.hosts import Host
-from maas_virtualbox.settings import NIC, Machine
-from maas_virtualbox.states import Power, VMState
+from maas_virtualbox.config.host_list import Host
+from maas_virtualbox.host.host import VM
+from maas_virtualbox.virtualbox.settings_xml import NIC, Machine
+from maas_virtualbox.virtualbox.states import Power, VMState
 
 A = Host(user="ivan", address="10.0.0.5", name="a", zone="izMBP13")
 B = Host(user="ivan", address="10.0.0.6", name="b", zone="izMBP15")

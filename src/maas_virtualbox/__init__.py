@@ -46,8 +46,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from maas_virtualbox.blueprint import VMSpec
-    from maas_virtualbox.creation import Creation
+    from maas_virtualbox.config.host_list import Host, parse_hosts
     from maas_virtualbox.errors import (
         AmbiguousVM,
         BadOutput,
@@ -75,11 +74,12 @@ if TYPE_CHECKING:
         VBoxManageMissing,
         VMOutOfReach,
     )
-    from maas_virtualbox.fleet import Fleet, HostReport
-    from maas_virtualbox.host import VM, PowerPolicy, VirtualBoxHost
-    from maas_virtualbox.hosts import Host, parse_hosts
-    from maas_virtualbox.settings import NIC, Machine
-    from maas_virtualbox.states import Power, VMState
+    from maas_virtualbox.fleet.fleet import Fleet, HostReport
+    from maas_virtualbox.host.host import VM, PowerPolicy, VirtualBoxHost
+    from maas_virtualbox.provisioning.create import Creation
+    from maas_virtualbox.provisioning.spec import VMSpec
+    from maas_virtualbox.virtualbox.settings_xml import NIC, Machine
+    from maas_virtualbox.virtualbox.states import Power, VMState
 
 __all__ = [
     "NIC",
@@ -122,7 +122,16 @@ __all__ = [
     "parse_hosts",
 ]
 
-_HOMES = ("errors", "hosts", "states", "settings", "blueprint", "host", "creation", "fleet")
+_HOMES = (
+    "errors",
+    "config.host_list",
+    "virtualbox.states",
+    "virtualbox.settings_xml",
+    "provisioning.spec",
+    "host.host",
+    "provisioning.create",
+    "fleet.fleet",
+)
 """Of the names above, those that load least first."""
 
 

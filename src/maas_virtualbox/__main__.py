@@ -2,6 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m maas_virtualbox` is the command line."""
 
-from maas_virtualbox.cli import main
+from maas_virtualbox.cli.main import main
 
 main()

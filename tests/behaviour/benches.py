@@ -12,7 +12,8 @@ import contextlib
 import shlex
 from typing import TYPE_CHECKING, Protocol
 
-from maas_virtualbox import Fleet, PowerPolicy, host_setup, parse_hosts
+from maas_virtualbox import Fleet, PowerPolicy, parse_hosts
+from maas_virtualbox.host import scripts
 from maas_virtualbox.simulator import Simulator, Timings, server
 from maas_virtualbox.transport import ssh
 
@@ -142,9 +143,9 @@ class GatedBench(RealBench):
         key_file.write_text(server.new_key()[1])
         with fleet_of(self) as fleet:
             owner = fleet.hosts[0]
-            host_setup.install(owner)
+            scripts.install(owner)
             key = ssh.load_identity(key_file)
-            lab.authorize(host_setup.authorized_key(owner, key, gate=True))
+            lab.authorize(scripts.authorized_key(owner, key, gate=True))
         self.key_file = key_file
 
 

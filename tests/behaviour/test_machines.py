@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import maas_virtualbox as mv
-from maas_virtualbox import Power, doctor
+from maas_virtualbox import Power
+from maas_virtualbox.host import checks
 
 from tests.behaviour import benches
 
@@ -72,8 +73,8 @@ def test_ten_vms_in_one_call_are_ready_for_maas(bench: Bench, fleet: mv.Fleet) -
     macs = [mac for vm in seen for mac in vm.macs]
     assert len(set(macs)) == len(macs) == 20
     assert {vm.name for vm in seen if vm.machine.made} == set(names)
-    findings = [finding for finding in doctor.examine(owner) if finding.vm in names]
-    assert {finding.level for finding in findings} == {doctor.Level.OK}
+    findings = [finding for finding in checks.examine(owner) if finding.vm in names]
+    assert {finding.level for finding in findings} == {checks.Level.OK}
     assert {finding.vm for finding in findings} == set(names)
     assert sorted(disks(bench)) == [f"{name}.vdi" for name in names]
 

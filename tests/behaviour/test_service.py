@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from maas_virtualbox import parse_hosts
-from maas_virtualbox.fleet import Fleet
+from maas_virtualbox.fleet.fleet import Fleet
 from maas_virtualbox.simulator import maas
 
 from tests.behaviour import benches

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from maas_virtualbox.cli import show
+from maas_virtualbox.cli import output
 
 from tests.benchmarks import charm, enlistment, hostile, library, service
 
@@ -25,7 +25,7 @@ def main() -> int:
     """Measure what is asked for."""
     rows = [row for name in sys.argv[1:] or _ALL for row in _ALL[name]()]
     columns = ("WHAT", "OURS", "BESIDE", "RATIO", "MARK", "RESULT")
-    show.rows(columns, rows, show.Format.TABLE, None)
+    output.rows(columns, rows, output.Format.TABLE, None)
     return 1 if any(row[-1] == "failed" for row in rows) else 0
 
 

@@ -11,7 +11,7 @@ import json
 import time
 from typing import Any
 
-from maas_virtualbox import tokens
+from maas_virtualbox.config import tokens
 from maas_virtualbox.maas import enlistment
 from maas_virtualbox.maas.client import MAX_PARALLEL
 from maas_virtualbox.maas.enlistment import Settings

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import maas_virtualbox as mv
-from maas_virtualbox import maas_template
+from maas_virtualbox.maas import power_template
 
 from tests.old_maas import OldMAAS
 from tests.service import ServiceProcess
@@ -189,8 +189,8 @@ def _power_check(lab: Lab) -> Pair:
         sockets = str(folder / "power.sock")
         with ServiceProcess(folder, [entry], lab.key_file, socket_file=sockets) as service:
             maas = OldMAAS(folder / "root", service.config_file, folder / "power.sock")
-            maas_template.install(maas.root, maas.settings)
-            script = maas.home / maas_template.EXTENSIONS / "power_check"
+            power_template.install(maas.root, maas.settings)
+            script = maas.home / power_template.EXTENSIONS / "power_check"
             mac = service.api("/api/v1/vms")["vms"][0]["macs"][0]
             login = ["ssh", "-F", str(lab.ssh_config_file), "vbox10"]
 

@@ -17,8 +17,8 @@ from concurrent import futures
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from maas_virtualbox import hosts
-from maas_virtualbox.dispatch import watch
+from maas_virtualbox.config import host_list
+from maas_virtualbox.service import watch
 from maas_virtualbox.simulator import Action, Fault, Simulator, Timings, maas
 
 from tests.service import ServiceProcess
@@ -62,7 +62,7 @@ def simulate(pipe: Connection) -> None:
         )
         simulators.append(simulator.__enter__())
     entries = [
-        f"{each.host_entry} name={each.user} host-key={hosts.key_fingerprint(each.host_key)}"
+        f"{each.host_entry} name={each.user} host-key={host_list.key_fingerprint(each.host_key)}"
         for each in simulators
     ]
     uuids = [[vm.uuid for vm in each.virtualbox.vms] for each in simulators]

@@ -26,7 +26,7 @@ from ops import testing
 import credentials
 import workload
 from charm import MAASVirtualBoxCharm
-from maas_virtualbox.doors.views import HostView
+from maas_virtualbox.schemas import HostView
 
 from tests.charm import charmcraft, packing
 from tests.conftest import unavailable

@@ -11,9 +11,10 @@ import pytest
 import yaml
 from ops import testing
 
-from maas_virtualbox import ssh_keys, tokens
+from maas_virtualbox.config import tokens
 from maas_virtualbox.simulator import Simulator
-from maas_virtualbox.states import VMState
+from maas_virtualbox.transport import ssh_keys
+from maas_virtualbox.virtualbox.states import VMState
 
 from tests.charm.conftest import ROOT, answer_network_get, hooks_of_both_jujus, state
 from tests.charm.test_events import RELOADED, state_after

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from maas_virtualbox import hosts
+from maas_virtualbox.config import host_list
 
 from tests.charm import charmcraft, go
 
@@ -123,7 +123,7 @@ def test_what_a_bundle_tells_to_type_exists(path: Path) -> None:
 
 def test_the_hosts_of_the_overlay_are_what_the_program_reads() -> None:
     overlay: dict[str, Any] = yaml.safe_load((BUNDLES / OVERLAY).read_text())
-    listed = hosts.parse_hosts(overlay["applications"]["maas-virtualbox"]["options"]["hosts"])
+    listed = host_list.parse_hosts(overlay["applications"]["maas-virtualbox"]["options"]["hosts"])
     assert [(str(host), host.zone) for host in listed] == [
         ("izMBP13", "izMBP13"),
         ("izMBP15", "izMBP15"),

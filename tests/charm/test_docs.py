@@ -16,8 +16,8 @@ import yaml
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from maas_virtualbox import config
-from maas_virtualbox.cli import program
+from maas_virtualbox.cli import app as cli_app
+from maas_virtualbox.config import config_file
 from maas_virtualbox.simulator import Simulator
 
 from tests.charm import charmcraft, pages, reference
@@ -38,7 +38,7 @@ NEEDS = {
     "a VirtualBox host",
     "a charm",
 }
-COMMAND = get_command(program.app)
+COMMAND = get_command(cli_app.app)
 USAGE_ERROR = typer.BadParameter.__mro__[1]
 """click's: typer brings a click of its own, or not."""
 _TEXTS = (".j2", ".md", ".py", ".yaml")
@@ -186,7 +186,9 @@ def test_programs_without_a_mark_run(capfd: pytest.CaptureFixture[str]) -> None:
 def test_examples_of_host_lists_and_configuration_files_are_what_the_program_reads() -> None:
     for block in blocks("yaml"):
         content = yaml.safe_load(block.text)
-        config.Config.model_validate(content if isinstance(content, dict) else {"hosts": content})
+        config_file.Config.model_validate(
+            content if isinstance(content, dict) else {"hosts": content}
+        )
 
 
 def test_a_block_says_what_it_needs_in_words_that_are_known() -> None:

@@ -14,9 +14,10 @@ import yaml
 from ops import testing
 
 import workload
-from maas_virtualbox import host_setup, ssh_keys
+from maas_virtualbox.host import scripts
 from maas_virtualbox.juju import programs
 from maas_virtualbox.simulator import Simulator
+from maas_virtualbox.transport import ssh_keys
 
 from tests.charm import charmcraft
 from tests.charm.conftest import state
@@ -68,7 +69,7 @@ class HostSetup:
         """Answer as the program does."""
         del key, timeout
         self.calls.append(arguments)
-        line = host_setup.gated("/Users/a person", self.key)
+        line = scripts.gated("/Users/a person", self.key)
         return programs.Answer(json.dumps({"files": [], "authorized_key": line}), "")
 
 
@@ -124,7 +125,7 @@ def test_a_public_key_can_be_copied_as_printed(unit: Unit, simulator: Simulator)
 def test_a_restricted_key_can_be_copied_as_printed(unit: Unit, setup: HostSetup) -> None:
     line = block(unit.run("install-host-extensions", "host=demo"), "restricted-key")
 
-    assert line == f"{host_setup.gated('/Users/a person', setup.key)}"
+    assert line == f"{scripts.gated('/Users/a person', setup.key)}"
     assert fingerprint(line) == fingerprint(setup.key)
 
 

@@ -11,7 +11,7 @@ import ops
 import pytest
 from ops import testing
 
-from maas_virtualbox import ssh_keys
+from maas_virtualbox.transport import ssh_keys
 
 from tests.charm import charmcraft
 from tests.charm.conftest import state

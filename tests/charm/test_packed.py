@@ -19,7 +19,7 @@ from urllib import parse
 
 import pytest
 
-from maas_virtualbox import maas_template
+from maas_virtualbox.maas import power_template
 from maas_virtualbox.simulator import Action, Fault, Simulator
 from maas_virtualbox.version import VERSION
 
@@ -344,7 +344,7 @@ def check_killed_hook(juju: Juju, unit: Unit, call: str, hook: str) -> None:
 
 def test_beside_an_old_maas(charm: Path, machine: Machine, tmp_path: Path) -> None:
     install_old_maas(machine)
-    template = machine.path(f"/{maas_template.TEMPLATE}")
+    template = machine.path(f"/{power_template.TEMPLATE}")
     with Simulator(vms=1) as simulator, Juju(tmp_path / "juju") as juju:
         key = juju.add_secret({"private-key": simulator.key_file.read_text()})
         hosts = f"{simulator.host_entry} name=alpha"
@@ -424,7 +424,7 @@ def install_old_maas(machine: Machine) -> None:
     """Put on the machine what MAAS 1.4 to 1.9 brings that concerns us."""
     add = ["useradd", "--system", "--home-dir", "/var/lib/maas", "--create-home", "maas"]
     assert machine.run(add).returncode == 0
-    template = machine.path(f"/{maas_template.TEMPLATE}")
+    template = machine.path(f"/{power_template.TEMPLATE}")
     template.parent.mkdir(parents=True)
     template.write_bytes(old_maas.STOCK)
 

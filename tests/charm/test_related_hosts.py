@@ -12,7 +12,8 @@ import ops
 import pytest
 from ops import testing
 
-from maas_virtualbox import hosts, ssh_keys
+from maas_virtualbox.config import host_list
+from maas_virtualbox.transport import ssh_keys
 
 from tests.charm.conftest import hooks_of_both_jujus, state
 from tests.charm.test_events import RELOADED, STARTED, replaced, service_config, state_after
@@ -31,7 +32,7 @@ RELATED = {
     "port": 2222,
     "name": "laptop-0",
     "zone": "rack1",
-    "host-key": [hosts.key_fingerprint(HOST_KEY)],
+    "host-key": [host_list.key_fingerprint(HOST_KEY)],
     "vboxmanage": "/usr/bin/VBoxManage",
 }
 

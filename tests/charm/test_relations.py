@@ -14,7 +14,7 @@ import pytest
 from charmlibs.interfaces import tls_certificates as tls
 from ops import testing
 
-from maas_virtualbox import tokens
+from maas_virtualbox.config import tokens
 
 from tests.charm.conftest import state
 from tests.charm.test_events import RESTARTED, STARTED, replaced, service_config, state_after

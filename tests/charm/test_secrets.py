@@ -12,7 +12,8 @@ from ops import testing
 
 import credentials
 import workload
-from maas_virtualbox import ssh_keys, tokens
+from maas_virtualbox.config import tokens
+from maas_virtualbox.transport import ssh_keys
 
 from tests.charm.conftest import state
 from tests.charm.test_events import RELOADED, replaced, service_config, state_after

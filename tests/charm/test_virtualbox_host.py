@@ -19,7 +19,7 @@ import pytest
 import yaml
 from ops import testing
 
-from maas_virtualbox import host_setup
+from maas_virtualbox.host import scripts
 from maas_virtualbox.juju import programs
 from virtualbox_host import accounts, sshd, virtualbox
 from virtualbox_host.charm import VirtualBoxHostCharm
@@ -112,9 +112,9 @@ class Box:
                 vms = [self._view(name) for name in self.vms]
                 return programs.Answer(json.dumps(vms), "")
             case ["host-setup", "local"]:
-                folder = self.root / HOME.lstrip("/") / host_setup.FOLDER
+                folder = self.root / HOME.lstrip("/") / scripts.FOLDER
                 folder.mkdir(parents=True, exist_ok=True)
-                for name, content in host_setup.scripts((PROGRAM,)).items():
+                for name, content in scripts.scripts((PROGRAM,)).items():
                     (folder / name).write_text(content)
                 return programs.Answer("{}", "")
             case ["host-setup", "--remove", "local"]:

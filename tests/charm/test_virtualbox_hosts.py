@@ -11,13 +11,14 @@ import ops
 import pytest
 from ops import testing
 
-from maas_virtualbox import hosts, ssh_keys
+from maas_virtualbox.config import host_list
 from maas_virtualbox.juju import (
     AccountData,
     SSHKey,
     VirtualBoxHostsProvider,
     VirtualBoxHostsRequirer,
 )
+from maas_virtualbox.transport import ssh_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -147,9 +148,9 @@ def test_what_a_provider_publishes_is_a_host_of_a_host_list(
 
     assert (
         related.host
-        == hosts.parse_hosts(
+        == host_list.parse_hosts(
             f"vbox@10.0.0.5:2222 name=laptop-0 zone=rack1 vboxmanage=/usr/bin/VBoxManage"
-            f" host-key={hosts.key_fingerprint(HOST_KEY)}"
+            f" host-key={host_list.key_fingerprint(HOST_KEY)}"
         )[0]
     )
     assert (related.unit, related.gate, related.virtualbox_version) == ("laptop/0", True, "7.2.22")
@@ -183,7 +184,7 @@ def test_an_older_provider_without_what_came_later_is_good_enough(
 ) -> None:
     (related,) = related_to(requirer, from_provider({"address": '"10.0.0.5"', "user": '"vbox"'}))
 
-    assert related.host == hosts.Host(address="10.0.0.5", user="vbox", name="laptop-0")
+    assert related.host == host_list.Host(address="10.0.0.5", user="vbox", name="laptop-0")
     assert (related.gate, related.virtualbox_version) == (False, "")
 
 
@@ -202,7 +203,7 @@ def test_a_newer_provider_is_understood_as_far_as_we_go(
     assert related_to(requirer, from_provider(newer)) == related_to(
         requirer, from_provider(PUBLISHED)
     )
-    assert Requirer.found[0].host.host_key == (hosts.key_fingerprint(HOST_KEY),)
+    assert Requirer.found[0].host.host_key == (host_list.key_fingerprint(HOST_KEY),)
 
 
 def test_a_newer_requirer_is_understood_as_far_as_we_go(

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pytest
 
-from maas_virtualbox import cli
+from maas_virtualbox.cli import main
 
 
 class Run(Protocol):
@@ -25,7 +25,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["maas-virtualbox", *arguments])
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            main.main()
         out, err = capsys.readouterr()
         assert "Traceback" not in err
         assert "PRIVATE KEY" not in out + err

@@ -13,7 +13,7 @@ import schemathesis
 from hypothesis import errors, strategies
 from schemathesis.specs.openapi import checks
 
-from maas_virtualbox.doors import openapi
+from maas_virtualbox.service import openapi
 from maas_virtualbox.simulator import Simulator
 
 from tests.service import ServiceProcess

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from maas_virtualbox import cli
+from maas_virtualbox.cli import main
 from maas_virtualbox.simulator import Action, Fault, Simulator, maas
-from maas_virtualbox.states import VMState
+from maas_virtualbox.virtualbox.states import VMState
 
 from tests.service import interruptible
 
@@ -110,7 +110,7 @@ def test_one_unknown_vm_does_not_stop_the_others(
 ) -> None:
     code, out, err = run(*options, "on", "node01", "nosuch", "node02", "--format", "json")
 
-    assert code == cli.EXIT_FAILED
+    assert code == main.EXIT_FAILED
     assert [result["result"] for result in objects(out)] == ["on", "on"]
     assert "no VM answers to 'nosuch'" in err
     assert simulator.virtualbox.vm("node02").state is VMState.RUNNING
@@ -123,7 +123,7 @@ def test_a_start_that_fails_is_shown_with_its_reason_and_log(
 
     code, out, err = run(*options, "on", "node01")
 
-    assert code == cli.EXIT_FAILED
+    assert code == main.EXIT_FAILED
     assert "failed" in out
     assert "Out of everything (VERR_NO_MEMORY)" in err
     assert "VBox.log ends:" in err
@@ -137,7 +137,7 @@ def test_a_host_that_is_down_is_exit_3(run: Run, simulator: Simulator, verb: str
     vms = [] if verb == "list" else ["node01"]
     code, _, err = run("--hosts", hosts, "--key", str(simulator.key_file), verb, *vms)
 
-    assert code == cli.EXIT_HOST_DOWN
+    assert code == main.EXIT_HOST_DOWN
     assert "down" in err
     assert "Connection refused" in err
 
@@ -147,7 +147,7 @@ def test_the_vms_of_a_good_host_are_listed_beside_a_dead_one(run: Run, options: 
 
     code, out, err = run(*options, "list", "--format", "json")
 
-    assert code == cli.EXIT_HOST_DOWN
+    assert code == main.EXIT_HOST_DOWN
     assert len(objects(out)) == 3
     assert "dead: cannot connect" in err
 
@@ -166,7 +166,7 @@ def test_wrong_usage_is_exit_2_and_a_sentence(
 ) -> None:
     code, _, err = run(*arguments)
 
-    assert code == cli.EXIT_USAGE
+    assert code == main.EXIT_USAGE
     assert complaint in err
 
 
@@ -193,7 +193,7 @@ def test_a_changed_host_key_is_refused_with_both_fingerprints(
 
     code, out, err = run(*options, "list", "--format", "json")
 
-    assert (code, objects(out)) == (cli.EXIT_HOST_DOWN, [])
+    assert (code, objects(out)) == (main.EXIT_HOST_DOWN, [])
     assert err.count("SHA256:") == 2
 
 
@@ -210,7 +210,7 @@ def test_a_changed_host_key_is_trusted_by_its_fingerprint_only(
     trusted, _, _ = run(*options, "trust", "demo", "--fingerprint", shown["presented"])
 
     assert shown["trusted"] is False
-    assert (wrong, still_refused, trusted) == (cli.EXIT_HOST_DOWN, cli.EXIT_HOST_DOWN, 0)
+    assert (wrong, still_refused, trusted) == (main.EXIT_HOST_DOWN, main.EXIT_HOST_DOWN, 0)
     assert "nothing was changed" in err
     assert run(*options, "list")[0] == 0
 
@@ -225,7 +225,7 @@ def test_trust_of_a_host_that_is_not_listed_or_pinned_in_the_list_is_a_sentence(
     presented = json.loads(out)["presented"]
     in_the_list, _, other = run(*pinned, "trust", "demo", "--fingerprint", presented)
 
-    assert (unknown, in_the_list) == (cli.EXIT_USAGE, cli.EXIT_USAGE)
+    assert (unknown, in_the_list) == (main.EXIT_USAGE, main.EXIT_USAGE)
     assert "it has demo" in err
     assert f"change its host-key= to {presented}" in other
 
@@ -261,7 +261,7 @@ def test_check_finds_what_is_wrong(run: Run, options: list[str], simulator: Simu
     code, out, _ = run(*options, "check", "demo", "--format", "json")
 
     found = {(finding["vm"], finding["check"]): finding["level"] for finding in objects(out)}
-    assert code == cli.EXIT_FAILED
+    assert code == main.EXIT_FAILED
     assert found["", "connection"] == "ok"
     assert found["node02", "boot order"] == "error"
     assert found["node01", "DHCP"] == "error"
@@ -276,14 +276,14 @@ def test_check_of_a_host_that_refuses_the_login(
     code, out, _ = run(*options, "check", "--format", "json")
 
     (finding,) = objects(out)
-    assert (code, finding["check"]) == (cli.EXIT_FAILED, "login")
+    assert (code, finding["check"]) == (main.EXIT_FAILED, "login")
     assert "authorized_keys" in finding["remedy"]
 
 
 def test_check_of_an_unknown_host_says_which_there_are(run: Run, options: list[str]) -> None:
     code, _, err = run(*options, "check", "nosuch")
 
-    assert code == cli.EXIT_FAILED
+    assert code == main.EXIT_FAILED
     assert "no host 'nosuch' in the host list; it has demo (zone lab)" in err
 
 
@@ -291,9 +291,9 @@ def test_interrupted_is_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "app", interrupt)
+    monkeypatch.setattr(main, "app", interrupt)
 
-    assert run("list")[0] == cli.EXIT_INTERRUPTED
+    assert run("list")[0] == main.EXIT_INTERRUPTED
 
 
 @pytest.fixture
@@ -319,7 +319,7 @@ def test_a_demo_that_fails_leaves_no_vm_on(
 
     code, out, _ = run(*options, "demo")
 
-    assert code == cli.EXIT_FAILED
+    assert code == main.EXIT_FAILED
     assert "NOT all well" in out
     assert {vm.state for vm in simulator.virtualbox.vms} == {VMState.POWEROFF}
 
@@ -363,7 +363,7 @@ def test_simulate_prints_options_that_work_and_ends_when_interrupted(tmp_path: P
             simulator.kill()
 
     assert len(listed.stdout.splitlines()) == 4
-    assert code == cli.EXIT_INTERRUPTED
+    assert code == main.EXIT_INTERRUPTED
     assert not Path(options[options.index("--key") + 1]).exists()
 
 
@@ -411,7 +411,7 @@ def test_a_vm_that_cannot_be_made_is_exit_1_and_said(
 
     code, out, err = run(*options, "create", "new", "--format", "json")
 
-    assert code == cli.EXIT_FAILED
+    assert code == main.EXIT_FAILED
     assert (objects(out)[0]["result"], objects(out)[0]["uuid"]) == ("failed", None)
     assert "demo/new: not made: (VERR_DISK_FULL): free some space on the host" in err
 
@@ -432,7 +432,7 @@ def test_a_wish_nobody_can_fulfil_is_exit_2_and_asks_nobody(
 ) -> None:
     code, _, err = run(*options, "create", *wish)
 
-    assert (code, simulator.count()) == (cli.EXIT_USAGE, 0)
+    assert (code, simulator.count()) == (main.EXIT_USAGE, 0)
     assert words in err
 
 
@@ -446,7 +446,7 @@ def test_delete_asks_nobody_in_a_pipe_and_wants_yes(
     left = [vm.name for vm in simulator.virtualbox.vms]
     done = run(*options, "delete", "new", "--yes", "--format", "json")
 
-    assert (code, out) == (cli.EXIT_USAGE, "")
+    assert (code, out) == (main.EXIT_USAGE, "")
     assert "add --yes to delete demo/new and what is on their disks" in err
     assert "new" in left
     assert (done[0], objects(done[1])[0]["result"]) == (0, "deleted")
@@ -484,7 +484,7 @@ def test_delete_of_others_vms_is_refused_and_the_rest_is_done(
         *options, "delete", "new", "node01", "--yes", "--power-off", "--format=json"
     )
 
-    assert code == cli.EXIT_FAILED
+    assert code == main.EXIT_FAILED
     assert [result["result"] for result in objects(out)] == ["deleted", "failed"]
     assert "demo/node01: not deleted: it was not made by maas-virtualbox" in err
     assert [vm.name for vm in simulator.virtualbox.vms] == ["node01", "node02", "node03"]

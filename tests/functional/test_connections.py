@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from maas_virtualbox import tokens
-from maas_virtualbox.doors import senders
-from maas_virtualbox.power_parameters import PowerParameters
+from maas_virtualbox.config import tokens
+from maas_virtualbox.maas.power_parameters import PowerParameters
+from maas_virtualbox.service import wrong_tokens
 from maas_virtualbox.simulator import Simulator, maas
 
 from tests.service import ServiceProcess
@@ -268,7 +268,7 @@ def test_wrong_tokens_delay_their_sender_only(service: ServiceProcess) -> None:
         present_wrong_tokens(service, address, count)
         return service.metric("maas_virtualbox_failed_logins_delayed_total") - before
 
-    assert delayed("127.0.0.2", senders.BURST + 50) > 5
+    assert delayed("127.0.0.2", wrong_tokens.BURST + 50) > 5
     assert delayed("127.0.0.3", 100) == 0
     assert service.log.count("login refused") < 10
 
@@ -281,7 +281,7 @@ def test_wrong_tokens_delay_no_right_token(
         action()
         return time.monotonic() - began
 
-    present_wrong_tokens(service, MAAS, senders.BURST)
+    present_wrong_tokens(service, MAAS, wrong_tokens.BURST)
     with futures.ThreadPoolExecutor(8) as threads:
         wrong = [
             threads.submit(timed, lambda: present_wrong_tokens(service, MAAS, 5)) for _ in range(8)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import maas_virtualbox as mv
-from maas_virtualbox import creation, ownership, settings
+from maas_virtualbox.provisioning import create, ownership
 from maas_virtualbox.simulator import Action, Fault, Simulator
+from maas_virtualbox.virtualbox import settings_xml
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -259,10 +260,10 @@ def test_macs_are_unlike_those_of_all_hosts_of_the_fleet(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Simulator(vms=1, key_file=simulator.key_file) as other:
-        taken = settings.format_mac(other.virtualbox.vm("node01").macs[0])
+        taken = settings_xml.format_mac(other.virtualbox.vm("node01").macs[0])
         hosts = mv.parse_hosts(f"{simulator.host_entry} name=a, {other.host_entry} name=b")
         drawn = iter([taken, "08:00:27:c0:ff:ee"])
-        monkeypatch.setattr(creation, "random_mac", lambda: next(drawn))
+        monkeypatch.setattr(create, "random_mac", lambda: next(drawn))
         with mv.Fleet(hosts, identity=simulator.key_file) as fleet:
             (made,) = fleet.create_vms([mv.VMSpec(name="vm")], host="a")
             with pytest.raises(mv.CreationError, match="belongs to a VM of another host"):

@@ -11,9 +11,10 @@ from unittest.mock import Mock
 import pytest
 
 import maas_virtualbox as mv
-from maas_virtualbox import observer, vboxmanage
 from maas_virtualbox.deadline import Deadline
+from maas_virtualbox.host import state
 from maas_virtualbox.simulator import Action, Fault, Simulator, texts
+from maas_virtualbox.virtualbox import vboxmanage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -42,7 +43,7 @@ def refusal(call: Callable[[], object]) -> Exception:
     began = time.monotonic()
     with pytest.raises((mv.HostDown, mv.PowerTimeout)) as caught:
         call()
-    assert time.monotonic() - began < observer.CALL_TIMEOUT_S / 2
+    assert time.monotonic() - began < state.CALL_TIMEOUT_S / 2
     return caught.value
 
 
@@ -81,7 +82,7 @@ def test_reports_holds_its_timeout_for_a_renamed_vm(simulator: Simulator, fleet:
     (report,) = fleet.reports(timeout=TIMEOUT_S)
 
     assert isinstance(report.error, mv.CommandTimeout)
-    assert report.seconds < observer.CALL_TIMEOUT_S / 2
+    assert report.seconds < state.CALL_TIMEOUT_S / 2
 
 
 @pytest.mark.parametrize("call", ["power_on", "power_off", "reset"])
@@ -99,7 +100,7 @@ def test_vms_holds_its_timeout_on_a_hanging_host(simulator: Simulator, fleet: mv
     began = time.monotonic()
 
     assert fleet.vms(timeout=TIMEOUT_S) == []
-    assert time.monotonic() - began < observer.CALL_TIMEOUT_S / 2
+    assert time.monotonic() - began < state.CALL_TIMEOUT_S / 2
 
 
 def test_timeout_holds_while_the_long_list_hangs(
@@ -124,7 +125,7 @@ def test_timeout_holds_while_a_crashed_vm_is_asked(simulator: Simulator, fleet: 
 
     # What could not be asked is known as far as the process list shows it.
     assert (vm.power, vm.state) == (mv.Power.ON, mv.VMState.STARTING)
-    assert time.monotonic() - began < observer.CALL_TIMEOUT_S / 2
+    assert time.monotonic() - began < state.CALL_TIMEOUT_S / 2
 
 
 def test_power_off_ends_before_its_deadline_with_a_lock(

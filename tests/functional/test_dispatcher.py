@@ -12,10 +12,10 @@ from unittest.mock import Mock
 import pytest
 
 from maas_virtualbox import Fleet, errors, parse_hosts
-from maas_virtualbox.dispatch import dispatcher
-from maas_virtualbox.dispatch.dispatcher import Caller, Change, Dispatcher
+from maas_virtualbox.service import dispatcher
+from maas_virtualbox.service.dispatcher import Caller, Change, Dispatcher
 from maas_virtualbox.simulator import Simulator, Timings
-from maas_virtualbox.states import Power, VMState
+from maas_virtualbox.virtualbox.states import Power, VMState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator

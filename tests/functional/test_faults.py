@@ -13,7 +13,8 @@ import paramiko
 import pytest
 
 import maas_virtualbox as mv
-from maas_virtualbox import Power, VMState, observer
+from maas_virtualbox import Power, VMState
+from maas_virtualbox.host import state
 from maas_virtualbox.simulator import Action, Fault, Simulator, Timings, texts
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def test_a_hanging_host_is_down_in_time_and_delays_no_other(simulator: Simulator
     assert len(answered[0].vms) == 2
     assert all(isinstance(reports[0].error, mv.CommandTimeout) for reports in both)
     assert all(len(reports[1].vms) == 2 for reports in both)
-    assert time.monotonic() - began < observer.CALL_TIMEOUT_S  # its own limit, without ours
+    assert time.monotonic() - began < state.CALL_TIMEOUT_S  # its own limit, without ours
 
 
 def test_virtualbox_that_was_moved_is_looked_for_again(
@@ -380,4 +381,4 @@ def test_finding_a_vm_ends_in_time_when_a_host_hangs(simulator: Simulator) -> No
         began = time.monotonic()
         with pytest.raises(mv.HostDown, match="demo"):
             fleet.find("node01", timeout=1.0)
-        assert time.monotonic() - began < observer.CALL_TIMEOUT_S  # its own limit, without ours
+        assert time.monotonic() - began < state.CALL_TIMEOUT_S  # its own limit, without ours

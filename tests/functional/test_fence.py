@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from maas_virtualbox import hosts
-from maas_virtualbox.doors import fence
-from maas_virtualbox.observer import CALL_TIMEOUT_S
+from maas_virtualbox.cli import fence_agent
+from maas_virtualbox.config import host_list
+from maas_virtualbox.host.state import CALL_TIMEOUT_S
 from maas_virtualbox.simulator import Action, Fault, Simulator
-from maas_virtualbox.states import VMState
+from maas_virtualbox.virtualbox.states import VMState
 
 from tests.conftest import unavailable
 
@@ -57,10 +57,10 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """The agent, in this process."""
 
     def run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [fence.NAME, *arguments])
+        monkeypatch.setattr(sys, "argv", [fence_agent.NAME, *arguments])
         monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
         with pytest.raises(SystemExit) as left:
-            fence.main()
+            fence_agent.main()
         out, err = capsys.readouterr()
         assert err.count("\n") <= 1, err
         code = left.value.code
@@ -72,7 +72,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def test_on_status_off_status(run: Run, options: list[str], simulator: Simulator) -> None:
     vm = simulator.virtualbox.vm("node01")
 
-    assert run(*options, "-n", "node01", "-o", "status") == (fence.EXIT_OFF, "Status: OFF\n", "")
+    assert run(*options, "-n", "node01", "-o", "status") == (
+        fence_agent.EXIT_OFF,
+        "Status: OFF\n",
+        "",
+    )
     assert run(*options, "-n", vm.macs[0], "-o", "on") == (0, "Success: Powered ON\n", "")
     assert run(*options, "-n", vm.uuid, "-o", "status") == (0, "Status: ON\n", "")
     assert run(*options, "-n", "node01", "-o", "off") == (0, "Success: Powered OFF\n", "")
@@ -131,7 +135,7 @@ def test_reboot_whose_off_is_not_proven_is_1_and_starts_nothing(
 
     code, _, err = run(*options, "-n", "node01", "-o", "reboot", "--power-timeout=1")
 
-    assert (code, vm.state, vm.starts) == (fence.EXIT_FAILED, VMState.RUNNING, 1)
+    assert (code, vm.state, vm.starts) == (fence_agent.EXIT_FAILED, VMState.RUNNING, 1)
     assert "power off is not done in time" in err
 
 
@@ -140,7 +144,7 @@ def test_reboot_whose_off_is_not_proven_is_1_and_starts_nothing(
     [
         (VMState.PAUSED, 0, "ON"),
         (VMState.GURU_MEDITATION, 0, "ON"),
-        (VMState.SAVED, fence.EXIT_OFF, "OFF"),
+        (VMState.SAVED, fence_agent.EXIT_OFF, "OFF"),
     ],
 )
 def test_what_holds_its_disks_is_on(
@@ -192,7 +196,7 @@ def test_off_behind_virtualboxs_back_is_not_off(
 
     code, _, err = run(*options, "-n", "node01", "-o", "off", "--power-timeout=2")
 
-    assert code == fence.EXIT_FAILED
+    assert code == fence_agent.EXIT_FAILED
     assert "node01" in err
 
 
@@ -222,7 +226,7 @@ def test_status_that_cannot_be_told_is_1(
 
     code, out, err = run(*options, "-n", vm.uuid, "-o", "status")
 
-    assert (code, out) == (fence.EXIT_FAILED, "")
+    assert (code, out) == (fence_agent.EXIT_FAILED, "")
     assert "cannot tell whether it is on: it is inaccessible" in err
 
 
@@ -238,7 +242,7 @@ def test_a_host_that_is_down_is_1(
 
     code, _, err = run(*options, "-n", "node01", "-o", action)
 
-    assert code == fence.EXIT_FAILED
+    assert code == fence_agent.EXIT_FAILED
     assert "Connection refused" in err
 
 
@@ -251,7 +255,7 @@ def test_a_host_that_hangs_is_given_up_in_time(
     limits = ("--login-timeout=1", "--shell-timeout=1")
     code, _, _ = run(*options, *limits, "-n", "node01", "-o", "status")
 
-    assert code == fence.EXIT_FAILED
+    assert code == fence_agent.EXIT_FAILED
     assert time.monotonic() - began < CALL_TIMEOUT_S  # its own limit, without ours
 
 
@@ -262,7 +266,7 @@ def test_a_slow_host_is_not_asked_again(
 
     code, _, _ = run(*options, "-n", "node01", "-o", "status")
 
-    assert (code, simulator.count("observe")) == (fence.EXIT_OFF, 1)
+    assert (code, simulator.count("observe")) == (fence_agent.EXIT_OFF, 1)
 
 
 def test_a_vm_is_fenced_beside_a_dead_host(run: Run, simulator: Simulator, tmp_path: Path) -> None:
@@ -272,10 +276,10 @@ def test_a_vm_is_fenced_beside_a_dead_host(run: Run, simulator: Simulator, tmp_p
         f"ssh-private-key-file: {simulator.key_file}\nknown-hosts-file: {tmp_path / 'pins'}\n"
     )
 
-    assert run("--config", str(file), "-n", "node01", "-o", "status")[0] == fence.EXIT_OFF
+    assert run("--config", str(file), "-n", "node01", "-o", "status")[0] == fence_agent.EXIT_OFF
     code, out, err = run("--config", str(file), "-o", "list")
 
-    assert (code, len(out.splitlines())) == (fence.EXIT_FAILED, 2)
+    assert (code, len(out.splitlines())) == (fence_agent.EXIT_FAILED, 2)
     assert "dead: cannot connect" in err
     assert "dead" in run("--config", str(file), "-n", "elsewhere", "-o", "status")[2]
 
@@ -290,7 +294,7 @@ def test_a_vm_that_is_unknown_or_not_alone_is_1(
 
     code, out, err = run(*options, "-n", plug, "-o", "off")
 
-    assert (code, out) == (fence.EXIT_FAILED, "")
+    assert (code, out) == (fence_agent.EXIT_FAILED, "")
     assert "no VM answers to 'nosuch'" in err or (one.uuid in err and other.uuid in err)
 
 
@@ -300,18 +304,18 @@ def test_a_changed_host_key_is_refused(run: Run, options: list[str], simulator: 
 
     code, _, err = run(*options, "-o", "monitor")
 
-    assert code == fence.EXIT_FAILED
+    assert code == fence_agent.EXIT_FAILED
     assert err.count("SHA256:") == 2
 
 
 def test_a_host_key_given_as_option_is_the_only_good_one(
     run: Run, options: list[str], simulator: Simulator
 ) -> None:
-    right = hosts.key_fingerprint(simulator.host_key)
+    right = host_list.key_fingerprint(simulator.host_key)
 
     assert run(*options, "--host-key", right, "-o", "monitor")[0] == 0
     simulator.change_host_key()
-    assert run(*options, "--host-key", right, "-o", "monitor")[0] == fence.EXIT_FAILED
+    assert run(*options, "--host-key", right, "-o", "monitor")[0] == fence_agent.EXIT_FAILED
 
 
 def test_delay_is_for_off_and_reboot_only(run: Run, options: list[str]) -> None:
@@ -337,7 +341,7 @@ def test_validate_all_asks_nobody(run: Run, options: list[str], simulator: Simul
     options[options.index("-k") + 1] = "/nosuch"
     code, _, err = run(*options, "-o", "validate-all")
 
-    assert (code, simulator.count()) == (fence.EXIT_FAILED, 0)
+    assert (code, simulator.count()) == (fence_agent.EXIT_FAILED, 0)
     assert "the private key /nosuch cannot be used" in err
 
 
@@ -347,7 +351,7 @@ def test_validate_all_asks_nobody(run: Run, options: list[str], simulator: Simul
 def test_wrong_usage_is_1_because_2_means_off(run: Run, stdin: str) -> None:
     code, out, err = run(stdin=stdin)
 
-    assert (code, out) == (fence.EXIT_FAILED, "")
+    assert (code, out) == (fence_agent.EXIT_FAILED, "")
     assert err.startswith("fence_maas_virtualbox: ")
     assert "hunter2" not in err
 
@@ -358,10 +362,10 @@ def test_what_nobody_foresaw_is_a_line_too(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(fence, "_act", fail)
+    monkeypatch.setattr(fence_agent, "_act", fail)
 
     assert run(*options, "-n", "node01") == (
-        fence.EXIT_FAILED,
+        fence_agent.EXIT_FAILED,
         "",
         "fence_maas_virtualbox: division by zero\n",
     )
@@ -376,7 +380,7 @@ def test_the_metadata_fits_the_schema_of_fence_agents() -> None:
 
     done = subprocess.run(
         [xmllint, "--noout", "--relaxng", RNG, "-"],
-        input=fence.metadata(),
+        input=fence_agent.metadata(),
         capture_output=True,
         text=True,
         timeout=30,

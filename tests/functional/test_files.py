@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from maas_virtualbox import errors, files
+from maas_virtualbox import errors
+from maas_virtualbox.config import atomic_files
 
 from tests.conftest import unavailable
 
@@ -115,7 +116,7 @@ def test_no_write_gives_roots_file_away(theirs: Path, victim: Path) -> None:
     with attacking(lambda: exchange_temporary_file(theirs, victim)):
         for number in range(WRITES):
             with contextlib.suppress(errors.ConfigError):
-                files.write(theirs / "secret", b"%d" % number, 0o644, NOBODY)
+                atomic_files.write(theirs / "secret", b"%d" % number, 0o644, NOBODY)
                 written += 1
             if given_away(victim):
                 won += 1
@@ -142,7 +143,7 @@ def test_no_folder_of_roots_is_given_away(theirs: Path, area: Path) -> None:
     with attacking(exchange_folder):
         for _ in range(WRITES):
             with contextlib.suppress(errors.ConfigError):
-                files.write(
+                atomic_files.write(
                     theirs / "scripts/power_on", b"#!/bin/sh\n", 0o755, NOBODY, folder_owner=NOBODY
                 )
             there = target.stat()
@@ -178,7 +179,7 @@ def test_no_update_shows_or_gives_roots_file_away(theirs: Path, victim: Path) ->
     with attacking(exchange_file):
         for _ in range(WRITES):
             with contextlib.suppress(errors.ConfigError):
-                files.update(file, lambda before: (before or b"")[-100:] + b"2\n")
+                atomic_files.update(file, lambda before: (before or b"")[-100:] + b"2\n")
                 written += 1
             won += given_away(victim) or any(map(shows_secret, theirs.iterdir()))
 
@@ -188,7 +189,9 @@ def test_no_update_shows_or_gives_roots_file_away(theirs: Path, victim: Path) ->
 
 def add_numbers(path: Path, numbers: range) -> None:
     for number in numbers:
-        files.update(path, lambda before, n=number: (before or b"") + b"%d\n" % n, timeout=300.0)
+        atomic_files.update(
+            path, lambda before, n=number: (before or b"") + b"%d\n" % n, timeout=300.0
+        )
 
 
 def test_concurrent_updates_lose_nothing(tmp_path: Path) -> None:
@@ -214,7 +217,7 @@ def test_a_link_that_another_placed_is_not_followed(theirs: Path, area: Path) ->
     os.lchown(link, *NOBODY)
 
     with pytest.raises(errors.ConfigError) as caught:
-        files.write(link / "power_on", b"", 0o755, NOBODY, folder_owner=NOBODY)
+        atomic_files.write(link / "power_on", b"", 0o755, NOBODY, folder_owner=NOBODY)
 
     assert str(caught.value) == (
         f"{link}/power_on: cannot be written: scripts is a symbolic link that another user may"
@@ -236,7 +239,7 @@ def test_others_follow_the_links_of_a_folders_owner(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
     with contextlib.nullcontext() if is_followed else pytest.raises(OSError, match="may have"):
-        assert files.read(theirs / "link").content == b"content"
+        assert atomic_files.read(theirs / "link").content == b"content"
 
 
 def test_a_link_of_a_third_user_in_tmp_is_not_followed(
@@ -249,21 +252,21 @@ def test_a_link_of_a_third_user_in_tmp_is_not_followed(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
     with pytest.raises(OSError, match="another user may have placed"):
-        files.read(area / "link")
+        atomic_files.read(area / "link")
 
 
 def test_a_link_of_roots_in_a_folder_of_roots_is_followed(theirs: Path, area: Path) -> None:
     (area / "link").symlink_to("theirs")
 
-    assert files.write(area / "link/file", b"", 0o600, NOBODY)
+    assert atomic_files.write(area / "link/file", b"", 0o600, NOBODY)
 
     assert (theirs / "file").stat().st_uid == NOBODY[0]
 
 
 def test_what_root_makes_for_others_is_theirs(theirs: Path) -> None:
-    files.update(theirs / "folder/file", lambda _: b"one")
-    files.write(theirs / "kept", b"", 0o600, NOBODY)
-    files.update(theirs / "kept", lambda _: b"two")
+    atomic_files.update(theirs / "folder/file", lambda _: b"one")
+    atomic_files.write(theirs / "kept", b"", 0o600, NOBODY)
+    atomic_files.update(theirs / "kept", lambda _: b"two")
 
     assert (theirs / "kept").stat().st_uid == NOBODY[0]
     assert (theirs / "folder").stat().st_uid == NOBODY[0]
@@ -272,9 +275,9 @@ def test_what_root_makes_for_others_is_theirs(theirs: Path) -> None:
 
 def test_a_file_another_placed_in_tmp_is_not_given_content(area: Path) -> None:
     area.chmod(0o1777)
-    files.write(area / "secrets.yaml", b"theirs", 0o600, NOBODY)
+    atomic_files.write(area / "secrets.yaml", b"theirs", 0o600, NOBODY)
 
     with pytest.raises(errors.ConfigError, match="it belongs to user 65534, who may have placed"):
-        files.update(area / "secrets.yaml", lambda _: b"a new secret")
+        atomic_files.update(area / "secrets.yaml", lambda _: b"a new secret")
 
     assert (area / "secrets.yaml").read_bytes() == b"theirs"

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from maas_virtualbox import host_setup, shells
+from maas_virtualbox.host import scripts
+from maas_virtualbox.virtualbox import shells
 
 from tests.conftest import unavailable
 
@@ -54,7 +55,7 @@ class Machine:
             "esac\n"
         )
         self.vboxmanage.chmod(0o755)
-        for name, text in host_setup.scripts((str(self.vboxmanage),)).items():
+        for name, text in scripts.scripts((str(self.vboxmanage),)).items():
             (folder / name).write_text(text)
             (folder / name).chmod(0o755)
 
@@ -93,7 +94,7 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
 
 def test_shellcheck_finds_nothing(tmp_path: Path) -> None:
     machine = Machine(tmp_path, ["sh"])
-    files = [machine.folder / name for name in host_setup.SCRIPTS]
+    files = [machine.folder / name for name in scripts.SCRIPTS]
     done = subprocess.run(
         [SHELLCHECK, "--shell=sh", "--severity=style", *files],
         capture_output=True,

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from maas_virtualbox import cli, tokens
+from maas_virtualbox.cli import main
+from maas_virtualbox.config import tokens
 from maas_virtualbox.maas import messages
 from maas_virtualbox.simulator import Simulator
-from maas_virtualbox.states import VMState
+from maas_virtualbox.virtualbox.states import VMState
 
 from tests import maas_api
 from tests.maas_api import KEY, USER_KEY, Region
@@ -179,7 +180,7 @@ def test_filters_and_commissioning(lab: Lab) -> None:
 
     assert len(lab.enlist("--zone", "izMBP15")["changes"]) == 5
     code, _, err = lab.maas("enlist", "--host", "three")
-    assert code == cli.EXIT_FAILED
+    assert code == main.EXIT_FAILED
     assert "no host 'three' in the host list" in err
 
 
@@ -188,7 +189,7 @@ def test_a_clash_is_said_and_the_others_are_enlisted(lab: Lab) -> None:
 
     code, out, _ = lab.maas("enlist")
 
-    assert code == cli.EXIT_FAILED
+    assert code == main.EXIT_FAILED
     assert out.count("clash") == 3  # two lines and the summary
     assert "its MAC 08:00:27:00:13:01 is also that of two/mbp15-1" in out
     assert len(lab.region.machines) == 8
@@ -200,7 +201,7 @@ def test_a_host_that_is_down_does_not_hold_up_the_others(lab: Lab) -> None:
 
     code, out, err = lab.maas("enlist", "--format", "json")
 
-    assert code == cli.EXIT_HOST_DOWN
+    assert code == main.EXIT_HOST_DOWN
     assert json.loads(out)["changes"] == []
     assert "two: " in err
 
@@ -218,7 +219,7 @@ def test_trouble_with_maas_is_one_sentence(lab: Lab, trouble: tuple[int, str], w
 
     code, out, err = lab.maas("enlist")
 
-    assert (code, out) == (cli.EXIT_FAILED, "")
+    assert (code, out) == (main.EXIT_FAILED, "")
     assert err.startswith("maas-virtualbox: http://127.0.0.1:")
     assert words in err
     assert err.count("\n") == 1
@@ -228,7 +229,7 @@ def test_a_maas_that_dies_in_the_middle_is_said_once_and_the_next_run_finishes(l
     lab.region.dies_after_writes = 7
     code, out, err = lab.maas("enlist", "--format", "json")
 
-    assert code == cli.EXIT_FAILED
+    assert code == main.EXIT_FAILED
     assert err.count("no answer from MAAS") == 1
     results = {each["result"] for each in json.loads(out)["changes"]}
     assert "done" not in results or results >= {"done", "not tried"}
@@ -242,7 +243,7 @@ def test_a_maas_that_dies_in_the_middle_is_said_once_and_the_next_run_finishes(l
 def test_an_interrupted_run_finishes_what_is_under_way(lab: Lab, number: signal.Signals) -> None:
     code, err = interrupted_by(lab, number)
 
-    assert code == cli.EXIT_INTERRUPTED
+    assert code == main.EXIT_INTERRUPTED
     count = len(lab.region.machines)
     assert 0 < count <= 8
     assert {len(each["tag_names"]) for each in lab.region.machines.values()} == {1}
@@ -305,7 +306,7 @@ def real_lab(lab: Lab) -> Lab:
 def test_a_fresh_maas_is_two_sentences(real_lab: Lab) -> None:
     code, _, err = real_lab.maas("enlist", "--commission")
 
-    assert code == cli.EXIT_FAILED
+    assert code == main.EXIT_FAILED
     vms = "10 VMs (one/mbp13-1, one/mbp13-2, one/mbp13-3, …)"
     assert err.splitlines() == [
         f"maas-virtualbox: {messages.NO_RACK}",
@@ -330,7 +331,7 @@ def test_a_rack_elsewhere_commissions_at_the_next_run(real_lab: Lab) -> None:
     code, out, err = real_lab.maas("enlist", "--commission", "--format", "json")
 
     results = {each["result"] for each in json.loads(out)["changes"]}
-    assert (code, results) == (cli.EXIT_FAILED, {"not commissioned"})
+    assert (code, results) == (main.EXIT_FAILED, {"not commissioned"})
     assert err.count("\n") == 1
     assert str(messages.NOT_COMMISSIONED) in err
 
@@ -378,14 +379,14 @@ def test_what_is_missing_is_said(lab: Lab, options: dict[str, object], words: st
 
     code, _, err = lab.maas("enlist")
 
-    assert code == cli.EXIT_USAGE
+    assert code == main.EXIT_USAGE
     assert words in err
 
 
 def test_an_address_that_is_a_name_is_refused_before_anything_is_written(lab: Lab) -> None:
     code, _, err = lab.maas("enlist", "--address", "maas.example")
 
-    assert code == cli.EXIT_USAGE
+    assert code == main.EXIT_USAGE
     assert "expected a literal IP address, not 'maas.example'" in err
     assert lab.region.writes == []
 
@@ -422,10 +423,10 @@ def test_login_tries_the_key_keeps_it_and_says_what_to_configure(tmp_path: Path)
 @pytest.mark.parametrize(
     ("key", "code", "words"),
     [
-        (USER_KEY, cli.EXIT_USAGE, "this is the key of bob, who is no administrator"),
-        ("wrong:wrong-token:wrong-secret", cli.EXIT_FAILED, "is the API key right?"),
-        ("no key", cli.EXIT_USAGE, "expected a key of three parts"),
-        ("", cli.EXIT_USAGE, "expected a key of three parts"),
+        (USER_KEY, main.EXIT_USAGE, "this is the key of bob, who is no administrator"),
+        ("wrong:wrong-token:wrong-secret", main.EXIT_FAILED, "is the API key right?"),
+        ("no key", main.EXIT_USAGE, "expected a key of three parts"),
+        ("", main.EXIT_USAGE, "expected a key of three parts"),
     ],
 )
 def test_login_keeps_no_key_that_does_not_do(
@@ -492,7 +493,7 @@ def test_check_finds_uris_that_are_not_ours_and_an_address_no_rack_is_near(lab: 
 
     code, found = findings(lab, "--address", "192.168.7.7")
 
-    assert code == cli.EXIT_FAILED
+    assert code == main.EXIT_FAILED
     assert len(found["update"]) == 10
     assert "URIs http://10.0.0.2:5307 → http://192.168.7.7:5307" in found["update"][0]["text"]
     assert "no rack is on a subnet of 192.168.7.7" in found["rack"][0]["text"]
@@ -505,7 +506,7 @@ def test_check_finds_a_maas_that_is_too_old_a_key_of_nobody_and_loopback(lab: La
 
     code, found = findings(lab, "--address", "127.0.0.1")
 
-    assert code == cli.EXIT_FAILED
+    assert code == main.EXIT_FAILED
     assert "the webhook power type came with 2.9.2" in found["API"][0]["remedy"]
     assert "bob, whose key it is, is no administrator" in found["API key"][0]["text"]
     assert "MAAS polls nothing on 127.0.0.1" in found["rack"][0]["text"]
@@ -514,7 +515,7 @@ def test_check_finds_a_maas_that_is_too_old_a_key_of_nobody_and_loopback(lab: La
 def test_check_finds_a_maas_without_images_and_racks(real_lab: Lab) -> None:
     code, found = findings(real_lab)
 
-    assert code == cli.EXIT_FAILED
+    assert code == main.EXIT_FAILED
     (images,), (rack,) = found["images"], found["rack"]
     assert (images["level"], rack["level"]) == ("error", "error")
     assert f"{images['text']}: {images['remedy']}" == str(messages.NO_IMAGES)
@@ -526,7 +527,7 @@ def test_check_finds_an_architecture_that_maas_lacks(lab: Lab) -> None:
 
     code, found = findings(lab)
 
-    assert code == cli.EXIT_FAILED
+    assert code == main.EXIT_FAILED
     (images,) = found["images"]
     message = messages.NO_IMAGE.of(architecture="amd64")
     assert f"{images['text']}: {images['remedy']}" == str(message)
@@ -567,7 +568,7 @@ def test_check_finds_a_maas_that_is_down(lab: Lab) -> None:
 
     code, found = findings(lab)
 
-    assert code == cli.EXIT_FAILED
+    assert code == main.EXIT_FAILED
     assert "MAAS answered 500" in found["API"][0]["text"]
 
 

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 import pydantic
 import pytest
 
-from maas_virtualbox import errors, maas, tokens
+from maas_virtualbox import errors
+from maas_virtualbox.config import tokens
 from maas_virtualbox.maas import enlistment
+from maas_virtualbox.maas.client import MAAS
 from maas_virtualbox.maas.enlistment import Settings
 
 from tests import maas_api
@@ -209,7 +211,7 @@ def test_all_tries_of_a_call_end_at_its_deadline(region: Region) -> None:
     region.forced = [(503, "")]
 
     with (
-        maas.MAAS(region.url, pydantic.SecretStr(KEY), timeout=2.0) as client,
+        MAAS(region.url, pydantic.SecretStr(KEY), timeout=2.0) as client,
         pytest.raises(errors.MAASError, match="MAAS answered 503"),
     ):
         client.zones()
@@ -243,7 +245,7 @@ def test_what_is_said_of_an_answer_is_documented(region: Region, status: int, bo
 def test_no_maas_at_all_is_one_sentence(caplog: pytest.LogCaptureFixture) -> None:
     url = f"http://127.0.0.1:{free_port()}/MAAS"
     with (
-        maas.MAAS(url, pydantic.SecretStr(KEY)) as client,
+        MAAS(url, pydantic.SecretStr(KEY)) as client,
         pytest.raises(errors.MAASError, match="no answer from MAAS: ConnectionError") as raised,
     ):
         client.zones()
@@ -258,7 +260,7 @@ def test_a_slow_maas_is_given_up_and_not_asked_again(region: Region) -> None:
     region.delay_s = 1.5
 
     with (
-        maas.MAAS(region.url, pydantic.SecretStr(KEY), timeout=0.5) as client,
+        MAAS(region.url, pydantic.SecretStr(KEY), timeout=0.5) as client,
         pytest.raises(errors.MAASError, match=r"in 0\.5 s"),
     ):
         client.zones()
@@ -283,7 +285,7 @@ def test_an_answer_in_drops_is_given_up_too() -> None:
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/MAAS"
     with (
         listener,
-        maas.MAAS(url, pydantic.SecretStr(KEY), timeout=0.5) as client,
+        MAAS(url, pydantic.SecretStr(KEY), timeout=0.5) as client,
         pytest.raises(errors.MAASError, match="no answer from MAAS in"),
     ):
         client.zones()
@@ -347,4 +349,4 @@ def test_nothing_of_the_key_is_in_a_log_or_an_error(
 )
 def test_a_wrong_url_or_key_is_found_before_anything_is_sent(url: str, key: str) -> None:
     with pytest.raises(errors.ConfigError, match="expected"):
-        maas.MAAS(url, pydantic.SecretStr(key))
+        MAAS(url, pydantic.SecretStr(key))

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from maas_virtualbox.doors import nagios
-from maas_virtualbox.observer import CALL_TIMEOUT_S
+from maas_virtualbox.cli import nagios_plugin
+from maas_virtualbox.host.state import CALL_TIMEOUT_S
 from maas_virtualbox.simulator import Action, Fault, Simulator
-from maas_virtualbox.states import VMState
+from maas_virtualbox.virtualbox.states import VMState
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -47,9 +47,9 @@ def run(
 
     def run(*arguments: str) -> tuple[int, list[str]]:
         pins = ["--known-hosts", str(tmp_path / "pins")]
-        monkeypatch.setattr(sys, "argv", [nagios.NAME, *pins, *arguments])
+        monkeypatch.setattr(sys, "argv", [nagios_plugin.NAME, *pins, *arguments])
         with pytest.raises(SystemExit) as left:
-            nagios.main()
+            nagios_plugin.main()
         out, err = capsys.readouterr()
         assert err == ""
         code = left.value.code
@@ -70,7 +70,7 @@ def test_all_is_well_on_one_line(run: Run, simulator: Simulator) -> None:
 
     (line,) = lines
     text, _, data = line.partition(" | ")
-    assert (code, text) == (nagios.OK, "VBOX OK - 3 VMs on 1 host, 1 running")
+    assert (code, text) == (nagios_plugin.OK, "VBOX OK - 3 VMs on 1 host, 1 running")
     assert re.fullmatch(
         r"running=1;;;0;3 off=1;;;0;3 unknown=1;;;0;3 vms=3 hosts_up=1;;;0;1"
         r" hosts_down=0;0;0;0;1 slowest=[0-9]+\.[0-9]{2}s",
@@ -93,12 +93,12 @@ def test_each_host_is_asked_once(run: Run, simulator: Simulator) -> None:
 @pytest.mark.parametrize(
     ("others", "thresholds", "code"),
     [
-        ((DEAD,), (), nagios.WARNING),
-        ((DEAD, "x@127.0.0.1:2 name=gone"), (), nagios.CRITICAL),
-        ((DEAD,), ("-c", "0"), nagios.CRITICAL),
-        ((DEAD,), ("-w", "1"), nagios.OK),
-        ((DEAD,), ("-w", "~:5", "-c", "@1:2"), nagios.CRITICAL),
-        ((), ("-w", "1:"), nagios.WARNING),
+        ((DEAD,), (), nagios_plugin.WARNING),
+        ((DEAD, "x@127.0.0.1:2 name=gone"), (), nagios_plugin.CRITICAL),
+        ((DEAD,), ("-c", "0"), nagios_plugin.CRITICAL),
+        ((DEAD,), ("-w", "1"), nagios_plugin.OK),
+        ((DEAD,), ("-w", "~:5", "-c", "@1:2"), nagios_plugin.CRITICAL),
+        ((), ("-w", "1:"), nagios_plugin.WARNING),
     ],
 )
 def test_thresholds_are_about_hosts_that_are_down(
@@ -121,13 +121,13 @@ def test_the_only_host_down_is_critical_not_unknown(run: Run, simulator: Simulat
 
     code, (line,) = run(*hosts(simulator))
 
-    assert (code, line.endswith("slowest=U")) == (nagios.CRITICAL, True)
+    assert (code, line.endswith("slowest=U")) == (nagios_plugin.CRITICAL, True)
 
 
 def test_a_refused_login_is_critical_not_unknown(run: Run, simulator: Simulator) -> None:
     simulator.refuse_logins()
 
-    assert run(*hosts(simulator))[0] == nagios.CRITICAL
+    assert run(*hosts(simulator))[0] == nagios_plugin.CRITICAL
 
 
 def test_a_host_that_hangs_is_down_in_time(run: Run, simulator: Simulator) -> None:
@@ -136,7 +136,7 @@ def test_a_host_that_hangs_is_down_in_time(run: Run, simulator: Simulator) -> No
 
     code, _ = run(*hosts(simulator), "-t", "1")
 
-    assert code == nagios.CRITICAL
+    assert code == nagios_plugin.CRITICAL
     assert time.monotonic() - began < CALL_TIMEOUT_S  # its own limit, without ours
 
 
@@ -145,7 +145,7 @@ def test_a_slow_host_is_not_asked_again(run: Run, simulator: Simulator) -> None:
 
     code, (line,) = run(*hosts(simulator), "-t", "5")
 
-    assert (code, simulator.count("observe")) == (nagios.OK, 1)
+    assert (code, simulator.count("observe")) == (nagios_plugin.OK, 1)
     assert "slowest=2." in line
 
 
@@ -159,7 +159,7 @@ def test_verbose_adds_a_line_for_each_host(run: Run, simulator: Simulator) -> No
 def test_a_bar_in_an_error_is_not_performance_data(run: Run) -> None:
     code, (line,) = run("--hosts", "a@h x|y=1")
 
-    assert (code, "unknown option 'x/y'" in line) == (nagios.UNKNOWN, True)
+    assert (code, "unknown option 'x/y'" in line) == (nagios_plugin.UNKNOWN, True)
     assert "|" not in line
 
 
@@ -172,7 +172,7 @@ def test_a_configuration_file_says_the_same_as_options(
 
     code, (line,) = run("--config", str(file))
 
-    assert (code, "1 running" in line) == (nagios.OK, True)
+    assert (code, "1 running" in line) == (nagios_plugin.OK, True)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_configuration_file_says_the_same_as_options(
 def test_wrong_usage_is_unknown(run: Run, arguments: tuple[str, ...], complaint: str) -> None:
     code, (line,) = run(*arguments)
 
-    assert code == nagios.UNKNOWN
+    assert code == nagios_plugin.UNKNOWN
     assert line.startswith("VBOX UNKNOWN - ")
     assert complaint in line
     assert len(line) < 80
@@ -202,8 +202,8 @@ def test_wrong_usage_is_unknown(run: Run, arguments: tuple[str, ...], complaint:
 def test_help_and_version_are_unknown_as_the_guidelines_want(run: Run, option: str) -> None:
     code, lines = run(option)
 
-    assert code == nagios.UNKNOWN
-    assert nagios.NAME in lines[0]
+    assert code == nagios_plugin.UNKNOWN
+    assert nagios_plugin.NAME in lines[0]
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_help_and_version_are_unknown_as_the_guidelines_want(run: Run, option: s
     ],
 )
 def test_ranges(text: str, alerts: tuple[float, ...], silent: tuple[float, ...]) -> None:
-    threshold = nagios.Range.parse(text)
+    threshold = nagios_plugin.Range.parse(text)
 
     assert all(threshold.alerts(value) for value in alerts)
     assert not any(threshold.alerts(value) for value in silent)
@@ -228,4 +228,4 @@ def test_ranges(text: str, alerts: tuple[float, ...], silent: tuple[float, ...])
 @pytest.mark.parametrize("text", ["", "@", "~", "a", "20:10", "1:2:3", "~5", "1e3", "10 ", "nan"])
 def test_what_is_no_range(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is no range"):
-        nagios.Range.parse(text)
+        nagios_plugin.Range.parse(text)

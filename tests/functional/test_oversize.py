@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from maas_virtualbox import outputs, settings, vboxmanage
+from maas_virtualbox.config.host_list import Host
 from maas_virtualbox.errors import BadOutput, OversizedOutput
-from maas_virtualbox.hosts import Host
 from maas_virtualbox.simulator import texts
 from maas_virtualbox.simulator.vms import SimulatedVM
-from maas_virtualbox.states import VMState
 from maas_virtualbox.transport import CommandResult
 from maas_virtualbox.transport.local import LocalTransport
+from maas_virtualbox.virtualbox import parsers, settings_xml, vboxmanage
+from maas_virtualbox.virtualbox.states import VMState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +93,7 @@ def test_a_file_that_is_too_large_is_not_sent(
     assert (machines[SMALL].accessible, machines[SMALL].refused) == (True, "")
     assert (machines[LARGE].accessible, machines[LARGE].off_state) == (False, VMState.INACCESSIBLE)
     assert machines[LARGE].refused == "it is larger than 2 MiB"
-    assert max(account.sizes) < settings.MAX_FILE + 20_000
+    assert max(account.sizes) < settings_xml.MAX_FILE + 20_000
     assert len(caplog.messages) == 1
     assert f"{LARGE}.vbox is not read: it is larger than 2 MiB" in caplog.messages[0]
 
@@ -151,7 +151,7 @@ def test_a_value_beyond_its_limit_is_named(
 def test_vms_beyond_their_number_are_an_error(account: Account, tmp_path: Path) -> None:
     entries = "".join(
         f'<MachineEntry uuid="{{{n:08x}-0000-0000-0000-000000000000}}" src="n.vbox"/>\n'
-        for n in range(outputs.MAX_VMS + 20)
+        for n in range(parsers.MAX_VMS + 20)
     )
     (tmp_path / "VirtualBox.xml").write_text(entries)
 

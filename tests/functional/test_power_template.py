@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from maas_virtualbox import errors, maas_template
+from maas_virtualbox import errors
+from maas_virtualbox.maas import power_template
 from maas_virtualbox.simulator import Simulator
-from maas_virtualbox.states import VMState
+from maas_virtualbox.virtualbox.states import VMState
 
 from tests.old_maas import STOCK, VERSIONS, OldMAAS, render, variables
 from tests.service import PROGRAM, ServiceProcess
@@ -59,7 +60,7 @@ def service(simulator: Simulator, tmp_path: Path) -> ServiceProcess:
 def maas(service: ServiceProcess, tmp_path: Path) -> OldMAAS:
     """An old MAAS beside it, with the template installed."""
     made = OldMAAS(tmp_path / "root", service.config_file, tmp_path / "power.sock")
-    maas_template.install(made.root, made.settings)
+    power_template.install(made.root, made.settings)
     return made
 
 
@@ -87,7 +88,7 @@ def maas_beside(running: tuple[Simulator, ServiceProcess], tmp_path: Path) -> Ol
     _, service = running
     socket_file = Path(str(service.options["socket-file"]))
     made = OldMAAS(tmp_path / "root", service.config_file, socket_file)
-    maas_template.install(made.root, made.settings)
+    power_template.install(made.root, made.settings)
     return made
 
 
@@ -250,36 +251,36 @@ def fresh(tmp_path: Path) -> OldMAAS:
 
 def test_install_upgrade_remove_restore_is_byte_identical(fresh: OldMAAS) -> None:
     before = snapshot(fresh.root)
-    assert len(maas_template.install(fresh.root, fresh.settings)) == 6
-    assert maas_template.install(fresh.root, fresh.settings) == []
+    assert len(power_template.install(fresh.root, fresh.settings)) == 6
+    assert power_template.install(fresh.root, fresh.settings) == []
     assert fresh.template.stat().st_mode & 0o777 == 0o640
-    assert maas_template.rewritten(fresh.root) == ""
+    assert power_template.rewritten(fresh.root) == ""
 
     upgraded = STOCK + b"# a newer MAAS\n"
     fresh.template.write_bytes(upgraded)
-    assert "install-template" in maas_template.rewritten(fresh.root)
-    done = maas_template.install(fresh.root, fresh.settings)
+    assert "install-template" in power_template.rewritten(fresh.root)
+    done = power_template.install(fresh.root, fresh.settings)
     assert "rewritten, as by an upgrade of MAAS" in done[0]
     assert len(done) == 2
 
-    assert maas_template.remove(fresh.root)
+    assert power_template.remove(fresh.root)
     assert fresh.template.read_bytes() == upgraded
     fresh.template.write_bytes(STOCK)
     assert snapshot(fresh.root) == before
-    assert maas_template.remove(fresh.root) == []
+    assert power_template.remove(fresh.root) == []
 
 
 def test_a_template_rewritten_since_is_left_alone_by_remove(fresh: OldMAAS) -> None:
-    maas_template.install(fresh.root, fresh.settings)
+    power_template.install(fresh.root, fresh.settings)
     fresh.template.write_bytes(STOCK + b"# newer\n")
-    maas_template.remove(fresh.root)
+    power_template.remove(fresh.root)
     assert fresh.template.read_bytes() == STOCK + b"# newer\n"
 
 
 @pytest.mark.parametrize("by", ["content", "link", "fifo"])
 def test_only_the_original_comes_back(fresh: OldMAAS, by: str) -> None:
-    maas_template.install(fresh.root, fresh.settings)
-    kept, ours = fresh.root / maas_template.KEPT, fresh.template.read_bytes()
+    power_template.install(fresh.root, fresh.settings)
+    kept, ours = fresh.root / power_template.KEPT, fresh.template.read_bytes()
     kept.unlink()
     if by == "content":
         kept.write_bytes(b"touch pwned\n")
@@ -290,7 +291,7 @@ def test_only_the_original_comes_back(fresh: OldMAAS, by: str) -> None:
         os.mkfifo(kept)
 
     with pytest.raises(errors.ConfigError, match="not MAAS's original any more"):
-        maas_template.remove(fresh.root)
+        power_template.remove(fresh.root)
 
     assert fresh.template.read_bytes() == ours
 
@@ -308,21 +309,21 @@ def test_a_template_that_is_not_expected_is_refused_unless_told(
     fresh.template.write_bytes(content)
     before = snapshot(fresh.root)
     with pytest.raises(errors.ConfigError, match=words):
-        maas_template.install(fresh.root, fresh.settings)
+        power_template.install(fresh.root, fresh.settings)
     assert snapshot(fresh.root) == before
-    maas_template.install(fresh.root, fresh.settings, force=True)
-    maas_template.remove(fresh.root)
+    power_template.install(fresh.root, fresh.settings, force=True)
+    power_template.remove(fresh.root)
     assert fresh.template.read_bytes() == content
 
 
 def test_a_machine_without_an_old_maas_is_told_what_to_do(fresh: OldMAAS) -> None:
     (fresh.root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n")
     with pytest.raises(errors.ConfigError, match="no user 'maas'"):
-        maas_template.install(fresh.root, fresh.settings)
+        power_template.install(fresh.root, fresh.settings)
     (fresh.root / "etc/passwd").write_text("maas:x:0:0::/var/lib/maas:/bin/sh\n")
     fresh.template.unlink()
     with pytest.raises(errors.ConfigError, match="maas-virtualbox parameters"):
-        maas_template.install(fresh.root, fresh.settings)
+        power_template.install(fresh.root, fresh.settings)
 
 
 def test_from_the_command_line(fresh: OldMAAS, service: ServiceProcess) -> None:
@@ -340,8 +341,8 @@ def test_from_the_command_line(fresh: OldMAAS, service: ServiceProcess) -> None:
 
 
 def test_scripts_need_no_more_than_the_standard_library(fresh: OldMAAS) -> None:
-    maas_template.install(fresh.root, fresh.settings)
-    for name in maas_template.SCRIPTS:
+    power_template.install(fresh.root, fresh.settings)
+    for name in power_template.SCRIPTS:
         path = fresh.home / "VBox_extensions" / name
         compile(path.read_text(), str(path), "exec")
         assert path.read_text().startswith(f"#!{sys.executable} -IS\n")
@@ -351,7 +352,7 @@ def test_scripts_need_no_more_than_the_standard_library(fresh: OldMAAS) -> None:
 def test_the_template_is_shellcheck_clean(fresh: OldMAAS) -> None:
     shellcheck = shutil.which("shellcheck", path=str(Path(sys.executable).parent))
     assert shellcheck
-    maas_template.install(fresh.root, fresh.settings)
+    power_template.install(fresh.root, fresh.settings)
     rendered = render(fresh.template, variables("1.9", "on", "08:00:27:00:00:01"))
     done = subprocess.run(
         [shellcheck, "--shell=dash", "--exclude=SC2194", "-"],

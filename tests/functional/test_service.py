@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from maas_virtualbox import tokens
+from maas_virtualbox.config import tokens
 from maas_virtualbox.simulator import Simulator, Timings, maas
-from maas_virtualbox.states import VMState
+from maas_virtualbox.virtualbox.states import VMState
 
 from tests.service import ServiceProcess
 

@@ -13,7 +13,7 @@ import pytest
 
 import maas_virtualbox as mv
 from maas_virtualbox.deadline import Deadline
-from maas_virtualbox.dispatch.dispatcher import Caller, Change, Dispatcher
+from maas_virtualbox.service.dispatcher import Caller, Change, Dispatcher
 from maas_virtualbox.simulator import Action, Fault, Simulator
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from maas_virtualbox import Fleet, PowerPolicy, cli, errors, parse_hosts
-from maas_virtualbox.doors import fence, nagios
+from maas_virtualbox import Fleet, PowerPolicy, errors, parse_hosts
+from maas_virtualbox.cli import fence_agent, main, nagios_plugin
 from maas_virtualbox.simulator import Simulator
-from maas_virtualbox.states import VMState
+from maas_virtualbox.virtualbox.states import VMState
 
 from tests.service import ServiceProcess, free_port
 
@@ -406,10 +406,10 @@ def test_the_command_line_leaves_claims_out_and_says_so(
     assert run(*options, "on", uuid)[0] == 0
     assert laptop.virtualbox.vm(uuid).state is VMState.RUNNING
     code, _, err = run(*options, "off", "stolen")
-    assert (code, "belongs to laptop" in err) == (cli.EXIT_FAILED, True)
+    assert (code, "belongs to laptop" in err) == (main.EXIT_FAILED, True)
     laptop.close_port()
     code, _, err = run(*options, "off", uuid)
-    assert (code, "laptop" in err) == (cli.EXIT_HOST_DOWN, True)
+    assert (code, "laptop" in err) == (main.EXIT_HOST_DOWN, True)
     assert hostile.count("poweroff") == 0
 
 
@@ -421,7 +421,7 @@ def test_check_shows_claims(run: Run, config_file: Path, hostile: Simulator, uui
     for hosts in ([], ["hostile"]):
         code, out, _ = run(*options, *hosts)
         (finding,) = [each for each in json.loads(out) if each["check"] == "host"]
-        assert code == cli.EXIT_FAILED
+        assert code == main.EXIT_FAILED
         assert (finding["host"], finding["vm"], finding["level"]) == ("hostile", uuid, "error")
         assert finding["text"] == "belongs to laptop, which is down or lists it too"
         assert f"trust-vm {uuid} --host" in finding["remedy"]
@@ -440,7 +440,7 @@ def test_trust_vm_shows_and_decides(
 
     assert shown()["host"] == "laptop"
     code, _, err = run(*options, "--host", "hostile")
-    assert (code, "lists no VM" in err) == (cli.EXIT_FAILED, True)
+    assert (code, "lists no VM" in err) == (main.EXIT_FAILED, True)
     steal(hostile, uuid)
     assert shown() == {
         "uuid": uuid,
@@ -506,11 +506,11 @@ def test_the_fence_agent_never_fences_an_impostor(
     laptop.close_port()
 
     arguments = ["--config", str(config_file), "--plug", uuid, "--action", "off"]
-    monkeypatch.setattr(sys, "argv", [fence.NAME, *arguments])
+    monkeypatch.setattr(sys, "argv", [fence_agent.NAME, *arguments])
     with pytest.raises(SystemExit) as left:
-        fence.main()
+        fence_agent.main()
 
-    assert left.value.code == fence.EXIT_FAILED
+    assert left.value.code == fence_agent.EXIT_FAILED
     assert hostile.count("poweroff") == 0
 
 
@@ -525,8 +525,8 @@ def test_the_plugin_does_not_count_claims(
     assert run("--config", str(config_file), "list")[0] == 0
     steal(hostile, uuid)
 
-    monkeypatch.setattr(sys, "argv", [nagios.NAME, "--config", str(config_file)])
+    monkeypatch.setattr(sys, "argv", [nagios_plugin.NAME, "--config", str(config_file)])
     with pytest.raises(SystemExit):
-        nagios.main()
+        nagios_plugin.main()
 
     assert "2 VMs on 2 hosts, 0 running" in capsys.readouterr().out

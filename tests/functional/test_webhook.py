@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from maas_virtualbox import hosts, power_parameters
-from maas_virtualbox.dispatch import watch
-from maas_virtualbox.observer import CALL_TIMEOUT_S
+from maas_virtualbox.config import host_list
+from maas_virtualbox.host.state import CALL_TIMEOUT_S
+from maas_virtualbox.maas import power_parameters
+from maas_virtualbox.service import watch
 from maas_virtualbox.simulator import Action, Fault, Simulator, Timings, maas
-from maas_virtualbox.states import VMState
+from maas_virtualbox.virtualbox.states import VMState
 
 from tests.service import ServiceProcess
 
@@ -377,7 +378,8 @@ def test_one_hanging_host_delays_no_query_of_another(tmp_path: Path) -> None:
         Simulator(vms=20, user="bad", key_file=good.key_file) as bad,
     ):
         entries = [
-            f"{each.host_entry} name={each.user} host-key={hosts.key_fingerprint(each.host_key)}"
+            f"{each.host_entry} name={each.user}"
+            f" host-key={host_list.key_fingerprint(each.host_key)}"
             for each in (good, bad)
         ]
         with ServiceProcess(tmp_path, entries, good.key_file) as service:

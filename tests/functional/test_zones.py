@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from maas_virtualbox import maas
+from maas_virtualbox.maas.client import MAAS
+from maas_virtualbox.maas.models import Zone
+from maas_virtualbox.maas.zones import hosts_from_zones
 from maas_virtualbox.simulator import Simulator
 
 from tests import maas_api
@@ -27,22 +29,22 @@ def test_maas_1_is_asked_where_it_answers() -> None:
     with maas_api.served() as region:
         region.is_old = True
         region.zones["a"] = "x@10.0.0.5"
-        with maas.MAAS(f"{region.url}/api/1.0/", pydantic.SecretStr(KEY)) as client:
-            assert client.zones() == [maas.Zone("a", "x@10.0.0.5"), maas.Zone("default", "")]
+        with MAAS(f"{region.url}/api/1.0/", pydantic.SecretStr(KEY)) as client:
+            assert client.zones() == [Zone("a", "x@10.0.0.5"), Zone("default", "")]
         assert not region.strange
 
 
 def test_descriptions_name_hosts(caplog: pytest.LogCaptureFixture) -> None:
-    found = maas.hosts_from_zones(
+    found = hosts_from_zones(
         [
-            maas.Zone("default", ""),
-            maas.Zone("rack", "the old rack, ask Ivan"),
-            maas.Zone("izMBP13", " ivan@10.0.0.5\n"),
-            maas.Zone("izMBP15", "ivan@10.0.0.6:2222 vboxmanage=/opt/VBoxManage"),
-            maas.Zone("evil", "x@y; touch /tmp/pwned"),
-            maas.Zone("evil2", "$(touch pwned)@y"),
-            maas.Zone("two", "a@b, c@d"),
-            maas.Zone("bad\nname", "a@b"),
+            Zone("default", ""),
+            Zone("rack", "the old rack, ask Ivan"),
+            Zone("izMBP13", " ivan@10.0.0.5\n"),
+            Zone("izMBP15", "ivan@10.0.0.6:2222 vboxmanage=/opt/VBoxManage"),
+            Zone("evil", "x@y; touch /tmp/pwned"),
+            Zone("evil2", "$(touch pwned)@y"),
+            Zone("two", "a@b, c@d"),
+            Zone("bad\nname", "a@b"),
         ]
     )
     assert [(host.account, host.zone, host.name) for host in found] == [

@@ -8,7 +8,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from maas_virtualbox import parse_hosts
-from maas_virtualbox.fleet import Fleet
+from maas_virtualbox.fleet.fleet import Fleet
 from maas_virtualbox.simulator import Action, Fault
 
 from tests.behaviour import benches

@@ -9,14 +9,15 @@ from typing import Any
 import pydantic
 import pytest
 
-from maas_virtualbox import VMSpec, documents
+from maas_virtualbox import VMSpec
+from maas_virtualbox.config.options import explain
 
 
 def complaint(**options: Any) -> str:
     """What is said of a wish that is refused."""
     with pytest.raises(pydantic.ValidationError) as caught:
         VMSpec.model_validate({"name": "node1", **options})
-    return documents.explain(caught.value)
+    return explain(caught.value)
 
 
 def test_a_name_is_enough() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import maas_virtualbox as mv
-from maas_virtualbox import config
+from maas_virtualbox.config import config_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ def test_every_option_is_read(tmp_path: Path) -> None:
         "off-mode: acpi\noff-timeout: 5\nsaved-state: resume\nsnapshot-age: 1\n"
     )
 
-    read = config.load(file)
+    read = config_file.load(file)
 
     assert [host.name for host in read.find_hosts()] == ["attic", "10.0.0.6"]
     assert (str(read.ssh_private_key_file), str(read.known_hosts_file)) == (
@@ -52,7 +52,7 @@ def test_a_bad_file_names_its_line_and_option(tmp_path: Path, text: str, complai
     file.write_text(text)
 
     with pytest.raises(mv.ConfigError) as caught:
-        config.load(file)
+        config_file.load(file)
 
     assert str(file) in str(caught.value)
     assert complaint in str(caught.value)
@@ -60,7 +60,7 @@ def test_a_bad_file_names_its_line_and_option(tmp_path: Path, text: str, complai
 
 def test_a_missing_file_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(mv.ConfigError, match="cannot be read: No such file"):
-        config.load(tmp_path / "nosuch.yaml")
+        config_file.load(tmp_path / "nosuch.yaml")
 
 
 def test_a_file_that_is_not_text_is_a_sentence(tmp_path: Path) -> None:
@@ -68,4 +68,4 @@ def test_a_file_that_is_not_text_is_a_sentence(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xfe\x00")
 
     with pytest.raises(mv.ConfigError, match="not UTF-8"):
-        config.load(file)
+        config_file.load(file)

@@ -8,11 +8,11 @@ import dataclasses
 
 import pytest
 
-from maas_virtualbox import doctor
-from maas_virtualbox.doctor import Level
-from maas_virtualbox.settings import NIC, Machine
-from maas_virtualbox.states import VMState
-from maas_virtualbox.vboxmanage import Surroundings
+from maas_virtualbox.host import checks
+from maas_virtualbox.host.checks import Level
+from maas_virtualbox.virtualbox.settings_xml import NIC, Machine
+from maas_virtualbox.virtualbox.states import VMState
+from maas_virtualbox.virtualbox.vboxmanage import Surroundings
 
 UUID = "95581d29-3e5e-472e-8f12-f452e8095714"
 CARD = NIC(1, "08:00:27:aa:bb:01", "82540EM", "hostonly", "vboxnet0", cable=True)
@@ -29,7 +29,7 @@ QUIET = Surroundings(kills_at_logout=False, disk_free=None, dhcp_networks=())
 
 
 def test_a_good_vm_is_ok() -> None:
-    (finding,) = doctor.judge_vm("lab", GOOD, QUIET)
+    (finding,) = checks.judge_vm("lab", GOOD, QUIET)
 
     assert (finding.level, finding.remedy) == (Level.OK, "")
     assert "82540EM hostonly vboxnet0" in finding.text
@@ -81,7 +81,7 @@ def test_a_good_vm_is_ok() -> None:
 def test_each_trouble_has_its_remedy(
     machine: Machine, check: str, level: Level, remedy: str
 ) -> None:
-    (finding,) = doctor.judge_vm("lab", machine, QUIET)
+    (finding,) = checks.judge_vm("lab", machine, QUIET)
 
     assert (finding.check, finding.level) == (check, level)
     assert remedy in finding.remedy
@@ -90,7 +90,7 @@ def test_each_trouble_has_its_remedy(
 def test_virtualboxs_own_dhcp_server_on_the_vms_network_is_an_error() -> None:
     around = dataclasses.replace(QUIET, dhcp_networks=("HostInterfaceNetworking-vboxnet0",))
 
-    (finding,) = doctor.judge_vm("lab", GOOD, around)
+    (finding,) = checks.judge_vm("lab", GOOD, around)
 
     assert (finding.check, finding.level) == ("DHCP", Level.ERROR)
     assert "dhcpserver remove --network=HostInterfaceNetworking-vboxnet0" in finding.remedy
@@ -99,10 +99,10 @@ def test_virtualboxs_own_dhcp_server_on_the_vms_network_is_an_error() -> None:
 def test_a_dhcp_server_on_another_network_is_none_of_the_vms_business() -> None:
     around = dataclasses.replace(QUIET, dhcp_networks=("HostInterfaceNetworking-vboxnet10",))
 
-    (finding,) = doctor.judge_vm("lab", GOOD, around)
+    (finding,) = checks.judge_vm("lab", GOOD, around)
 
     assert finding.level is Level.OK
 
 
 def test_the_worst_of_nothing_is_ok() -> None:
-    assert doctor.worst([]) is Level.OK
+    assert checks.worst([]) is Level.OK

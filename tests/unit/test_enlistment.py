@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from maas_virtualbox import tokens
-from maas_virtualbox.host import VM
-from maas_virtualbox.hosts import Host
+from maas_virtualbox.config import tokens
+from maas_virtualbox.config.host_list import Host
+from maas_virtualbox.host.host import VM
 from maas_virtualbox.maas import enlistment
 from maas_virtualbox.maas.enlistment import Kind, Settings
 

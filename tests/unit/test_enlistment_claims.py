@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from maas_virtualbox import errors, tokens
-from maas_virtualbox.fleet import HostReport
+from maas_virtualbox import errors
+from maas_virtualbox.config import tokens
+from maas_virtualbox.fleet.fleet import HostReport
 from maas_virtualbox.maas import enlistment
 from maas_virtualbox.maas.enlistment import Inventory, Kind, Settings
 

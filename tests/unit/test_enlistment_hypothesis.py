@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maas_virtualbox import tokens
-from maas_virtualbox.host import VM
-from maas_virtualbox.hosts import Host
+from maas_virtualbox.config import tokens
+from maas_virtualbox.config.host_list import Host
+from maas_virtualbox.host.host import VM
 from maas_virtualbox.maas import enlistment
 from maas_virtualbox.maas.enlistment import Settings
-from maas_virtualbox.settings import NIC, Machine
-from maas_virtualbox.states import Power, VMState
+from maas_virtualbox.virtualbox.settings_xml import NIC, Machine
+from maas_virtualbox.virtualbox.states import Power, VMState
 
 from tests import maas_api
 from tests.maas_api import Region

@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from maas_virtualbox import tokens
+from maas_virtualbox.config import tokens
 from maas_virtualbox.maas import enlistment, messages
 from maas_virtualbox.maas.enlistment import Settings
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from maas_virtualbox import errors, tokens
+from maas_virtualbox import errors
+from maas_virtualbox.config import tokens
 from maas_virtualbox.maas import client as maas_client
 from maas_virtualbox.maas import enlistment, messages
 from maas_virtualbox.maas.enlistment import Kind, Settings
@@ -21,7 +22,7 @@ from tests.vms import mac, ten, vm
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from maas_virtualbox.host import VM
+    from maas_virtualbox.host.host import VM
 
 HERE = Settings(tokens.Secrets.new(), "10.0.0.2", 5307)
 COMMISSION = dataclasses.replace(HERE, commission=True)

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from maas_virtualbox import faults
-from maas_virtualbox.faults import Fault
 from maas_virtualbox.transport import CommandResult
+from maas_virtualbox.virtualbox import error_codes
+from maas_virtualbox.virtualbox.error_codes import Fault
 
 _CODE = "VBoxManage: error: Details: code {} (0x{}), component MachineWrap, interface IMachine\n"
 LOCKED = _CODE.format("VBOX_E_INVALID_OBJECT_STATE", "80bb0007")
@@ -16,10 +16,10 @@ DENIED = _CODE.format("E_ACCESSDENIED", "80070005")
 FAILURE = _CODE.format("NS_ERROR_FAILURE", "80004005")
 
 
-def error(words: str, *, exit_code: int = 1) -> faults.errors.VBoxManageError | None:
+def error(words: str, *, exit_code: int = 1) -> error_codes.errors.VBoxManageError | None:
     """What the library makes of these words."""
     stderr = f"VBoxManage: error: {words}".encode()
-    return faults.parse_error("lab", CommandResult(exit_code, b"", stderr, 0.0))
+    return error_codes.parse_error("lab", CommandResult(exit_code, b"", stderr, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_exit_code_0_with_an_error_is_an_error() -> None:
 def test_progress_on_stderr_is_no_error() -> None:
     done = CommandResult(0, b"", b"0%...10%...20%...100%\n", 0.1)
 
-    assert faults.parse_error("lab", done) is None
+    assert error_codes.parse_error("lab", done) is None
 
 
 def test_a_failure_without_words_says_its_exit_code() -> None:
-    found = faults.parse_error("lab", CommandResult(3, b"", b"", 0.1))
+    found = error_codes.parse_error("lab", CommandResult(3, b"", b"", 0.1))
 
     assert found is not None
     assert "exit code 3" in str(found)
@@ -116,7 +116,7 @@ def test_a_failure_without_words_says_its_exit_code() -> None:
 
 def test_a_fatal_error_is_an_error() -> None:
     text = b"VBoxManage: fatal error: RTR3Init: VERR_NO_TRANSLATION\n"
-    found = faults.parse_error("lab", CommandResult(3, b"", text, 0.1))
+    found = error_codes.parse_error("lab", CommandResult(3, b"", text, 0.1))
 
     assert found is not None
     assert found.kind == Fault.LOCALE

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maas_virtualbox import errors, faults
-from maas_virtualbox.faults import Fault
+from maas_virtualbox import errors
 from maas_virtualbox.transport import CommandResult
+from maas_virtualbox.virtualbox import error_codes
+from maas_virtualbox.virtualbox.error_codes import Fault
 
 SAMPLES = pathlib.Path(__file__).parent / "samples"
 
@@ -96,7 +97,7 @@ HINTED = {Fault.INACCESSIBLE, Fault.LOCALE, Fault.LOCKED, Fault.NOT_FOUND, Fault
 def read(name: str, *, exit_code: int = 1) -> errors.VBoxManageError:
     """What the library makes of a recorded stderr."""
     stderr = (SAMPLES / f"{name}.err").read_bytes()
-    error = faults.parse_error("lab", CommandResult(exit_code, b"", stderr, 0.1))
+    error = error_codes.parse_error("lab", CommandResult(exit_code, b"", stderr, 0.1))
     assert error is not None
     return error
 
@@ -155,7 +156,7 @@ def test_a_refusal_by_the_gate_is_no_error_of_virtualbox() -> None:
         b"maas-virtualbox gate: refused: this key may only switch VMs. If maas-virtualbox was\n"
     )
 
-    error = faults.parse_error("lab", CommandResult(77, b"", stderr, 0.1))
+    error = error_codes.parse_error("lab", CommandResult(77, b"", stderr, 0.1))
 
     assert error is not None
     assert (error.kind, error.retry) == (Fault.GATED, False)
@@ -176,7 +177,7 @@ def test_an_error_with_exit_code_0_is_an_error() -> None:
 def test_recorded_progress_is_no_error() -> None:
     progress = (SAMPLES / "after-svckill-poweroff.err").read_bytes()
 
-    error = faults.parse_error("lab", CommandResult(0, b"", progress, 0.1))
+    error = error_codes.parse_error("lab", CommandResult(0, b"", progress, 0.1))
 
     assert b"100%" in progress
     assert error is None
@@ -185,7 +186,7 @@ def test_recorded_progress_is_no_error() -> None:
 def test_progress_before_an_error_does_not_hide_it() -> None:
     stderr = b"0%...10%...\nVBoxManage: error: Machine 'x' is not currently running.\n"
 
-    error = faults.parse_error("lab", CommandResult(1, b"", stderr, 0.1))
+    error = error_codes.parse_error("lab", CommandResult(1, b"", stderr, 0.1))
 
     assert error is not None
     assert (error.kind, error.words) == (
@@ -198,7 +199,7 @@ def test_an_error_with_windows_line_ends_is_read_alike() -> None:
     stderr = (SAMPLES / "modifyvm-saved.err").read_bytes().replace(b"\n", b"\r\n")
     stderr = stderr.replace(b"VBoxManage:", b"VBoxManage.exe:")
 
-    error = faults.parse_error("lab", CommandResult(1, b"", stderr, 0.1))
+    error = error_codes.parse_error("lab", CommandResult(1, b"", stderr, 0.1))
 
     assert error is not None
     assert str(error) == str(read("modifyvm-saved"))
@@ -252,7 +253,7 @@ def test_a_broken_virtualbox_xml_is_no_failed_start() -> None:
 def test_a_host_that_has_to_be_changed_is_said_how_and_not_asked_again(words: str) -> None:
     stderr = f"VBoxManage: error: {words}\n".encode()
 
-    error = faults.parse_error("lab", CommandResult(1, b"", stderr, 0.1))
+    error = error_codes.parse_error("lab", CommandResult(1, b"", stderr, 0.1))
 
     assert error is not None
     assert (bool(error.hint), error.retry) == (True, False)
@@ -260,7 +261,7 @@ def test_a_host_that_has_to_be_changed_is_said_how_and_not_asked_again(words: st
 
 @given(st.integers(1, 255), st.binary())
 def test_any_failure_has_words(exit_code: int, stderr: bytes) -> None:
-    error = faults.parse_error("lab", CommandResult(exit_code, b"", stderr, 0.1))
+    error = error_codes.parse_error("lab", CommandResult(exit_code, b"", stderr, 0.1))
 
     assert error is not None
     assert error.words

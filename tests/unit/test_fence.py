@@ -8,7 +8,7 @@ import defusedxml.ElementTree
 import pytest
 
 from maas_virtualbox import ConfigError
-from maas_virtualbox.doors import fence
+from maas_virtualbox.cli import fence_agent
 
 HOST = ("--ip=10.0.0.5", "--username=ivan")
 
@@ -23,7 +23,7 @@ def test_lines_stand_for_options() -> None:
         "plug=a=b",
     ]
 
-    options = fence.parse(fence.arguments(lines))
+    options = fence_agent.parse(fence_agent.arguments(lines))
 
     assert (options.action, options.ip, options.username) == ("off", "10.0.0.5", "ivan")
     assert options.plug == "a=b"
@@ -31,11 +31,11 @@ def test_lines_stand_for_options() -> None:
 
 @pytest.mark.parametrize("line", ["nodename=node1", "#plug=node1", "plug=", "plug", "=x", "ssh=1"])
 def test_lines_that_say_nothing_to_this_agent_are_ignored(line: str) -> None:
-    assert fence.arguments([line]) == []
+    assert fence_agent.arguments([line]) == []
 
 
 def test_a_name_on_standard_input_may_be_quoted_and_have_dashes() -> None:
-    assert fence.arguments(['plug=" my vm "', "identity-file=/k"]) == [
+    assert fence_agent.arguments(['plug=" my vm "', "identity-file=/k"]) == [
         "--plug= my vm ",
         "--identity-file=/k",
     ]
@@ -47,7 +47,7 @@ def test_a_name_on_standard_input_may_be_quoted_and_have_dashes() -> None:
 def test_verbose_on_standard_input_is_a_yes_or_a_no(value: str, level: int) -> None:
     line = f"verbose={value}"
 
-    assert fence.parse([*HOST, "-n", "a", *fence.arguments([line])]).verbose == level
+    assert fence_agent.parse([*HOST, "-n", "a", *fence_agent.arguments([line])]).verbose == level
 
 
 def test_short_options_are_those_of_fence_vbox() -> None:
@@ -67,7 +67,7 @@ def test_short_options_are_those_of_fence_vbox() -> None:
         "-vv",
     ]
 
-    options = fence.parse(words)
+    options = fence_agent.parse(words)
 
     assert (options.ip, options.ipport, options.username) == ("10.0.0.5", 2222, "ivan")
     assert (options.identity_file, options.plug) == ("/key", "node1")
@@ -75,7 +75,7 @@ def test_short_options_are_those_of_fence_vbox() -> None:
 
 
 def test_the_action_is_reboot_unless_another_is_named() -> None:
-    assert fence.parse([*HOST, "--plug=node1"]).action == "reboot"
+    assert fence_agent.parse([*HOST, "--plug=node1"]).action == "reboot"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_the_action_is_reboot_unless_another_is_named() -> None:
 )
 def test_wrong_options_are_named(words: list[str], complaint: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        fence.parse(words)
+        fence_agent.parse(words)
 
     assert complaint in str(caught.value)
 
@@ -107,18 +107,18 @@ def test_wrong_options_are_named(words: list[str], complaint: str) -> None:
 )
 def test_a_password_is_refused_and_not_repeated(words: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"unknown: --?p") as caught:
-        fence.parse([*HOST, "--plug=node1", *words])
+        fence_agent.parse([*HOST, "--plug=node1", *words])
 
     assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("action", ["list", "list-status", "monitor", "validate-all"])
 def test_what_is_about_a_host_needs_no_plug(action: str) -> None:
-    assert fence.parse([*HOST, "-o", action]).plug == ""
+    assert fence_agent.parse([*HOST, "-o", action]).plug == ""
 
 
 def test_the_default_times_are_within_pacemakers() -> None:
-    options = fence.parse([*HOST, "--plug=node1"])
+    options = fence_agent.parse([*HOST, "--plug=node1"])
 
     look = options.login_timeout + options.shell_timeout
     assert look < 20
@@ -126,17 +126,17 @@ def test_the_default_times_are_within_pacemakers() -> None:
 
 
 def test_the_metadata_names_every_parameter_and_action() -> None:
-    agent = defusedxml.ElementTree.fromstring(fence.metadata())
+    agent = defusedxml.ElementTree.fromstring(fence_agent.metadata())
 
-    options = fence.parse([*HOST, "--plug=node1"])
+    options = fence_agent.parse([*HOST, "--plug=node1"])
     names = {parameter.get("name") for parameter in agent.iter("parameter")}
     assert agent.get("name") == "fence_maas_virtualbox"
     assert names == {field for field in dir(options) if not field.startswith("_")}
-    assert [action.get("name") for action in agent.iter("action")] == list(fence.ACTIONS)
+    assert [action.get("name") for action in agent.iter("action")] == list(fence_agent.ACTIONS)
 
 
 def test_the_metadata_says_which_parameters_are_needed() -> None:
-    agent = defusedxml.ElementTree.fromstring(fence.metadata())
+    agent = defusedxml.ElementTree.fromstring(fence_agent.metadata())
 
     needed = {each.get("name") for each in agent.iter("parameter") if each.get("required") == "1"}
     assert needed == {"action", "plug"}

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from maas_virtualbox import errors, files
+from maas_virtualbox import errors
+from maas_virtualbox.config import atomic_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +32,8 @@ def mode(path: Path) -> int:
 def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on every system, and as on Windows, which has neither owners nor open folders."""
     if request.param == "by-path":
-        monkeypatch.setattr(files, "_BY_DESCRIPTOR", False)
-        monkeypatch.setattr(files, "fcntl", None)
+        monkeypatch.setattr(atomic_files, "_BY_DESCRIPTOR", False)
+        monkeypatch.setattr(atomic_files, "fcntl", None)
         monkeypatch.delattr(os, "fchown")
         monkeypatch.delattr(os, "fchmod")
         monkeypatch.delattr(os, "geteuid")
@@ -55,7 +56,7 @@ def after(monkeypatch: pytest.MonkeyPatch, function: str, step: Callable[[], obj
 def test_write_makes_the_folder_and_says_what_changed(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "file"
 
-    changes = [files.write(path, content, 0o600) for content in (b"one", b"one", b"two")]
+    changes = [atomic_files.write(path, content, 0o600) for content in (b"one", b"one", b"two")]
 
     assert changes == [True, False, True]
     assert path.read_bytes() == b"two"
@@ -66,7 +67,9 @@ def test_write_makes_the_folder_and_says_what_changed(tmp_path: Path) -> None:
 def test_update_changes_what_is_there(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file"
 
-    changes = [files.update(path, lambda before: (before or b"")[:1] + b"+") for _ in range(3)]
+    changes = [
+        atomic_files.update(path, lambda before: (before or b"")[:1] + b"+") for _ in range(3)
+    ]
 
     assert changes == [True, True, False]
     assert path.read_bytes() == b"++"
@@ -79,9 +82,9 @@ def test_a_folder_in_the_way_is_a_sentence(tmp_path: Path) -> None:
 
     message = f"{tmp_path}/file: cannot be written: it is a folder"
     with pytest.raises(errors.ConfigError, match=f"^{message}$"):
-        files.write(tmp_path / "file", b"", 0o600)
+        atomic_files.write(tmp_path / "file", b"", 0o600)
     with pytest.raises(errors.ConfigError, match=f"^{message}$"):
-        files.update(tmp_path / "file", lambda _: b"")
+        atomic_files.update(tmp_path / "file", lambda _: b"")
 
 
 def test_an_exchanged_temporary_file_changes_no_other(
@@ -97,7 +100,7 @@ def test_an_exchanged_temporary_file_changes_no_other(
         temporary.symlink_to(victim)
 
     after(monkeypatch, "fsync", exchange)
-    files.write(folder / "file", b"content", 0o644, ME)
+    atomic_files.write(folder / "file", b"content", 0o644, ME)
 
     assert mode(victim) == 0o600
     assert victim.read_bytes() == b""
@@ -116,7 +119,7 @@ def test_an_exchanged_new_folder_is_not_used(
 
     after(monkeypatch, "mkdir", exchange)
     with pytest.raises(errors.ConfigError):
-        files.write(folder / "file", b"content", 0o644, ME, folder_owner=ME)
+        atomic_files.write(folder / "file", b"content", 0o644, ME, folder_owner=ME)
 
     assert list(target.iterdir()) == []
 
@@ -131,7 +134,7 @@ def test_an_exchanged_folder_gets_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         folder.symlink_to(target)
 
     after(monkeypatch, "fsync", exchange)
-    files.write(folder / "file", b"content", 0o644)
+    atomic_files.write(folder / "file", b"content", 0o644)
 
     assert list(target.iterdir()) == []
     assert (tmp_path / "taken" / "file").read_bytes() == b"content"
@@ -159,7 +162,7 @@ def test_a_file_exchanged_for_a_link_is_not_read(
 
     monkeypatch.setattr(os, "stat", stat_and_exchange)
     with pytest.raises(errors.ConfigError):
-        files.update(file, remember)
+        atomic_files.update(file, remember)
 
     assert seen == []
 
@@ -169,7 +172,7 @@ def test_a_link_of_ones_own_is_followed_and_stays(tmp_path: Path) -> None:
     (tmp_path / "folder").symlink_to("real")
     (tmp_path / "real/link").symlink_to(tmp_path / "real/file")
 
-    files.write(tmp_path / "folder/link", b"content", 0o600)
+    atomic_files.write(tmp_path / "folder/link", b"content", 0o600)
 
     assert (tmp_path / "real/link").is_symlink()
     assert (tmp_path / "real/file").read_bytes() == b"content"
@@ -180,21 +183,21 @@ def test_links_in_a_circle_are_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "b").symlink_to("a")
 
     with pytest.raises(errors.ConfigError, match="cannot be written: Too many levels of symbolic"):
-        files.write(tmp_path / "a" / "file", b"content", 0o600)
+        atomic_files.write(tmp_path / "a" / "file", b"content", 0o600)
 
 
 def test_a_fifo_in_the_way_is_a_sentence(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "file")
 
     with pytest.raises(errors.ConfigError, match="it is a FIFO, not a file"):
-        files.write(tmp_path / "file", b"content", 0o600)
+        atomic_files.write(tmp_path / "file", b"content", 0o600)
 
 
 def test_the_other_name_of_a_file_keeps_its_content(tmp_path: Path) -> None:
     (tmp_path / "other").write_bytes(b"before")
     os.link(tmp_path / "other", tmp_path / "file")
 
-    files.write(tmp_path / "file", b"after", 0o600)
+    atomic_files.write(tmp_path / "file", b"after", 0o600)
 
     assert (tmp_path / "other").read_bytes() == b"before"
 
@@ -202,7 +205,7 @@ def test_the_other_name_of_a_file_keeps_its_content(tmp_path: Path) -> None:
 def test_modes_are_as_wanted_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
-        files.write(tmp_path / "folder/file", b"", 0o644, folder_mode=0o755)
+        atomic_files.write(tmp_path / "folder/file", b"", 0o644, folder_mode=0o755)
     finally:
         os.umask(before)
 
@@ -212,9 +215,9 @@ def test_modes_are_as_wanted_whatever_the_umask(tmp_path: Path) -> None:
 def test_ensure_folder_leaves_one_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "outer/folder"
 
-    assert files.ensure_folder(path, 0o700, ME)
+    assert atomic_files.ensure_folder(path, 0o700, ME)
     path.chmod(0o750)
-    assert not files.ensure_folder(path, 0o700, ME)
+    assert not atomic_files.ensure_folder(path, 0o700, ME)
 
     assert mode(path) == 0o750
 
@@ -226,7 +229,7 @@ def test_an_update_that_fails_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "there").write_bytes(b"before")
     for name in ("there", "missing"):
         with pytest.raises(errors.ConfigError, match="not like this"):
-            files.update(tmp_path / name, fail)
+            atomic_files.update(tmp_path / name, fail)
 
     assert [file.name for file in tmp_path.iterdir()] == ["there"]
     assert (tmp_path / "there").read_bytes() == b"before"
@@ -240,7 +243,7 @@ def test_an_update_keeps_the_permissions_it_may(
     path.touch()
     path.chmod(before)
 
-    files.update(path, lambda _: b"after", kept_mode=0o660)
+    atomic_files.update(path, lambda _: b"after", kept_mode=0o660)
 
     assert mode(path) == expected
 
@@ -250,7 +253,7 @@ def test_an_update_waits_no_longer_than_its_timeout(tmp_path: Path) -> None:
     with path.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(errors.ConfigError, match="another program keeps it locked"):
-            files.update(path, lambda _: b"after", timeout=0.0)
+            atomic_files.update(path, lambda _: b"after", timeout=0.0)
 
     assert path.read_bytes() == b""
 
@@ -258,14 +261,14 @@ def test_an_update_waits_no_longer_than_its_timeout(tmp_path: Path) -> None:
 def test_remove_says_whether_it_was_there(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    assert files.remove(tmp_path / "file")
-    assert not files.remove(tmp_path / "file")
-    assert not files.remove(tmp_path / "missing/file")
+    assert atomic_files.remove(tmp_path / "file")
+    assert not atomic_files.remove(tmp_path / "file")
+    assert not atomic_files.remove(tmp_path / "missing/file")
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb") as file:
-        file.truncate(files.READ_LIMIT + 1)
+        file.truncate(atomic_files.READ_LIMIT + 1)
 
     with pytest.raises(OSError, match="it is larger than"):
-        files.read(tmp_path / "file")
+        atomic_files.read(tmp_path / "file")

@@ -11,7 +11,7 @@ import paramiko
 import pytest
 
 import maas_virtualbox as mv
-from maas_virtualbox import hosts
+from maas_virtualbox.config import host_list
 from maas_virtualbox.simulator import server
 from maas_virtualbox.transport.host_keys import KnownHosts
 
@@ -23,7 +23,7 @@ KEY, OTHER = server.new_key()[0], server.new_key()[0]
 
 
 def fingerprint(key: paramiko.PKey) -> str:
-    return hosts.fingerprint(key.asbytes())
+    return host_list.fingerprint(key.asbytes())
 
 
 @pytest.mark.parametrize("in_file", [False, True])

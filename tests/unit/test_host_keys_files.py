@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 import maas_virtualbox as mv
-from maas_virtualbox import files, hosts
+from maas_virtualbox.config import atomic_files, host_list
 from maas_virtualbox.transport.host_keys import KnownHosts
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def line(name: str, key: paramiko.PKey) -> str:
 
 
 def fingerprint(key: paramiko.PKey) -> str:
-    return hosts.fingerprint(key.asbytes())
+    return host_list.fingerprint(key.asbytes())
 
 
 def test_the_first_contact_writes_one_line(tmp_path: Path) -> None:
@@ -346,7 +346,7 @@ def test_a_pin_of_a_type_nobody_negotiates_is_a_pin(tmp_path: Path) -> None:
     data = b"".join(len(field).to_bytes(4, "big") + field for field in fields)
     file.write_text(f"[10.0.0.5]:2222 ssh-dss {base64.b64encode(data).decode()}\n")
 
-    with pytest.raises(mv.HostKeyChanged, match=hosts.fingerprint(data)):
+    with pytest.raises(mv.HostKeyChanged, match=host_list.fingerprint(data)):
         KnownHosts(file).check(HOST, KEY)
 
 
@@ -393,14 +393,14 @@ def test_a_first_contact_beside_another_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "known_hosts"
-    update = files.update
+    update = atomic_files.update
 
     def late(path: Path, change: Callable[[bytes | None], bytes]) -> bool:
-        monkeypatch.setattr(files, "update", update)
+        monkeypatch.setattr(atomic_files, "update", update)
         KnownHosts(file).check(HOST, OTHER)  # as another process, between reading and writing
         return update(path, change)
 
-    monkeypatch.setattr(files, "update", late)
+    monkeypatch.setattr(atomic_files, "update", late)
     with pytest.raises(mv.HostKeyChanged):
         KnownHosts(file).check(HOST, KEY)
 

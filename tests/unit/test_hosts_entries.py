@@ -10,10 +10,10 @@ import pydantic
 import pytest
 
 import maas_virtualbox as mv
-from maas_virtualbox import hosts
+from maas_virtualbox.config import host_list
 
 ED25519 = "AAAAC3NzaC1lZDI1NTE5AAAAIGJj7xkWZ2k5m2Xl4m6mR0a0n8g8n3m0m2Xl4m6mR0a0"
-ED25519_FINGERPRINT = hosts.fingerprint(base64.b64decode(ED25519))
+ED25519_FINGERPRINT = host_list.fingerprint(base64.b64decode(ED25519))
 OTHER_FINGERPRINT = "SHA256:" + "b" * 43
 
 
@@ -219,11 +219,11 @@ def test_a_port_that_is_none_is_refused(port: str) -> None:
 
 def test_another_program_makes_a_host_by_the_same_rules() -> None:
     with pytest.raises(pydantic.ValidationError, match="the address 'h;id'"):
-        hosts.Host(user="a", address="h;id")
+        host_list.Host(user="a", address="h;id")
 
 
 def test_a_host_cannot_be_changed() -> None:
-    host = hosts.Host(user="a", address="h")
+    host = host_list.Host(user="a", address="h")
 
     with pytest.raises(pydantic.ValidationError, match="frozen"):
         host.port = 23  # pyright: ignore[reportAttributeAccessIssue]

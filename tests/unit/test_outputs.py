@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maas_virtualbox import outputs
-from maas_virtualbox.states import VMState
+from maas_virtualbox.virtualbox import parsers
+from maas_virtualbox.virtualbox.states import VMState
 
 ONE = "95581d29-3e5e-472e-8f12-f452e8095714"
 TWO = "f9fbeea5-59c6-4fa9-a4f5-cb29fc063408"
@@ -29,7 +29,7 @@ def test_a_list_of_odd_names_is_read_whole() -> None:
         '"<inaccessible>" {d282bade-3224-4ca5-adfa-7a52d8e1c64d}\n'
     )
 
-    read = outputs.parse_vm_list(text)
+    read = parsers.parse_vm_list(text)
 
     assert list(read.values()) == [
         'he said "hi"',
@@ -41,39 +41,39 @@ def test_a_list_of_odd_names_is_read_whole() -> None:
 
 def test_a_list_cut_off_at_a_name_is_an_error_not_a_shorter_list() -> None:
     # VirtualBox 7.2 in the POSIX locale, byte for byte, with exit code 0.
-    with pytest.raises(outputs.CutOff, match="ends inside an entry"):
-        outputs.parse_vm_list(f'"node1" {{{ONE}}}\n"v')
+    with pytest.raises(parsers.CutOff, match="ends inside an entry"):
+        parsers.parse_vm_list(f'"node1" {{{ONE}}}\n"v')
 
 
 def test_the_wrappers_warning_before_a_list_is_passed_over() -> None:
     warning = "WARNING: The character device /dev/vboxdrv does not exist.\n\t Please install\n\n"
 
-    assert outputs.parse_vm_list(f'{warning}"node1" {{{ONE}}}\n') == {ONE: "node1"}
+    assert parsers.parse_vm_list(f'{warning}"node1" {{{ONE}}}\n') == {ONE: "node1"}
 
 
 def test_windows_line_ends_are_read() -> None:
-    assert outputs.parse_vm_list(f'"a" {{{ONE}}}\r\n"b" {{{TWO}}}\r\n') == {ONE: "a", TWO: "b"}
+    assert parsers.parse_vm_list(f'"a" {{{ONE}}}\r\n"b" {{{TWO}}}\r\n') == {ONE: "a", TWO: "b"}
 
 
 def test_a_name_that_forges_an_entry_shows_no_second_vm_when_names_are_known() -> None:
     forged = f'x" {{{TWO}}}\n"y'
     text = f'"{forged}" {{{ONE}}}\n'
 
-    assert outputs.parse_vm_list(text, {ONE: forged}) == {ONE: forged}
+    assert parsers.parse_vm_list(text, {ONE: forged}) == {ONE: forged}
 
 
 @given(st.dictionaries(uuids, names, max_size=8))
 def test_any_names_are_read_back_when_they_are_known(vms: dict[str, str]) -> None:
     text = "".join(f'"{name}" {{{uuid}}}\n' for uuid, name in vms.items())
 
-    assert outputs.parse_vm_list(text, vms) == vms
+    assert parsers.parse_vm_list(text, vms) == vms
 
 
 @given(st.text())
 def test_any_text_is_a_list_or_cut_off(text: str) -> None:
     try:
-        read = outputs.parse_vm_list(text)
-    except outputs.CutOff:
+        read = parsers.parse_vm_list(text)
+    except parsers.CutOff:
         return
 
     assert all(uuid.UUID(one) for one in read)
@@ -91,42 +91,42 @@ def render(vm_name: str, state: str) -> str:
 
 @given(names, st.sampled_from([state for state in VMState if state != "inaccessible"]))
 def test_no_name_can_forge_a_state(name: str, state: VMState) -> None:
-    values = outputs.parse_machine_readable(render(name, state.value))
+    values = parsers.parse_machine_readable(render(name, state.value))
 
     assert values["name"] == name
-    assert outputs.parse_state(values["VMState"]) is state
+    assert parsers.parse_state(values["VMState"]) is state
 
 
 @given(names, st.integers(0, 400))
 def test_a_cut_off_answer_never_gives_a_wrong_state(name: str, length: int) -> None:
     text = render(name, "running")[:length]
     try:
-        values = outputs.parse_machine_readable(text)
-    except outputs.CutOff:
+        values = parsers.parse_machine_readable(text)
+    except parsers.CutOff:
         return
 
     assert values["VMState"] == "running"
 
 
 def test_a_state_virtualbox_does_not_have_is_an_error() -> None:
-    with pytest.raises(outputs.CutOff, match="unknown VM state 'dancing'"):
-        outputs.parse_state("dancing")
+    with pytest.raises(parsers.CutOff, match="unknown VM state 'dancing'"):
+        parsers.parse_state("dancing")
 
 
 def test_the_last_startvm_of_a_line_is_the_vm() -> None:
     name = f"x --startvm {TWO}"
     hostile = f"  77 /usr/lib/virtualbox/VBoxHeadless --comment {name} --startvm {ONE} --vrde c\n"
 
-    assert outputs.parse_processes(hostile) == {ONE: 77}
+    assert parsers.parse_processes(hostile) == {ONE: 77}
 
 
 def test_a_search_for_processes_does_not_find_itself() -> None:
-    assert outputs.parse_processes('12 sh -c ps | grep -e "-startvm [0-9a-f{]"\n') == {}
+    assert parsers.parse_processes('12 sh -c ps | grep -e "-startvm [0-9a-f{]"\n') == {}
 
 
 @given(st.text())
 def test_any_text_is_a_process_list(text: str) -> None:
-    assert all(pid >= 0 for pid in outputs.parse_processes(text).values())
+    assert all(pid >= 0 for pid in parsers.parse_processes(text).values())
 
 
 LONG = """Name:                        node1
@@ -151,7 +151,7 @@ Config file:     /home/vbox/VirtualBox VMs/my vm/my vm.vbox
 
 
 def test_the_long_list_has_states_nics_and_what_cannot_be_read() -> None:
-    read = outputs.parse_long_list(LONG)
+    read = parsers.parse_long_list(LONG)
 
     machine, state = read[ONE]
     assert state is VMState.PAUSED
@@ -165,12 +165,12 @@ def test_the_long_list_has_states_nics_and_what_cannot_be_read() -> None:
 
 
 def test_an_empty_long_list_has_no_vms() -> None:
-    assert outputs.parse_long_list("") == {}
+    assert parsers.parse_long_list("") == {}
 
 
 def test_a_long_list_without_a_uuid_is_cut_off() -> None:
-    with pytest.raises(outputs.CutOff, match="without a UUID"):
-        outputs.parse_long_list(LONG[:60])
+    with pytest.raises(parsers.CutOff, match="without a UUID"):
+        parsers.parse_long_list(LONG[:60])
 
 
 def test_only_enabled_dhcp_servers_count() -> None:
@@ -179,4 +179,4 @@ def test_only_enabled_dhcp_servers_count() -> None:
         "NetworkName:    HostInterfaceNetworking-vboxnet1\nEnabled:        No\n"
     )
 
-    assert outputs.parse_dhcp_servers(text) == ["HostInterfaceNetworking-vboxnet0"]
+    assert parsers.parse_dhcp_servers(text) == ["HostInterfaceNetworking-vboxnet0"]

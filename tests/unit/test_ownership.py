@@ -11,10 +11,11 @@ import platform
 
 import pytest
 
-from maas_virtualbox import outputs, ownership, settings
-from maas_virtualbox.outputs import HardDisk
-from maas_virtualbox.settings import Machine
-from maas_virtualbox.states import VMState
+from maas_virtualbox.provisioning import ownership
+from maas_virtualbox.virtualbox import parsers, settings_xml
+from maas_virtualbox.virtualbox.parsers import HardDisk
+from maas_virtualbox.virtualbox.settings_xml import Machine
+from maas_virtualbox.virtualbox.states import VMState
 
 SAMPLES = pathlib.Path(__file__).parent / "samples"
 UUID = "0c06ecdf-282e-4a3b-8cfb-b50f570662a8"
@@ -41,13 +42,13 @@ def unfinished(machine: str, pid: int) -> ownership.Unfinished | None:
 
 @pytest.mark.parametrize(("value", "made"), [("its own", True), (OTHER, False), ("", False)])
 def test_a_vm_is_ours_if_it_bears_its_own_uuid(value: str, made: bool) -> None:
-    uuid = settings.normalise_uuid(NODE1.partition('<Machine uuid="')[2][:38])
+    uuid = settings_xml.normalise_uuid(NODE1.partition('<Machine uuid="')[2][:38])
     mark = uuid if value == "its own" else value
-    item = f'<ExtraDataItem name="{settings.MARK}" value="{mark}"/>'
+    item = f'<ExtraDataItem name="{settings_xml.MARK}" value="{mark}"/>'
     xml = NODE1.replace("<Hardware>", f"<ExtraData>{item}</ExtraData><Hardware>", 1)
 
-    assert settings.parse_machine(uuid, "/x", xml).made is made
-    assert not settings.parse_machine(uuid, "/x", NODE1).made
+    assert settings_xml.parse_machine(uuid, "/x", xml).made is made
+    assert not settings_xml.parse_machine(uuid, "/x", NODE1).made
 
 
 # -- Half-made VMs ----------------------------------------------------------------------------
@@ -98,7 +99,7 @@ def test_the_longest_name_of_a_half_made_vm_fits_in_a_file_name(
 
 
 def test_a_disk_elsewhere_is_found_behind_a_snapshot() -> None:
-    disks = outputs.parse_hard_disks((SAMPLES / "list-long-hdds.out").read_text())
+    disks = parsers.parse_hard_disks((SAMPLES / "list-long-hdds.out").read_text())
 
     assert ownership.foreign_disks(VM, disks) == ["/home/vbox/elsewhere.vdi"]
 

@@ -17,11 +17,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from maas_virtualbox import doctor, faults, outputs, ownership, shells
-from maas_virtualbox import settings as settings_files
-from maas_virtualbox.states import VMState
+from maas_virtualbox.host import checks
+from maas_virtualbox.provisioning import ownership
 from maas_virtualbox.transport import CommandResult
-from maas_virtualbox.vboxmanage import Installation, Surroundings
+from maas_virtualbox.virtualbox import error_codes, parsers, shells
+from maas_virtualbox.virtualbox import settings_xml as settings_files
+from maas_virtualbox.virtualbox.states import VMState
+from maas_virtualbox.virtualbox.vboxmanage import Installation, Surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +43,7 @@ def machine_of(name: str) -> settings_files.Machine:
 
 
 def error_of(text: str) -> object:
-    return faults.parse_error("h", CommandResult(1, b"", text.encode(), 0.0))
+    return error_codes.parse_error("h", CommandResult(1, b"", text.encode(), 0.0))
 
 
 def frames_of(text: str) -> object:
@@ -55,18 +57,18 @@ def release_of(text: str) -> object:
 
 
 PARSERS: dict[str, Callable[[str], object]] = {
-    "vm list": outputs.parse_vm_list,
-    "vm list with known names": lambda text: outputs.parse_vm_list(text, NAMES),
-    "showvminfo": outputs.parse_machine_readable,
-    "long list": outputs.parse_long_list,
-    "hard disks": outputs.parse_hard_disks,
-    "networks": outputs.parse_networks,
-    "dhcp servers": outputs.parse_dhcp_servers,
-    "processes": outputs.parse_processes,
-    "created file": outputs.parse_created_file,
-    "extra data": outputs.parse_extra_data,
-    "disk free": outputs.parse_disk_free,
-    "state": outputs.parse_state,
+    "vm list": parsers.parse_vm_list,
+    "vm list with known names": lambda text: parsers.parse_vm_list(text, NAMES),
+    "showvminfo": parsers.parse_machine_readable,
+    "long list": parsers.parse_long_list,
+    "hard disks": parsers.parse_hard_disks,
+    "networks": parsers.parse_networks,
+    "dhcp servers": parsers.parse_dhcp_servers,
+    "processes": parsers.parse_processes,
+    "created file": parsers.parse_created_file,
+    "extra data": parsers.parse_extra_data,
+    "disk free": parsers.parse_disk_free,
+    "state": parsers.parse_state,
     "frames": frames_of,
     "error": error_of,
     "settings file": lambda text: settings_files.parse_machine(ONE, "/x.vbox", text),
@@ -75,7 +77,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "MAC": settings_files.parse_mac,
     "version": release_of,
     "name of an unfinished VM": lambda text: ownership.unfinished(machine_of(text)),
-    "model of a NIC": lambda text: doctor.judge_vm(
+    "model of a NIC": lambda text: checks.judge_vm(
         "h",
         settings_files.Machine(
             ONE,
@@ -211,7 +213,7 @@ def text_of(shape: tuple[str, str, str], size: int) -> str:
 
 def seconds(parse: Callable[[str], object], text: str) -> float:
     began = time.thread_time()
-    with contextlib.suppress(outputs.CutOff, outputs.TooMany):  # and nothing else
+    with contextlib.suppress(parsers.CutOff, parsers.TooMany):  # and nothing else
         parse(text)
     return time.thread_time() - began
 

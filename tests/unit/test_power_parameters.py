@@ -8,8 +8,10 @@ import shlex
 
 import pytest
 
-from maas_virtualbox import config, errors, power_parameters
-from maas_virtualbox.power_parameters import PowerParameters
+from maas_virtualbox import errors
+from maas_virtualbox.config import config_file
+from maas_virtualbox.maas import power_parameters
+from maas_virtualbox.maas.power_parameters import PowerParameters
 
 UUID = "90529436-6acf-5a54-ad77-350f4c802e0f"
 
@@ -47,8 +49,10 @@ def test_the_command_survives_a_shell() -> None:
     ],
 )
 def test_listen_is_address_and_port(text: str, address: str, port: int) -> None:
-    assert config.Listen.parse(text) == config.Listen(address, port)
-    assert config.Listen.parse(str(config.Listen(address, port))) == config.Listen(address, port)
+    assert config_file.Listen.parse(text) == config_file.Listen(address, port)
+    assert config_file.Listen.parse(str(config_file.Listen(address, port))) == config_file.Listen(
+        address, port
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,11 +61,11 @@ def test_listen_is_address_and_port(text: str, address: str, port: int) -> None:
 )
 def test_listen_is_nothing_else(text: str) -> None:
     with pytest.raises(ValueError, match=r"expected address:port|the port"):
-        config.Listen.parse(text)
+        config_file.Listen.parse(text)
 
 
 def test_maas_is_told_the_address_we_listen_on() -> None:
-    assert power_parameters.reachable_address(config.Listen("10.0.0.2")) == "10.0.0.2"
+    assert power_parameters.reachable_address(config_file.Listen("10.0.0.2")) == "10.0.0.2"
 
 
 def test_addresses_maas_would_not_use_are_doubted() -> None:

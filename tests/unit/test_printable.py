@@ -11,10 +11,9 @@ import sys
 import pytest
 from hypothesis import given, strategies
 
-from maas_virtualbox import printable
-from maas_virtualbox.cli import show
-from maas_virtualbox.doors import extensions
-from maas_virtualbox.doors.responses import JSONResponse
+from maas_virtualbox import escape
+from maas_virtualbox.cli import extension_script, output
+from maas_virtualbox.service.responses import JSONResponse
 
 HOSTILE = (
     "\x00\t\n\r\x1b\x7f\x80\x85\x9b\x9f\xad\u061c\u200b\u200e\u200f\u2028\u2029"
@@ -34,7 +33,7 @@ def is_safe(text: str) -> bool:
 
 
 def test_a_line_shows_what_is_visible_and_escapes_the_rest() -> None:
-    shown = printable.printable(NAME)
+    shown = escape.printable(NAME)
 
     assert shown.startswith("M\xfcller \U0001f600 \\x00\\t\\n")
     assert all(char.isprintable() for char in shown)
@@ -43,14 +42,14 @@ def test_a_line_shows_what_is_visible_and_escapes_the_rest() -> None:
 
 @given(values)
 def test_json_is_safe_and_means_the_same(value: object) -> None:
-    shown = printable.printable_json(value)
+    shown = escape.printable_json(value)
 
     assert is_safe(shown)
     assert json.loads(shown) == value
 
 
 def test_json_on_a_terminal_escapes_c1_and_bidi(capsys: pytest.CaptureFixture[str]) -> None:
-    show.rows((), (), show.Format.JSON, [{"name": NAME}])
+    output.rows((), (), output.Format.JSON, [{"name": NAME}])
 
     printed = capsys.readouterr().out
     assert is_safe(printed)
@@ -60,9 +59,9 @@ def test_json_on_a_terminal_escapes_c1_and_bidi(capsys: pytest.CaptureFixture[st
     assert json.loads(printed) == [{"name": NAME}]
 
 
-@pytest.mark.parametrize("as_format", [show.Format.TABLE, show.Format.PLAIN])
-def test_cells_are_escaped(capsys: pytest.CaptureFixture[str], as_format: show.Format) -> None:
-    show.rows(("NAME", "MACS"), [(NAME, (NAME, NAME))], as_format, None)
+@pytest.mark.parametrize("as_format", [output.Format.TABLE, output.Format.PLAIN])
+def test_cells_are_escaped(capsys: pytest.CaptureFixture[str], as_format: output.Format) -> None:
+    output.rows(("NAME", "MACS"), [(NAME, (NAME, NAME))], as_format, None)
 
     printed = capsys.readouterr().out.replace("\t", "")
     assert is_safe(printed)
@@ -78,7 +77,7 @@ def test_json_over_http_is_ascii() -> None:
 
 
 def test_a_programs_log_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
-    formatter = printable.LineFormatter("program: ")
+    formatter = escape.LineFormatter("program: ")
     try:
         raise ValueError(NAME)
     except ValueError:
@@ -93,6 +92,6 @@ def test_a_programs_log_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_extension_scripts_error_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
-    assert extensions.run(None, "on", NAME) == extensions.NO_VM  # type: ignore[arg-type]
+    assert extension_script.run(None, "on", NAME) == extension_script.NO_VM  # type: ignore[arg-type]
 
     assert is_safe(capsys.readouterr().err)

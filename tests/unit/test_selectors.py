@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maas_virtualbox import fleet, settings
-from maas_virtualbox.settings import NIC, Machine
-from maas_virtualbox.states import VMState
+from maas_virtualbox.fleet import fleet
+from maas_virtualbox.virtualbox import settings_xml
+from maas_virtualbox.virtualbox.settings_xml import NIC, Machine
+from maas_virtualbox.virtualbox.states import VMState
 
 UUID = "95581d29-3e5e-472e-8f12-f452e8095714"
 
@@ -26,12 +27,12 @@ def machine(uuid: str, name: str, mac: str = "08:00:27:aa:bb:01") -> Machine:
     ["08:00:27:AA:BB:01", "08-00-27-aa-bb-01", "080027aabb01", "0800.27aa.bb01", " 080027AABB01 "],
 )
 def test_a_mac_is_read_in_any_notation(notation: str) -> None:
-    assert settings.parse_mac(notation) == "08:00:27:aa:bb:01"
+    assert settings_xml.parse_mac(notation) == "08:00:27:aa:bb:01"
 
 
 @pytest.mark.parametrize("text", ["", "08:00:27", "08:00-27:aa:bb:01", "zz:00:27:aa:bb:01", UUID])
 def test_what_is_no_mac_is_none(text: str) -> None:
-    assert settings.parse_mac(text) == ""
+    assert settings_xml.parse_mac(text) == ""
 
 
 def test_a_uuid_wins_over_a_vm_that_is_called_like_it() -> None:
@@ -80,4 +81,4 @@ def test_any_text_is_a_selector(text: str) -> None:
 
 @given(st.binary(min_size=6, max_size=6))
 def test_every_mac_reads_back(mac: bytes) -> None:
-    assert settings.parse_mac(mac.hex("-")) == settings.format_mac(mac.hex())
+    assert settings_xml.parse_mac(mac.hex("-")) == settings_xml.format_mac(mac.hex())

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maas_virtualbox import fleet, settings
-from maas_virtualbox.settings import NIC, Machine
-from maas_virtualbox.states import VMState
+from maas_virtualbox.fleet import fleet
+from maas_virtualbox.virtualbox import settings_xml
+from maas_virtualbox.virtualbox.settings_xml import NIC, Machine
+from maas_virtualbox.virtualbox.states import VMState
 
 UUID = "95581d29-3e5e-472e-8f12-f452e8095714"
 OTHER = "f9fbeea5-59c6-4fa9-a4f5-cb29fc063408"
@@ -114,14 +115,14 @@ def test_a_vm_whose_nics_were_not_read_fits_no_mac() -> None:
     ],
 )
 def test_a_text_that_is_nearly_a_mac_is_none(text: str) -> None:
-    assert settings.parse_mac(text) == ""
+    assert settings_xml.parse_mac(text) == ""
 
 
 @given(st.text() | st.text(st.sampled_from("0189abfAF:-. ")))
 def test_any_text_is_a_mac_in_our_notation_or_none(text: str) -> None:
-    mac = settings.parse_mac(text)
+    mac = settings_xml.parse_mac(text)
 
-    assert mac == "" or settings.parse_mac(mac) == mac
+    assert mac == "" or settings_xml.parse_mac(mac) == mac
 
 
 @given(st.binary(min_size=6, max_size=6), st.sampled_from(["{:02x}", "{:02X}"]), st.data())
@@ -132,7 +133,7 @@ def test_all_notations_of_a_mac_are_one(mac: bytes, form: str, data: st.DataObje
 
     notation = data.draw(st.sampled_from(notations))
 
-    assert settings.parse_mac(notation) == mac.hex(":")
+    assert settings_xml.parse_mac(notation) == mac.hex(":")
 
 
 @given(st.uuids().map(str))

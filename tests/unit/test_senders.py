@@ -8,7 +8,7 @@ import itertools
 
 import pytest
 
-from maas_virtualbox.doors.senders import BURST, LONGEST_DELAY_S, RATE, Senders, sender_of
+from maas_virtualbox.service.wrong_tokens import BURST, LONGEST_DELAY_S, RATE, Senders, sender_of
 from maas_virtualbox.simulator import maas
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maas_virtualbox import shells
+from maas_virtualbox.virtualbox import shells
 
 PROGRAM = r"C:\Program Files\Oracle\VirtualBox\VBoxManage.exe"
 text_without_null = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))

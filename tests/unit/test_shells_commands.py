@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maas_virtualbox import shells
+from maas_virtualbox.virtualbox import shells
 
 if TYPE_CHECKING:
     from collections.abc import Callable

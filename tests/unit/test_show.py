@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from maas_virtualbox.cli import show
+from maas_virtualbox.cli import output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 def lines(
-    capsys: pytest.CaptureFixture[str], total: int, step_s: float, *rest: show.Format
+    capsys: pytest.CaptureFixture[str], total: int, step_s: float, *rest: output.Format
 ) -> Sequence[str]:
     """What is printed while `total` things are done, one every `step_s`."""
     clock = itertools.count(0, step_s)
-    with show.counted("enlisting", total, *rest, clock=lambda: next(clock)) as tick:
+    with output.counted("enlisting", total, *rest, clock=lambda: next(clock)) as tick:
         for _ in range(total):
             tick()
     out, err = capsys.readouterr()
@@ -38,9 +38,13 @@ def test_progress_in_a_pipe_is_a_line_every_30_s(capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize(
     ("total", "step_s", "as_format"),
-    [(1000, 0.01, show.Format.TABLE), (1, 100.0, show.Format.TABLE), (99, 9.0, show.Format.JSON)],
+    [
+        (1000, 0.01, output.Format.TABLE),
+        (1, 100.0, output.Format.TABLE),
+        (99, 9.0, output.Format.JSON),
+    ],
 )
 def test_progress_in_a_pipe_is_silent_if_quick_or_json(
-    capsys: pytest.CaptureFixture[str], total: int, step_s: float, as_format: show.Format
+    capsys: pytest.CaptureFixture[str], total: int, step_s: float, as_format: output.Format
 ) -> None:
     assert lines(capsys, total, step_s, as_format) == []

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from maas_virtualbox.states import Power, VMState
+from maas_virtualbox.virtualbox.states import Power, VMState
 
 ON = [
     "running",

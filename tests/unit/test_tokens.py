@@ -17,7 +17,8 @@ import pydantic
 import pytest
 from hypothesis import given, strategies
 
-from maas_virtualbox import errors, tokens
+from maas_virtualbox import errors
+from maas_virtualbox.config import tokens
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from maas_virtualbox import Host, shells, vboxmanage
+from maas_virtualbox import Host
 from maas_virtualbox.transport import CommandResult
+from maas_virtualbox.virtualbox import shells, vboxmanage
 
 if TYPE_CHECKING:
     from collections.abc import Callable

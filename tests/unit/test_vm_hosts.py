@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from maas_virtualbox import errors, vm_hosts, vm_hosts_file
-from maas_virtualbox.hosts import Host, parse_hosts
-from maas_virtualbox.vm_hosts import Verdict, VMHosts, judge
-from maas_virtualbox.vm_hosts_file import VMHostsFile
+from maas_virtualbox import errors
+from maas_virtualbox.config.host_list import Host, parse_hosts
+from maas_virtualbox.fleet import vm_hosts, vm_hosts_file
+from maas_virtualbox.fleet.vm_hosts import Verdict, VMHosts, judge
+from maas_virtualbox.fleet.vm_hosts_file import VMHostsFile
 
 if TYPE_CHECKING:
     from pathlib import Path

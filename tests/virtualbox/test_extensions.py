@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import maas_virtualbox as mv
-from maas_virtualbox import host_setup, maas_template
+from maas_virtualbox.host import scripts
+from maas_virtualbox.maas import power_template
 
 from tests.behaviour import benches
 from tests.old_maas import VERSIONS, OldMAAS
@@ -50,7 +51,7 @@ def test_old_maas_switches_vms(
     service: ServiceProcess, bench: benches.RealBench, tmp_path: Path, version: str
 ) -> None:
     maas = OldMAAS(tmp_path / "root", service.config_file, tmp_path / "power.sock")
-    maas_template.install(maas.root, maas.settings)
+    power_template.install(maas.root, maas.settings)
     vm = service.api("/api/v1/vms")["vms"][0]
     tail = vm["uuid"][-12:]
     for mac in (vm["macs"][0], ":".join(tail[place : place + 2] for place in range(0, 12, 2))):
@@ -82,10 +83,10 @@ def test_host_setup_writes_once_works_and_leaves_nothing(
     before = bench.files_in_home()
     assert all(each["changed"] for each in run()["files"])
     assert not any(each["changed"] for each in run()["files"])
-    assert bench.files_in_home() == before | {host_setup.FOLDER}
+    assert bench.files_in_home() == before | {scripts.FOLDER}
     line = str(run("--gate")["authorized_key"])
     assert line.startswith(
-        f'restrict,command="/home/vbox10/{host_setup.FOLDER}/gate" ssh-ed25519 AAAA'
+        f'restrict,command="/home/vbox10/{scripts.FOLDER}/gate" ssh-ed25519 AAAA'
     )
 
     with benches.fleet_of(bench) as fleet:
@@ -124,5 +125,5 @@ def test_a_key_bound_to_the_gate_switches_vms_and_nothing_else(
             assert b"gate: refused" in done.stderr
             assert done.stdout == b""
         with pytest.raises(mv.Error, match="bound to the gate"):
-            host_setup.install(owner)
+            scripts.install(owner)
     assert "pwned" not in bench.files_in_home()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 FENCE_VBOX = "/usr/sbin/fence_vbox"
-OURS = (sys.executable, "-c", "from maas_virtualbox.doors import fence; fence.main()")
+OURS = (sys.executable, "-c", "from maas_virtualbox.cli import fence_agent; fence_agent.main()")
 
 
 class Agent(Protocol):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from charmlibs import passwd
 
-from maas_virtualbox import files
+from maas_virtualbox.config import atomic_files
 from maas_virtualbox.juju import programs, statuses
 from maas_virtualbox.juju.claims import keep_on_error
 
@@ -34,7 +34,7 @@ class Account:
     """An account of this machine."""
 
     name: str
-    owner: files.Owner
+    owner: atomic_files.Owner
     """The numbers of its user and group."""
     home: str
 
@@ -64,7 +64,7 @@ def ensure(root: Path, name: str) -> Account:
         except subprocess.CalledProcessError as error:
             reason = " ".join((error.stderr or str(error)).split())[:200]
             raise statuses.blocked(f"the account {name} cannot be made: {reason}") from None
-    files.write(root / TMPFILES, _TMPFILES.encode(), 0o644)
+    atomic_files.write(root / TMPFILES, _TMPFILES.encode(), 0o644)
     lingered = programs.run_as((0, 0), ["loginctl", "enable-linger", name], {})
     if lingered.problem:
         log.warning("VMs of %s may end with its sessions: %s", name, lingered.problem)
@@ -80,7 +80,7 @@ def find(name: str) -> Account | None:
 def remove(root: Path) -> None:
     """Take away what `ensure` made, except the account: the VMs are its."""
     with keep_on_error("a file"):
-        files.remove(root / TMPFILES)
+        atomic_files.remove(root / TMPFILES)
 
 
 def _account(known: pwd.struct_passwd) -> Account:

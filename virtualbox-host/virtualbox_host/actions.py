@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from maas_virtualbox import documents
+from maas_virtualbox.config import options
 from maas_virtualbox.juju import actions, statuses
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Actions(actions.Actions):
                 box.ensure_host_only_network(chosen.network)
             answer = box.create(chosen, names)
         except pydantic.ValidationError as error:
-            action.fail(documents.explain(error))
+            action.fail(options.explain(error))
             return
         except statuses.Unready as reason:
             action.fail(str(reason))

@@ -23,7 +23,7 @@ from maas_virtualbox.juju.claims import Claim
 from virtualbox_host import accounts, actions, options, sshd, virtualbox
 
 if TYPE_CHECKING:
-    from maas_virtualbox.doors.views import VMView
+    from maas_virtualbox.schemas import VMView
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class VirtualBoxHostCharm(ops.CharmBase):
     def _install_program(self) -> None:
         self.unit.status = ops.MaintenanceStatus("installing the charm's program")
         programs.install(
-            self.root, self.charm_dir, virtualbox.NAME, compiled=["maas_virtualbox.cli"]
+            self.root, self.charm_dir, virtualbox.NAME, compiled=["maas_virtualbox.cli.main"]
         )
         programs.remove_old(self.root, virtualbox.NAME)
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 import pydantic
 
-from maas_virtualbox import blueprint, documents
-from maas_virtualbox.hosts import Host
+from maas_virtualbox.config import options
+from maas_virtualbox.config.host_list import Host
+from maas_virtualbox.provisioning import spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,7 +30,7 @@ _EXPECTED = {
 """How errors of a field of `blueprint.VMSpec` or `Host` begin, or of all fields together."""
 
 
-class HostOptions(documents.Options):
+class HostOptions(options.Options):
     """What `juju config` says. Immutable."""
 
     install: Literal["auto", "never"] = "auto"
@@ -50,8 +51,8 @@ class HostOptions(documents.Options):
     """Of a new VM, as the fields below; see `blueprint.VMSpec`."""
     memory: int = 2048
     disk: int = 20
-    nic_model: blueprint.NICModel = "e1000"
-    attachment: blueprint.Attachment = "hostonly"
+    nic_model: spec.NICModel = "e1000"
+    attachment: spec.Attachment = "hostonly"
     network: str = ""
 
     @pydantic.model_validator(mode="after")
@@ -69,10 +70,10 @@ class HostOptions(documents.Options):
             raise ValueError(_explain(error)) from None
         return self
 
-    def spec(self, name: str) -> blueprint.VMSpec:
+    def spec(self, name: str) -> spec.VMSpec:
         """Return what a VM shall be. Raises pydantic's `ValidationError`."""
-        fields = blueprint.VMSpec.model_fields.keys() & type(self).model_fields.keys()
-        return blueprint.VMSpec(name=name, **{field: getattr(self, field) for field in fields})
+        fields = spec.VMSpec.model_fields.keys() & type(self).model_fields.keys()
+        return spec.VMSpec(name=name, **{field: getattr(self, field) for field in fields})
 
     def kept(self, names: Iterable[str]) -> list[str]:
         """Return those of some VMs that make up `vm_count`."""
@@ -111,7 +112,7 @@ class HostOptions(documents.Options):
 def _explain(error: pydantic.ValidationError) -> str:
     """Say which option makes a VM or a host list entry wrong."""
     first = error.errors(include_input=False)[0]
-    reason = documents.explain(error)
+    reason = options.explain(error)
     if first["type"] != "value_error":
         return reason
     return f"{_EXPECTED[str(first['loc'][0]) if first['loc'] else '']}: {reason}"
@@ -123,4 +124,4 @@ def parse(values: Mapping[str, object]) -> HostOptions:
     Raises:
         ValueError: one is wrong; the text is one sentence that names it.
     """
-    return documents.check(HostOptions, values)
+    return options.check(HostOptions, values)

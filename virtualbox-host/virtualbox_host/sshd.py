@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 
 from charmlibs import systemd
 
-from maas_virtualbox import errors, files, host_setup
+from maas_virtualbox import errors
+from maas_virtualbox.config import atomic_files
+from maas_virtualbox.host import scripts
 from maas_virtualbox.juju import programs, statuses
 from maas_virtualbox.juju.claims import keep_on_error
 
@@ -54,19 +56,19 @@ def authorise(root: Path, account: Account, keys: Sequence[str]) -> None:
         Unready: sshd does not take the configuration; it is as before.
     """
     revoke(root, keys)
-    lines = [f"{host_setup.gated(account.home, key)}\n" for key in keys]
+    lines = [f"{scripts.gated(account.home, key)}\n" for key in keys]
     # Root's and readable by all: sshd reads it as the account, which cannot change it.
-    files.write(root / KEYS, "".join(lines).encode(), 0o644)
+    atomic_files.write(root / KEYS, "".join(lines).encode(), 0o644)
     config = (
         "# Written by the charm virtualbox-host.\n"
         f"Match User {account.name}\n"
         f"  AuthorizedKeysFile .ssh/authorized_keys .ssh/authorized_keys2 {root / KEYS}\n"
         "  PubkeyAuthentication yes\n"
     )
-    if files.write(root / CONFIG, config.encode(), 0o644):
+    if atomic_files.write(root / CONFIG, config.encode(), 0o644):
         answer = _sshd(root, "-t")
         if answer.problem:
-            files.remove(root / CONFIG)
+            atomic_files.remove(root / CONFIG)
             raise statuses.blocked(f"sshd does not take its configuration: {answer.problem}")
         _reload()
 
@@ -80,7 +82,7 @@ def revoke(root: Path, keys: Sequence[str]) -> None:
     lines = _read(root / KEYS).splitlines(keepends=True)
     kept = [line for line in lines if any(f" {key} " in line for key in keys)]
     if kept != lines:
-        files.write(root / KEYS, "".join(kept).encode(), 0o644)
+        atomic_files.write(root / KEYS, "".join(kept).encode(), 0o644)
         _end_sessions(root)
 
 
@@ -112,17 +114,17 @@ def remove(root: Path) -> None:
     with keep_on_error("a key"):
         revoke(root, ())
     with keep_on_error("the file of the keys"):
-        files.remove(root / KEYS)
+        atomic_files.remove(root / KEYS)
     programs.remove_folder((root / KEYS).parent)
     with keep_on_error("a file"):
-        if files.remove(root / CONFIG):
+        if atomic_files.remove(root / CONFIG):
             _reload()
 
 
 def _read(path: Path) -> str:
     """Return a file's text; none where there is no file. Raises `ConfigError`."""
     try:
-        return files.read(path).content.decode("utf-8", "replace")
+        return atomic_files.read(path).content.decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
     except OSError as error:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from charmlibs import apt
 
-from maas_virtualbox import host_setup, outputs
-from maas_virtualbox.doors.views import VMView
+from maas_virtualbox.host import scripts
 from maas_virtualbox.juju import programs, statuses
+from maas_virtualbox.schemas import VMView
+from maas_virtualbox.virtualbox import parsers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,19 +98,19 @@ class VirtualBox:
         Args:
             network: its name. Empty: the only one.
         """
-        names = outputs.parse_networks(self._manage("list", "hostonlyifs"))
+        names = parsers.parse_networks(self._manage("list", "hostonlyifs"))
         if not names and not network:
             self._manage("hostonlyif", "create")
-            names = outputs.parse_networks(self._manage("list", "hostonlyifs"))
-        served = outputs.parse_dhcp_servers(self._manage("list", "dhcpservers"))
+            names = parsers.parse_networks(self._manage("list", "hostonlyifs"))
+        served = parsers.parse_dhcp_servers(self._manage("list", "dhcpservers"))
         for name in (f"{_DHCP_PREFIX}{each}" for each in names if network in ("", each)):
             if name in served:
                 self._manage("dhcpserver", "remove", f"--network={name}")
 
     def ensure_scripts(self) -> None:
         """Have the extension scripts and the gate in the account's home, written by itself."""
-        folder = self.root / self.account.home.lstrip("/") / host_setup.FOLDER
-        wanted = host_setup.scripts((self.program,))
+        folder = self.root / self.account.home.lstrip("/") / scripts.FOLDER
+        wanted = scripts.scripts((self.program,))
         if not all(_holds(folder / name, content) for name, content in wanted.items()):
             self._must("host-setup", "local")
 

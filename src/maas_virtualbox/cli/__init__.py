@@ -1,49 +1,7 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The command line `maas-virtualbox`: options in, one call on `Fleet`, an answer out.
+"""The programs: `maas-virtualbox`, the fence agent, the Nagios plugin and the extension scripts.
 
-Exit codes: 0 done; 1 an action failed, a VM is unknown or ambiguous, or `check` found an error;
-2 wrong usage, host list or configuration; 3 a host is down (what could be told was told);
-130 interrupted.
+`main` is the command line, which `app` and a module for each family of commands make up. This
+module is empty so that the other programs do not load it.
 """
-
-from __future__ import annotations
-
-import logging
-import sys
-from typing import NoReturn
-
-from maas_virtualbox import errors
-from maas_virtualbox.cli import maas, machines, power, service, setup, show, trial
-from maas_virtualbox.cli.program import (
-    EXIT_FAILED,
-    EXIT_HOST_DOWN,
-    EXIT_INTERRUPTED,
-    EXIT_USAGE,
-    app,
-)
-from maas_virtualbox.printable import log_to_stderr
-
-__all__ = ["EXIT_FAILED", "EXIT_HOST_DOWN", "EXIT_INTERRUPTED", "EXIT_USAGE", "main"]
-
-_COMMANDS = (power, machines, service, maas, setup, trial)
-"""Each adds its commands to the program when it is imported."""
-
-
-def main() -> NoReturn:
-    """Run the program; every expected error is a sentence and an exit code, never a traceback."""
-    log_to_stderr(logging.WARNING, "maas-virtualbox: ")
-    try:
-        app()
-    except (errors.HostListError, errors.ConfigError, errors.IdentityError) as error:
-        show.problem(error)
-        sys.exit(EXIT_USAGE)
-    except errors.HostDown as error:
-        show.problem(error)
-        sys.exit(EXIT_HOST_DOWN)
-    except errors.Error as error:
-        show.problem(error)
-        sys.exit(EXIT_FAILED)
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
-    raise AssertionError("typer always exits")

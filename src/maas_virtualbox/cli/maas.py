@@ -19,9 +19,9 @@ import platformdirs
 import pydantic
 import typer
 
-from maas_virtualbox import doctor, errors, files, power_parameters, tokens
-from maas_virtualbox.cli import show
-from maas_virtualbox.cli.program import (
+from maas_virtualbox import errors
+from maas_virtualbox.cli import output
+from maas_virtualbox.cli.app import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     AddressOption,
@@ -32,11 +32,14 @@ from maas_virtualbox.cli.program import (
     app,
     leave,
 )
+from maas_virtualbox.config import atomic_files, tokens
+from maas_virtualbox.host import checks
+from maas_virtualbox.maas import power_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from maas_virtualbox.fleet import HostReport
+    from maas_virtualbox.fleet.fleet import HostReport
     from maas_virtualbox.maas.enlistment import Plan, Settings
 
 program = typer.Typer(
@@ -89,9 +92,9 @@ def login(
             f"{url}: this is the key of {user.name}, who is no administrator of MAAS and may not"
             " enlist: take an administrator's; nothing was written"
         )
-    files.write_secret(path, key.strip() + "\n", what=str(path))
+    atomic_files.write_secret(path, key.strip() + "\n", what=str(path))
     mode = stat.S_IMODE(path.stat().st_mode)
-    name = show.printable(user.name)
+    name = output.printable(user.name)
     print(f"{path}: the key of {name}, an administrator of MAAS (mode {mode:04o})")
     lines = [f"maas-url: {url}", f"maas-api-key-file: {path.resolve()}"]
     if ca_file:
@@ -138,32 +141,32 @@ def enlist(
             take_over=take_over,
         )
         doubt = power_parameters.doubt(settings.address)
-        with show.bar() as bar:
+        with output.bar() as bar:
             bar.add_task("reading MAAS's machines", total=None)  # 20 s for a thousand
             known = enlistment.read(client)
         plan = enlistment.plan_fleet(reports, known, settings)
         if only:
             plan = plan.of(*(enlistment.Kind(kind.value) for kind in only))
-        if options.format is not show.Format.JSON:
+        if options.format is not output.Format.JSON:
             _show_plan(plan, options.format)
         outcome = None
         if not dry_run:
             with (
                 _stopped_by_signals() as stop,
-                show.counted("enlisting", len(plan.writing), options.format) as tick,
+                output.counted("enlisting", len(plan.writing), options.format) as tick,
             ):
                 outcome = enlistment.apply(client, plan, progress=lambda _: tick(), stop=stop)
-    if options.format is show.Format.JSON:
-        show.rows((), (), options.format, enlistment.report(plan, outcome))
-    elif options.format is show.Format.TABLE and outcome is not None and plan.writing:
+    if options.format is output.Format.JSON:
+        output.rows((), (), options.format, enlistment.report(plan, outcome))
+    elif options.format is output.Format.TABLE and outcome is not None and plan.writing:
         print(f"\n{len(outcome.done)} of {len(plan.writing)} machines written")
     failures = outcome.failures if outcome else ()
     for message in (*([doubt] if doubt else []), *map(str, plan.messages)):
         if not any(message in str(failure) for failure in failures):
-            show.problem(message)
+            output.problem(message)
     if outcome is not None and outcome.interrupted:
         done, total = len(outcome.done), len(plan.writing)
-        show.problem(messages.INTERRUPTED.of(done=done, total=total))
+        output.problem(messages.INTERRUPTED.of(done=done, total=total))
         raise typer.Exit(EXIT_INTERRUPTED)
     leave([*(report.error for report in reports if report.error), *failures])
     if plan.of(enlistment.Kind.CLASH).changes or (commission and not known.racks):
@@ -187,7 +190,7 @@ def _stopped_by_signals() -> Generator[threading.Event]:
     def handle(*_: object) -> None:
         restore()
         stop.set()
-        show.problem(messages.FINISHING)
+        output.problem(messages.FINISHING)
 
     for number in before:
         signal.signal(number, handle)
@@ -209,9 +212,9 @@ def check(
         reports = _reports(options)
         settings = _settings(options, address, other_address)
         findings = maas_check.examine(client, reports, settings)
-    show.findings(findings, options.format)
+    output.findings(findings, options.format)
     leave([report.error for report in reports if report.error])
-    if doctor.worst(findings) is doctor.Level.ERROR:
+    if checks.worst(findings) is checks.Level.ERROR:
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -235,13 +238,13 @@ def _settings(options: Options, address: str, others: list[str] | None) -> Setti
     )
 
 
-def _show_plan(plan: Plan, as_format: show.Format) -> None:
+def _show_plan(plan: Plan, as_format: output.Format) -> None:
     if plan.changes:
-        show.rows(
+        output.rows(
             ("PLAN", "HOST", "VM", "MACHINE", "WHAT", "REMEDY"),
             [(c.kind, c.host, c.vm, c.machine, c.text, c.remedy) for c in plan.changes],
             as_format,
             None,
         )
-    if as_format is show.Format.TABLE:
+    if as_format is output.Format.TABLE:
         print(("\n" if plan.changes else "nothing to do: ") + plan.summary())

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maas_virtualbox import doctor, errors, maas_template
-from maas_virtualbox.cli import show
-from maas_virtualbox.cli.program import (
+from maas_virtualbox import errors
+from maas_virtualbox.cli import output
+from maas_virtualbox.cli.app import (
     EXIT_FAILED,
     HostOption,
     Options,
@@ -24,12 +24,14 @@ from maas_virtualbox.cli.program import (
     leave,
     resolve,
 )
-from maas_virtualbox.fleet import Fleet
+from maas_virtualbox.fleet.fleet import Fleet
+from maas_virtualbox.host import checks
+from maas_virtualbox.maas import power_template
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from maas_virtualbox.host import VM
+    from maas_virtualbox.host.host import VM
 
 
 @app.command("list")
@@ -38,9 +40,9 @@ def list_(ctx: typer.Context, host: HostOption = "", zone: ZoneOption = "") -> N
     options: Options = ctx.obj
     with options.fleet() as fleet:
         reports = fleet.reports(host=host, zone=zone, exact=True)
-    show.vms([vm for report in reports for vm in report.vms], options.format)
+    output.vms([vm for report in reports for vm in report.vms], options.format)
     for report in reports:
-        show.claims(report)
+        output.claims(report)
     leave([report.error for report in reports if report.error])
 
 
@@ -58,7 +60,7 @@ def status(
                 exact.append(fleet.host_of(vm).vm(vm.uuid, exact=True))
             except errors.Error as error:
                 failures.append(error)
-    show.vms(exact, options.format)
+    output.vms(exact, options.format)
     leave(failures)
 
 
@@ -111,19 +113,19 @@ def check(
 ) -> None:
     """Look for what is wrong with hosts and VMs, and say what to type about it."""
     options: Options = ctx.obj
-    with options.fleet() as fleet, show.bar() as bar:
+    with options.fleet() as fleet, output.bar() as bar:
         wanted = [owner for name in names or [""] for owner in fleet.scope(host=name)]
         task = bar.add_task("checking", total=len(wanted))
-        findings: list[doctor.Finding] = []
+        findings: list[checks.Finding] = []
         with futures.ThreadPoolExecutor(max_workers=max(1, len(wanted))) as threads:
-            for found in threads.map(doctor.examine, wanted):
+            for found in threads.map(checks.examine, wanted):
                 findings += found
                 bar.advance(task)
-        findings += doctor.judge_claims(fleet.claims(wanted))
-    show.findings(findings, options.format)
-    if warning := maas_template.rewritten(Path("/")):
-        show.problem(warning)
-    if doctor.worst(findings) is doctor.Level.ERROR:
+        findings += checks.judge_claims(fleet.claims(wanted))
+    output.findings(findings, options.format)
+    if warning := power_template.rewritten(Path("/")):
+        output.problem(warning)
+    if checks.worst(findings) is checks.Level.ERROR:
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -148,9 +150,9 @@ def _act(
 Result = tuple["VM", "errors.Error | None", float]
 
 
-def show_results(results: Sequence[Result], done: str, as_format: show.Format) -> None:
+def show_results(results: Sequence[Result], done: str, as_format: output.Format) -> None:
     """Print what became of each VM; `done` is the word for success."""
-    show.rows(
+    output.rows(
         ("HOST", "NAME", "RESULT", "SECONDS"),
         [
             (vm.host.name, vm.name, "failed" if error else done, f"{seconds:.2f}")
@@ -186,7 +188,7 @@ def act_on_all(
         return vm, error, time.monotonic() - began
 
     results: dict[int, Result] = {}
-    with show.bar() as bar, futures.ThreadPoolExecutor(max_workers=64) as threads:
+    with output.bar() as bar, futures.ThreadPoolExecutor(max_workers=64) as threads:
         task = bar.add_task(verb, total=len(found))
         jobs = {threads.submit(one, vm): number for number, vm in enumerate(found)}
         for job in futures.as_completed(jobs):

@@ -12,9 +12,9 @@ from typing import Annotated
 
 import typer
 
-from maas_virtualbox import errors, maas_template, power_parameters, tokens
-from maas_virtualbox.cli import show
-from maas_virtualbox.cli.program import (
+from maas_virtualbox import errors
+from maas_virtualbox.cli import output
+from maas_virtualbox.cli.app import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     AddressOption,
@@ -26,7 +26,9 @@ from maas_virtualbox.cli.program import (
     leave,
     resolve,
 )
-from maas_virtualbox.doors.views import VMView
+from maas_virtualbox.config import tokens
+from maas_virtualbox.maas import power_parameters, power_template
+from maas_virtualbox.schemas import VMView
 
 
 @app.command()
@@ -42,8 +44,8 @@ def serve(ctx: typer.Context) -> None:
         raise errors.ConfigError(
             f"the power service needs {error.name}: pip install 'maas-virtualbox[service]'"
         ) from None
-    if warning := maas_template.rewritten(Path("/")):
-        show.problem(warning)
+    if warning := power_template.rewritten(Path("/")):
+        output.problem(warning)
     code = 0
     try:
         process.run(options.config_file())
@@ -89,9 +91,11 @@ def parameters(
         )
         for vm in found
     ]
-    show.parameters([(VMView.of(vm).model_dump(), each) for vm, each in described], options.format)
+    output.parameters(
+        [(VMView.of(vm).model_dump(), each) for vm, each in described], options.format
+    )
     if warning:
-        show.problem(warning)
+        output.problem(warning)
     leave(failures)
 
 

@@ -12,11 +12,14 @@ from typing import Annotated
 
 import typer
 
-from maas_virtualbox import errors, host_setup, hosts, maas_template, settings
-from maas_virtualbox.cli import show
-from maas_virtualbox.cli.program import HostOption, Options, app
-from maas_virtualbox.doors import extensions
+from maas_virtualbox import errors
+from maas_virtualbox.cli import extension_script, output
+from maas_virtualbox.cli.app import HostOption, Options, app
+from maas_virtualbox.config import host_list
+from maas_virtualbox.host import scripts
+from maas_virtualbox.maas import power_template
 from maas_virtualbox.transport import host_keys, ssh
+from maas_virtualbox.virtualbox import settings_xml
 
 _TRUST_TIMEOUT_S = 10.0
 
@@ -45,32 +48,34 @@ def set_host_up(
     with options.fleet() as fleet:
         (owner,) = fleet.scope(host=host)
         if remove:
-            written, line = host_setup.remove(owner), ""
+            written, line = scripts.remove(owner), ""
         else:
-            written = host_setup.install(owner)
+            written = scripts.install(owner)
             key_file = options.key_file()
             if key_file is None and (gate or not owner.host.is_local):
                 raise errors.ConfigError(
                     "which key is it for? say --key FILE, or ssh-private-key-file in --config"
                 )
             line = (
-                host_setup.authorized_key(owner, ssh.load_identity(key_file), gate=gate)
+                scripts.authorized_key(owner, ssh.load_identity(key_file), gate=gate)
                 if key_file
                 else ""
             )
     done = "removed" if remove else "written"
-    show.rows(
+    output.rows(
         ("FILE", "RESULT"),
         [
-            (f"~/{host_setup.FOLDER}/{each.name}", done if each.changed else "unchanged")
+            (f"~/{scripts.FOLDER}/{each.name}", done if each.changed else "unchanged")
             for each in written
         ],
         options.format,
         {"files": [dataclasses.asdict(each) for each in written], "authorized_key": line},
     )
-    if options.format is not show.Format.JSON:
+    if options.format is not output.Format.JSON:
         if line:
-            print(f"\nIn ~/.ssh/authorized_keys of {owner.host.account}:\n{show.printable(line)}")
+            print(
+                f"\nIn ~/.ssh/authorized_keys of {owner.host.account}:\n{output.printable(line)}"
+            )
         if remove:
             print("\nIf a line of its authorized_keys names the gate, take it out too.")
 
@@ -96,7 +101,7 @@ def trust(
     wanted = listed[host]
     pins = host_keys.KnownHosts(options.known_hosts or options.loaded.known_hosts)
     key = ssh.presented_key(wanted, pins, timeout=_TRUST_TIMEOUT_S)
-    presented = hosts.fingerprint(key.asbytes())
+    presented = host_list.fingerprint(key.asbytes())
     before = wanted.host_key or tuple(pin.fingerprint for pin in pins.pinned(wanted))
     if fingerprint and fingerprint != presented:
         raise errors.HostKeyChanged(
@@ -114,7 +119,7 @@ def trust(
     if fingerprint and not trusted:
         pins.replace(wanted, key)
         trusted = True
-    show.rows(
+    output.rows(
         ("HOST", "PINNED", "PRESENTED", "TRUSTED"),
         [(host, before, presented, "yes" if trusted else "no")],
         options.format,
@@ -134,7 +139,7 @@ def trust_vm(
     it. A running power service notices a decision at once.
     """
     options: Options = ctx.obj
-    uuid = settings.normalise_uuid(vm)
+    uuid = settings_xml.normalise_uuid(vm)
     if not uuid:
         raise errors.ConfigError(f"expected a UUID, as `list` shows it, not {vm!r}")
     options.config_file()
@@ -153,7 +158,7 @@ def trust_vm(
     down = [report.host.name for report in reports if report.error]
     if not (first or listing or down):
         raise errors.UnknownVM(f"no host lists a VM {uuid}, and none had it")
-    show.rows(
+    output.rows(
         ("UUID", "HOST", "BELONGS TO IT", "LISTS IT"),
         [
             (
@@ -188,31 +193,33 @@ def install_template(
     """
     options: Options = ctx.obj
     program = shutil.which(sys.argv[0]) or sys.argv[0]
-    wanted = maas_template.Settings(
+    wanted = power_template.Settings(
         program=Path(program).resolve(),
         python=Path(sys.executable),
         config_file=options.config_file().resolve(),
         socket_file=options.loaded.socket_file or Path("/run/maas-virtualbox/power.sock"),
     )
-    _report(maas_template.install(root, wanted, force=force))
+    _report(power_template.install(root, wanted, force=force))
 
 
 @app.command("remove-template")
 def remove_template(root: RootOption = Path("/")) -> None:
     """Put MAAS's own power template back and remove the extension scripts (as root)."""
-    _report(maas_template.remove(root))
+    _report(power_template.remove(root))
 
 
 def _report(done: list[str]) -> None:
     for sentence in done or ["nothing to do"]:
-        print(show.printable(sentence))
+        print(output.printable(sentence))
 
 
 @app.command(hidden=True)
 def extension(ctx: typer.Context, verb: str, mac: str) -> None:
     """Do what an extension script is asked for where no power service runs."""
     options: Options = ctx.obj
-    if verb not in extensions.VERBS:
-        raise errors.ConfigError(f"expected one of {', '.join(extensions.VERBS)}, not {verb!r}")
+    if verb not in extension_script.VERBS:
+        raise errors.ConfigError(
+            f"expected one of {', '.join(extension_script.VERBS)}, not {verb!r}"
+        )
     with options.fleet() as fleet:
-        raise typer.Exit(extensions.run(fleet, verb, mac))
+        raise typer.Exit(extension_script.run(fleet, verb, mac))

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from maas_virtualbox import hosts
-from maas_virtualbox.cli.program import EXIT_FAILED, Options, app
+from maas_virtualbox.cli.app import EXIT_FAILED, Options, app
+from maas_virtualbox.config import host_list
 
 
 @app.command()
@@ -24,7 +24,7 @@ def simulate(
 
     with simulator.Simulator(vms=vms, port=port, timings=simulator.Timings.real()) as host:
         print(
-            f"--hosts '{host.host_entry} host-key={hosts.key_fingerprint(host.host_key)}'"
+            f"--hosts '{host.host_entry} host-key={host_list.key_fingerprint(host.host_key)}'"
             f" --key {host.key_file}",
             flush=True,
         )
@@ -43,12 +43,12 @@ def demo(
     The VMs are those of --hosts or --config, or of a simulated host. Those that are on at the
     beginning are left alone.
     """
-    from maas_virtualbox.cli import demonstration  # noqa: PLC0415 - no other command needs it
+    from maas_virtualbox.cli import demo  # noqa: PLC0415 - no other command needs it
 
     options: Options = ctx.obj
     if options.hosts or options.config:
-        done = demonstration.run(options.listed(), options.service_options(), options.format)
+        done = demo.run(options.listed(), options.service_options(), options.format)
     else:
-        done = demonstration.run_simulated(vms, options.format)
+        done = demo.run_simulated(vms, options.format)
     if not done:
         raise typer.Exit(EXIT_FAILED)

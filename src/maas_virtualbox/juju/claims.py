@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from maas_virtualbox import errors, files
+from maas_virtualbox import errors
+from maas_virtualbox.config import atomic_files
 from maas_virtualbox.juju import programs, statuses
 
 if TYPE_CHECKING:
@@ -111,8 +112,8 @@ class Claim:
             return f"{own.model_dump_json()}\n".encode()
 
         try:
-            files.ensure_folder(self._file.parent, 0o755)
-            files.update(self._file, change)
+            atomic_files.ensure_folder(self._file.parent, 0o755)
+            atomic_files.update(self._file, change)
         except errors.ConfigError as error:
             raise statuses.blocked(str(error)) from None
 
@@ -130,8 +131,8 @@ class Claim:
         """Give the machine up, after all else of the unit has been removed from it."""
         if self.is_held():
             for temporary in self._file.parent.glob(f"{_TEMPORARY}*"):
-                files.remove(temporary)
-            files.remove(self._file)
+                atomic_files.remove(temporary)
+            atomic_files.remove(self._file)
             programs.remove_folder(self._file.parent)
 
     def _check(self, holder: _Holder | None) -> None:
@@ -150,7 +151,7 @@ class Claim:
 
     def _read(self) -> _Holder | None:
         try:
-            return _parse(files.read(self._file).content)
+            return _parse(atomic_files.read(self._file).content)
         except OSError:
             return None
 

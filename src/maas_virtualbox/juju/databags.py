@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pydantic
 
-from maas_virtualbox import documents
+from maas_virtualbox.config import options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ def read(
     try:
         return use(relation.load(kind, source))
     except pydantic.ValidationError as error:
-        reason = documents.explain(error)
+        reason = options.explain(error)
     except RecursionError:
         reason = "it is nested too deeply"
     except ValueError as error:

@@ -21,7 +21,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maas_virtualbox import errors, files
+from maas_virtualbox import errors
+from maas_virtualbox.config import atomic_files
 from maas_virtualbox.version import VERSION
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _install(root: Path, charm: Path, name: str, compiled: Sequence[str]) -> Non
     release = _release(charm)
     target = root / releases(name) / release
     if not target.exists():
-        files.ensure_folder(target.parent, 0o755)
+        atomic_files.ensure_folder(target.parent, 0o755)
         partial = target.with_name(f".{release}")
         shutil.rmtree(partial, ignore_errors=True)
         for folder in ("venv", "src", "templates"):
@@ -133,7 +134,7 @@ def run(
     root: Path,
     name: str,
     *arguments: str,
-    owner: files.Owner,
+    owner: atomic_files.Owner,
     environment: Mapping[str, str] | None = None,
     timeout: float = TIMEOUT_S,
 ) -> Answer:
@@ -153,7 +154,7 @@ def run(
 
 
 def run_as(
-    owner: files.Owner,
+    owner: atomic_files.Owner,
     argv: Sequence[str],
     environment: Mapping[str, str],
     *,
@@ -219,8 +220,8 @@ def _make_program(partial: Path, target: Path, compiled: Sequence[str]) -> None:
     python.symlink_to(Path(sys.executable).resolve())
     packages = next(partial.glob("venv/lib/python3*/site-packages"))
     (packages / "maas_virtualbox.pth").write_text("../../../../src\n", encoding="utf-8")
-    script = f"#!{target}/venv/bin/python\nfrom maas_virtualbox.cli import main\n\nmain()\n"
-    files.write(partial / "bin" / PROGRAM, script.encode(), 0o755)
+    script = f"#!{target}/venv/bin/python\nfrom maas_virtualbox.cli.main import main\n\nmain()\n"
+    atomic_files.write(partial / "bin" / PROGRAM, script.encode(), 0o755)
     subprocess.run(
         [python, "-c", f"import {', '.join(compiled)}"],
         check=True,

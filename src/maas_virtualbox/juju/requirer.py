@@ -15,7 +15,7 @@ from maas_virtualbox.juju.schema import AccountData, KeysData, SSHKey
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from maas_virtualbox.hosts import Host
+    from maas_virtualbox.config.host_list import Host
 
 
 class HostsChangedEvent(ops.EventBase):

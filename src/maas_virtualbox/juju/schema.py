@@ -30,7 +30,7 @@ from typing import Annotated
 
 import pydantic
 
-from maas_virtualbox import hosts
+from maas_virtualbox.config import host_list
 
 INTERFACE = "virtualbox_hosts"
 VERSION = 1
@@ -60,7 +60,7 @@ class SSHKey(_Data):
     @property
     def is_usable(self) -> bool:
         """Whether it is nothing but a key, of a type that OpenSSH takes by default."""
-        from maas_virtualbox import ssh_keys  # noqa: PLC0415 - slow to load, and few need it
+        from maas_virtualbox.transport import ssh_keys  # noqa: PLC0415 - slow to load, and few need it
 
         return ssh_keys.is_public_key(self.key)
 
@@ -97,7 +97,7 @@ class AccountData(_Data):
     gate: bool = False
     """Whether the keys are bound to the gate."""
 
-    def host(self, name: str) -> hosts.Host:
+    def host(self, name: str) -> host_list.Host:
         """Return it as an entry of a host list, held to the rules of those that people write.
 
         Raises:
@@ -108,7 +108,7 @@ class AccountData(_Data):
             raise ValueError("none of its host keys can be used")
         if not (self.address and self.user):
             raise ValueError("it names no address or no user")
-        return hosts.Host.model_validate(
+        return host_list.Host.model_validate(
             {
                 "name": name,
                 "address": self.address,

@@ -3,22 +3,16 @@
 """MAAS as our client sees it: its REST API, and what this project does through it. An extra.
 
 Ask
-    `MAAS` (in `client`) is one MAAS; its methods are one to one with the calls of the API 2.0 that
-    are needed here, and return the dataclasses of `models`.
+    `client.MAAS` is one MAAS; its methods are one to one with the calls of the API 2.0 that are
+    needed here, and return the dataclasses of `models`.
 
 Host lists
-    `hosts_from_zones` reads hosts from the descriptions of MAAS's zones, as in 2015.
+    `zones.hosts_from_zones` reads hosts from the descriptions of MAAS's zones, as in 2015.
 
 Enlistment
     `enlistment.read` asks MAAS what it knows, `enlistment.plan` compares that with a fleet's VMs
     and says what to do about each, `enlistment.apply` does it. All plain data.
 
-The doctor
-    `check.examine` looks at MAAS's side of it, as `doctor.examine` looks at a host's.
+Checks
+    `check.examine` checks MAAS's side of it, as `host.checks` checks a host.
 """
-
-from maas_virtualbox.maas.client import MAAS
-from maas_virtualbox.maas.models import Machine, Zone
-from maas_virtualbox.maas.zones import hosts_from_zones
-
-__all__ = ["MAAS", "Machine", "Zone", "hosts_from_zones"]

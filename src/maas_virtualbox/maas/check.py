@@ -11,17 +11,17 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING
 
-from maas_virtualbox import errors, power_parameters
-from maas_virtualbox.doctor import Finding, Level
-from maas_virtualbox.maas import enlistment, messages
+from maas_virtualbox import errors
+from maas_virtualbox.host.checks import Finding, Level
+from maas_virtualbox.maas import enlistment, messages, power_parameters
 from maas_virtualbox.maas.enlistment import Kind
-from maas_virtualbox.states import Power
+from maas_virtualbox.virtualbox.states import Power
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from maas_virtualbox.fleet import HostReport
-    from maas_virtualbox.host import VM
+    from maas_virtualbox.fleet.fleet import HostReport
+    from maas_virtualbox.host.host import VM
     from maas_virtualbox.maas.client import MAAS
     from maas_virtualbox.maas.enlistment import Plan, Settings
     from maas_virtualbox.maas.models import Machine

@@ -18,9 +18,10 @@ import requests_oauthlib
 from requests import adapters
 from urllib3 import exceptions
 
-from maas_virtualbox import config, errors
+from maas_virtualbox import errors
+from maas_virtualbox.config import config_file
+from maas_virtualbox.escape import printable
 from maas_virtualbox.maas.models import Machine, Node, Rack, User, Zone
-from maas_virtualbox.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -91,7 +92,7 @@ class MAAS:
             ConfigError: the key has not three parts, the URL is none, or the CA file is not there.
         """
         try:
-            config.check_maas_url(url)
+            config_file.check_maas_url(url)
         except ValueError as error:
             raise errors.ConfigError(str(error)) from None
         self._base = url.rstrip("/") + ("/" if "/api/" in url else _API)

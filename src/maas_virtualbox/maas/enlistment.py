@@ -23,17 +23,17 @@ from typing import TYPE_CHECKING, TypeVar
 from maas_virtualbox import errors
 from maas_virtualbox.maas import messages
 from maas_virtualbox.maas.client import MAX_PARALLEL
-from maas_virtualbox.maas.planning import plan
-from maas_virtualbox.maas.plans import WRITING, Change, Inventory, Kind, Plan, Settings, some
+from maas_virtualbox.maas.plan import WRITING, Change, Inventory, Kind, Plan, Settings, some
+from maas_virtualbox.maas.planner import plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from maas_virtualbox.fleet import HostReport
-    from maas_virtualbox.host import VM
+    from maas_virtualbox.fleet.fleet import HostReport
+    from maas_virtualbox.host.host import VM
     from maas_virtualbox.maas.client import MAAS, Fields
     from maas_virtualbox.maas.models import Zone
-    from maas_virtualbox.maas.plans import Writes
+    from maas_virtualbox.maas.plan import Writes
 
 __all__ = [
     "WRITING",

@@ -12,7 +12,7 @@ import dataclasses
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
-from maas_virtualbox import settings
+from maas_virtualbox.virtualbox import settings_xml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -71,7 +71,7 @@ class Machine:
         return cls(
             system_id=str(raw["system_id"]),
             hostname=str(raw["hostname"]),
-            hardware_uuid=settings.normalise_uuid(str(raw.get("hardware_uuid") or "")),
+            hardware_uuid=settings_xml.normalise_uuid(str(raw.get("hardware_uuid") or "")),
             zone=str(raw["zone"]["name"]),
             power_type=str(raw["power_type"] or ""),
             power_state=str(raw["power_state"]),

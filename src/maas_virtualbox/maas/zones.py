@@ -11,12 +11,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from maas_virtualbox import errors, hosts
+from maas_virtualbox import errors
+from maas_virtualbox.config import host_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from maas_virtualbox.hosts import Host
+    from maas_virtualbox.config.host_list import Host
     from maas_virtualbox.maas.models import Zone
 
 log = logging.getLogger(__name__)
@@ -34,13 +35,13 @@ def hosts_from_zones(zones: Iterable[Zone]) -> tuple[Host, ...]:
         if "@" not in description:
             continue
         try:
-            (host,) = hosts.parse_hosts(description)
+            (host,) = host_list.parse_hosts(description)
             entry: dict[str, object] = host.model_dump(
                 mode="json", by_alias=True, exclude_defaults=True, exclude={"name"}
             )
             entry.setdefault("zone", zone.name)
-            hosts.parse_hosts([entry])  # the zone's name may be one no host list can have
+            host_list.parse_hosts([entry])  # the zone's name may be one no host list can have
             entries.append(entry)
         except (errors.HostListError, ValueError) as error:
             log.warning("zone %s names no host: %r: %s", zone.name, zone.description, error)
-    return hosts.parse_hosts(entries)
+    return host_list.parse_hosts(entries)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from maas_virtualbox.hosts import Host
+    from maas_virtualbox.config.host_list import Host
 
 log = logging.getLogger(__name__)
 

@@ -17,10 +17,10 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from maas_virtualbox.doors.access import LOCAL
-from maas_virtualbox.doors.senders import sender_of
 from maas_virtualbox.service.admission import Admission
-from maas_virtualbox.service.connections import LimitedProtocol
+from maas_virtualbox.service.auth import LOCAL
+from maas_virtualbox.service.http_protocol import LimitedProtocol
+from maas_virtualbox.service.wrong_tokens import sender_of
 
 if TYPE_CHECKING:
     import socket
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import uvicorn
 
-    from maas_virtualbox.dispatch.metrics import CloseReason, Metrics
+    from maas_virtualbox.service.metrics import CloseReason, Metrics
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import logging
 import os
 from typing import Literal
 
-from maas_virtualbox.printable import LineFormatter
+from maas_virtualbox.escape import LineFormatter
 
 
 class _Text(LineFormatter):

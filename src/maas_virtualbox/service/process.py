@@ -31,12 +31,12 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from maas_virtualbox import config, errors, tokens
-from maas_virtualbox.dispatch.dispatcher import Dispatcher
-from maas_virtualbox.doors import http
-from maas_virtualbox.doors.access import Access
-from maas_virtualbox.fleet import Fleet
-from maas_virtualbox.service import descriptors, logs, systemd
+from maas_virtualbox import errors
+from maas_virtualbox.config import config_file, tokens
+from maas_virtualbox.fleet.fleet import Fleet
+from maas_virtualbox.service import app, descriptors, logs, systemd
+from maas_virtualbox.service.auth import Access
+from maas_virtualbox.service.dispatcher import Dispatcher
 from maas_virtualbox.service.listener import Listener
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
-    from maas_virtualbox.config import Config
-    from maas_virtualbox.tokens import Secrets
+    from maas_virtualbox.config.config_file import Config
+    from maas_virtualbox.config.tokens import Secrets
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class Service:
         """Make the application; uvicorn calls it in its event loop."""
         self._dispatcher = Dispatcher()
         self._access = Access(self._secrets, self._dispatcher.metrics)
-        return http.application(self._access, self._dispatcher)
+        return app.application(self._access, self._dispatcher)
 
     @property
     def dispatcher(self) -> Dispatcher:
@@ -152,7 +152,7 @@ class Service:
             chore.add_done_callback(_report_bug)
         scheme = "https" if self.tls else "http"
         address, port = self.socket.getsockname()[:2]
-        where = f"{scheme}://{config.Listen(address, port)}"
+        where = f"{scheme}://{config_file.Listen(address, port)}"
         log.info("serving %d hosts at %s", len(self._fleet.hosts), where)
         self._kept = systemd.keep([each for each in (self.socket, self.local_socket) if each])
         systemd.ready(f"serving {len(self._fleet.hosts)} hosts at {where}")
@@ -253,7 +253,7 @@ class _Server(uvicorn.Server):
 
 def _load(path: Path) -> tuple[Config, Secrets, Fleet]:
     """Read all files and prepare the fleet; connects to no host."""
-    new = config.load(path)
+    new = config_file.load(path)
     listed = new.find_hosts()
     if not listed:
         raise errors.ConfigError(f"{path}: hosts: expected at least one, such as user@address")
@@ -292,7 +292,7 @@ def _listen_everywhere(
     return ready or _listen(listen), ready_locally or _listen_locally(path)
 
 
-def _listen(listen: config.Listen) -> socket.socket:
+def _listen(listen: config_file.Listen) -> socket.socket:
     family = socket.AF_INET6 if ":" in listen.address else socket.AF_INET
     try:
         return socket.create_server(

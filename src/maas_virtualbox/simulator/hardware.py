@@ -7,9 +7,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from maas_virtualbox import settings
 from maas_virtualbox.simulator import texts
 from maas_virtualbox.simulator.answers import VBoxError
+from maas_virtualbox.virtualbox import settings_xml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,7 +69,7 @@ def _modify_numbered(vm: SimulatedVM, what: str, number: int, value: str) -> Non
         order[number - 1] = value
         vm.boot_order = tuple(order)
         return
-    if not settings.is_unicast_mac(value):
+    if not settings_xml.is_unicast_mac(value):
         raise VBoxError(texts.INVALID_MAC)
     vm.macs += ["0800270000EE"] * (number - len(vm.macs))
     vm.macs[number - 1] = value.upper()

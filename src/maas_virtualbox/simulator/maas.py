@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from maas_virtualbox.power_parameters import PowerParameters
+    from maas_virtualbox.maas.power_parameters import PowerParameters
 
 USER_AGENT = "MAAS 3.7.3-17604-g.5d1a1b2c3"
 

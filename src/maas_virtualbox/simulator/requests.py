@@ -11,9 +11,9 @@ import dataclasses
 import shlex
 from typing import TYPE_CHECKING
 
-from maas_virtualbox import settings, shells
 from maas_virtualbox.simulator import texts
 from maas_virtualbox.simulator.answers import Answer
+from maas_virtualbox.virtualbox import settings_xml, shells
 
 if TYPE_CHECKING:
     from maas_virtualbox.simulator.virtualbox import SimulatedVirtualBox
@@ -35,7 +35,7 @@ class Request:
     def vm(self) -> str:
         """The UUID of the VM it is about; empty if it is about none."""
         return next(
-            (uuid for word in self.arguments if (uuid := settings.normalise_uuid(word))), ""
+            (uuid for word in self.arguments if (uuid := settings_xml.normalise_uuid(word))), ""
         )
 
 

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 import paramiko
 from paramiko import common
 
-from maas_virtualbox import ssh_keys
-from maas_virtualbox.transport import sessions
+from maas_virtualbox.transport import sessions, ssh_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable

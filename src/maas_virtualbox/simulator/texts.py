@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from maas_virtualbox.states import VMState
+from maas_virtualbox.virtualbox.states import VMState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

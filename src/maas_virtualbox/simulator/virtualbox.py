@@ -16,11 +16,11 @@ import time
 import uuid as uuids
 from typing import TYPE_CHECKING
 
-from maas_virtualbox import settings
 from maas_virtualbox.simulator import hardware, texts
 from maas_virtualbox.simulator.answers import Answer, VBoxError
 from maas_virtualbox.simulator.vms import SimulatedVM
-from maas_virtualbox.states import Power, VMState
+from maas_virtualbox.virtualbox import settings_xml
+from maas_virtualbox.virtualbox.states import Power, VMState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -425,7 +425,8 @@ class SimulatedVirtualBox:
     def _rename(self, vm: SimulatedVM, name: str) -> None:
         """Give a VM another name, and its folder with all that is in it."""
         old, new = (
-            settings.beside(texts.settings_file(self.home, each), "") for each in (vm.name, name)
+            settings_xml.beside(texts.settings_file(self.home, each), "")
+            for each in (vm.name, name)
         )
         if old != new:
             if self._has_file(texts.settings_file(self.home, name)):
@@ -474,7 +475,7 @@ class SimulatedVirtualBox:
 
     def _find(self, name_or_uuid: str) -> SimulatedVM:
         try:
-            return self.vm(settings.normalise_uuid(name_or_uuid) or name_or_uuid)
+            return self.vm(settings_xml.normalise_uuid(name_or_uuid) or name_or_uuid)
         except KeyError:
             pass
         with contextlib.suppress(KeyError):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from maas_virtualbox.states import VMState
+from maas_virtualbox.virtualbox.states import VMState
 
 
 @dataclasses.dataclass(slots=True)

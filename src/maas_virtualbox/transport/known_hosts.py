@@ -23,7 +23,7 @@ import re
 import paramiko
 from paramiko import pkey, ssh_exception
 
-from maas_virtualbox import hosts
+from maas_virtualbox.config import host_list
 
 # OpenSSH's order, without the algorithms paramiko 5 has dropped.
 ALGORITHMS = {
@@ -66,7 +66,7 @@ class PublicKey:
     @property
     def fingerprint(self) -> str:
         """OpenSSH's `SHA256:…`."""
-        return hosts.fingerprint(self.data)
+        return host_list.fingerprint(self.data)
 
     def __str__(self) -> str:
         return f"{self.kind} {base64.b64encode(self.data).decode()}"
@@ -165,7 +165,7 @@ class KnownKeys:
         return named, others
 
 
-def name_of(host: hosts.Host) -> str:
+def name_of(host: host_list.Host) -> str:
     """Return a host's name in such a file: its address, with the port where that is not 22."""
     address = host.address.lower()
     return address if host.port == 22 else f"[{address}]:{host.port}"

@@ -1,0 +1,214 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The program itself: its options, its exit codes, and what its commands share."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import typer.core
+
+from maas_virtualbox import errors
+from maas_virtualbox.cli import output
+from maas_virtualbox.cli.output import Format
+from maas_virtualbox.config import config_file, host_list
+from maas_virtualbox.fleet.fleet import Fleet
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from maas_virtualbox.host.host import VM
+
+EXIT_FAILED, EXIT_USAGE, EXIT_HOST_DOWN, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+_GLOBAL_OPTIONS = ("--config", "--format", "--hosts", "--key", "--known-hosts")
+
+
+class _Group(typer.core.TyperGroup):
+    """Takes the options of the whole program after the command too, where people type them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        moved: list[str] = []
+        kept: list[str] = []
+        words = iter(args)
+        for word in words:
+            if word == "--":
+                kept += [word, *words]
+            elif word in _GLOBAL_OPTIONS:
+                moved += [word, *([value] if (value := next(words, None)) is not None else [])]
+            elif word.startswith(tuple(f"{option}=" for option in _GLOBAL_OPTIONS)):
+                moved.append(word)
+            else:
+                kept.append(word)
+        return super().parse_args(ctx, [*moved, *kept])
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="Power control of VirtualBox VMs on other machines, over SSH.",
+    epilog="The options above may stand after the command too. Put -- before a VM's name that"
+    " begins with a dash.",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The options of the whole program."""
+
+    hosts: str | None
+    config: Path | None
+    key: Path | None
+    known_hosts: Path | None
+    format: Format
+
+    @functools.cached_property
+    def loaded(self) -> config_file.Config:
+        """The configuration file's content; the defaults without one. Raises `ConfigError`."""
+        return config_file.load(self.config) if self.config else config_file.Config()
+
+    def config_file(self) -> Path:
+        """Return `--config`. Raises `ConfigError` if it was not given."""
+        if self.config is None:
+            raise errors.ConfigError("say --config FILE; the README has an example")
+        return self.config
+
+    def secrets_file(self, given: Path | None = None) -> Path:
+        """Return the secrets file given, or the one the configuration names."""
+        path = given
+        if path is None and self.config_file():
+            path = self.loaded.secrets_file
+        if path is None:
+            raise errors.ConfigError(f"{self.config}: secrets-file: expected a path")
+        return path
+
+    @contextlib.contextmanager
+    def fleet(self, **policy: Any) -> Generator[Fleet]:
+        """Make the fleet the options describe. Raises `Error` where they do not fit."""
+        with Fleet(
+            self.listed(),
+            identity=self.key_file(),
+            known_hosts=self.known_hosts or self.loaded.known_hosts,
+            policy=dataclasses.replace(self.loaded.policy, **policy),
+            vm_hosts=self.vm_hosts_file(),
+        ) as fleet:
+            yield fleet
+
+    def vm_hosts_file(self) -> Path | None:
+        """Return where the host of each VM is remembered; None: in memory only. The file is about
+        the host list of `--config`: for another list, its hosts have left, and their VMs are free.
+        """
+        return self.loaded.vm_hosts if self.config and self.hosts is None else None
+
+    def listed(self) -> tuple[host_list.Host, ...]:
+        """Return the hosts. Raises `HostListError` or `ConfigError`."""
+        listed = (
+            host_list.parse_hosts(self.hosts)
+            if self.hosts is not None
+            else self.loaded.find_hosts()
+        )
+        if not listed:
+            raise errors.HostListError(
+                "no hosts: say --hosts user@address, or put hosts: in a file and say --config FILE"
+            )
+        return listed
+
+    def key_file(self) -> Path | None:
+        """Return the private key for all hosts, if one is named."""
+        return self.key or self.loaded.ssh_private_key_file
+
+    def service_options(self) -> dict[str, object]:
+        """Return the options as a power service's configuration file has them."""
+        key = self.key_file()
+        return {
+            **({"ssh-private-key-file": str(key)} if key else {}),
+            "known-hosts-file": str(self.known_hosts or self.loaded.known_hosts),
+            "off-mode": self.loaded.off_mode,
+            "off-timeout": self.loaded.off_timeout,
+            "saved-state": self.loaded.saved_state,
+            "snapshot-age": self.loaded.snapshot_age,
+        }
+
+
+@app.callback()
+def _program(
+    ctx: typer.Context,
+    hosts_: Annotated[
+        str | None,
+        typer.Option(
+            "--hosts",
+            envvar="MAAS_VIRTUALBOX_HOSTS",
+            metavar="LIST",
+            help="user@address[:port] [zone=…] [name=…] [host-key=…] [vboxmanage=…], …; or local.",
+        ),
+    ] = None,
+    config_: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="YAML with hosts: and more.")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="Private SSH key for all hosts.")
+    ] = None,
+    known_hosts: Annotated[
+        Path | None,
+        typer.Option("--known-hosts", metavar="FILE", help="Where host keys are pinned."),
+    ] = None,
+    format_: Annotated[
+        Format, typer.Option("--format", help="How answers are printed.")
+    ] = Format.TABLE,
+) -> None:
+    ctx.obj = Options(hosts_, config_, key, known_hosts, format_)
+
+
+HostOption = Annotated[str, typer.Option("--host", metavar="NAME", help="Only this host.")]
+ZoneOption = Annotated[str, typer.Option("--zone", metavar="NAME", help="Only this zone's hosts.")]
+VMsArgument = Annotated[
+    list[str], typer.Argument(metavar="VM…", help="UUID, MAC, UUID tail as MAC, or name.")
+]
+AddressOption = Annotated[
+    str,
+    typer.Option(
+        metavar="IP", help="This machine's, on a subnet of MAAS's racks; default: listen's."
+    ),
+]
+OtherAddressOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="IP",
+        help="That of another power service with the same tokens: machines that MAAS switches"
+        " there stay there; may be given again.",
+    ),
+]
+TimeoutOption = Annotated[
+    float, typer.Option(min=1.0, max=3600.0, help="Seconds for each VM, retries included.")
+]
+
+
+def resolve(
+    fleet: Fleet, selectors: Sequence[str], host: str, zone: str
+) -> tuple[list[VM], list[errors.Error]]:
+    """Find VMs, each once, and say of which selectors there is none."""
+    found: dict[tuple[str, str], VM] = {}
+    failures: list[errors.Error] = []
+    for selector in dict.fromkeys(selectors):
+        try:
+            vm = fleet.find(selector, host=host, zone=zone)
+            found[vm.host.name, vm.uuid] = vm
+        except errors.Error as error:
+            failures.append(error)
+    return list(found.values()), failures
+
+
+def leave(failures: Sequence[errors.Error]) -> None:
+    """Report failures and leave with the code that fits them; return if there are none."""
+    for failure in failures:
+        output.problem(failure)
+    if failures:
+        down = all(isinstance(failure, errors.HostDown) for failure in failures)
+        raise typer.Exit(EXIT_HOST_DOWN if down else EXIT_FAILED)

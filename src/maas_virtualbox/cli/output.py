@@ -1,0 +1,236 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""How the command line shows things: tables for people, lines for scripts, JSON for programs.
+
+Whatever comes from a host is shown with its control characters escaped, so that a VM's name can
+neither forge a line nor reach the terminal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+from rich import box, console, progress, table, text
+
+from maas_virtualbox.escape import printable, printable_json, printable_lines
+from maas_virtualbox.maas.power_parameters import POWER_TYPE
+from maas_virtualbox.schemas import VMView
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping, Sequence
+
+    from maas_virtualbox.fleet.fleet import HostReport
+    from maas_virtualbox.host.checks import Finding
+    from maas_virtualbox.host.host import VM
+    from maas_virtualbox.maas.power_parameters import PowerParameters
+
+    Tick = Callable[[], object]
+    # To be called for each thing that is done.
+
+_LINE_EVERY_S = 30.0
+_MINUTES_FROM_S = 90.0
+_MAX_CLAIMS = 3
+
+_COLOURS = {
+    "on": "green",
+    "off": "dim",
+    "unknown": "yellow",
+    "ok": "green",
+    "warning": "yellow",
+    "error": "red",
+    "failed": "red",
+    "create": "green",
+    "adopt": "green",
+    "update": "cyan",
+    "leave alone": "yellow",
+    "orphan": "yellow",
+    "clash": "red",
+}
+
+
+class Format(str, enum.Enum):
+    """The values of `--format`."""
+
+    TABLE = "table"
+    JSON = "json"
+    PLAIN = "plain"
+
+
+def rows(
+    columns: Sequence[str], values: Sequence[Sequence[Any]], as_format: Format, objects: object
+) -> None:
+    """Print rows as the format wants them.
+
+    Args:
+        columns: the headings.
+        values: the cells of each row; lists are joined by blanks.
+        as_format: table, plain (cells apart by tabs, no headings) or JSON.
+        objects: what JSON shows instead.
+    """
+    if as_format is Format.JSON:
+        print(printable_json(objects))
+        return
+    cells = [[_cell(value) for value in row] for row in values]
+    if as_format is Format.PLAIN:
+        for row in cells:
+            print("\t".join(row))
+        return
+    out = console.Console(width=None if sys.stdout.isatty() else 10_000, highlight=False)
+    grid = table.Table(box=box.SIMPLE_HEAD if out.is_terminal else None, pad_edge=False)
+    for column in columns:
+        grid.add_column(column, no_wrap=not out.is_terminal, overflow="fold")
+    for row in cells:
+        grid.add_row(*(text.Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
+    out.print(grid)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(printable(part) for part in cast("tuple[object, ...]", value))
+    return printable(value)
+
+
+def problem(message: object) -> None:
+    """Print an error to standard error; a log's lines below its first are shown as they are."""
+    print(f"maas-virtualbox: {printable_lines(str(message))}", file=sys.stderr)
+
+
+def claims(report: HostReport) -> None:
+    """Print which VMs of other hosts a host lists, if any, to standard error."""
+    if report.claims:
+        names = ", ".join(f"{vm.name} {{{vm.uuid}}}" for vm in report.claims[:_MAX_CLAIMS])
+        more = len(report.claims) - _MAX_CLAIMS
+        problem(
+            f"{report.host} lists VMs that belong to other hosts, which are left out here: {names}"
+            + (f" and {more} more" if more > 0 else "")
+            + "; see `maas-virtualbox check`"
+        )
+
+
+def bar() -> progress.Progress:
+    """Return a progress display on standard error; it shows nothing where that is no terminal."""
+    err = console.Console(stderr=True)
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        console=err,
+        disable=not err.is_terminal,
+        transient=True,
+    )
+
+
+@contextlib.contextmanager
+def counted(
+    what: str,
+    total: int,
+    as_format: Format = Format.TABLE,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> Generator[Tick]:
+    """Show on standard error how much is done, and how long the rest takes by what the done took.
+
+    A bar on a terminal; elsewhere a line now and then, and none for what is done soon, or for
+    programs.
+
+    Args:
+        what: such as `enlisting`.
+        total: how often the tick will be called, at the most.
+        as_format: of the output; JSON is for programs.
+        clock: seconds that only grow.
+    """
+    with bar() as shown:
+        if shown.disable and as_format is Format.JSON:
+            yield lambda: None
+        elif shown.disable:
+            yield _Lines(what, total, clock).tick
+        else:
+            task = shown.add_task(what, total=total)
+            yield lambda: shown.advance(task)
+
+
+class _Lines:
+    """Progress as plain lines, at most one every `_LINE_EVERY_S`."""
+
+    def __init__(self, what: str, total: int, clock: Callable[[], float]) -> None:
+        self._what, self._total, self._clock = what, total, clock
+        self._lock = threading.Lock()
+        self._done = 0
+        self._began = self._shown = clock()
+
+    def tick(self) -> None:
+        """One more is done; may be called on any thread."""
+        with self._lock:
+            self._done += 1
+            now = self._clock()
+            if now - self._shown < _LINE_EVERY_S or self._done >= self._total:
+                return
+            self._shown = now
+            left_s = (now - self._began) / self._done * (self._total - self._done)
+            problem(f"{self._what}: {self._done} of {self._total}, about {_rounded(left_s)} left")
+
+
+def _rounded(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds > _MINUTES_FROM_S else f"{seconds:.0f} s"
+
+
+def findings(found: Sequence[Finding], as_format: Format) -> None:
+    """Print what a doctor found."""
+    rows(
+        ("HOST", "VM", "CHECK", "LEVEL", "FINDING", "REMEDY"),
+        [(f.host, f.vm, f.check, f.level, f.text, f.remedy) for f in found],
+        as_format,
+        [dataclasses.asdict(finding) for finding in found],
+    )
+
+
+def parameters(
+    described: Sequence[tuple[Mapping[str, Any], PowerParameters]], as_format: Format
+) -> None:
+    """Print MAAS's power parameters of VMs, and in a table the commands that set them too."""
+    rows(
+        ("VM", "PARAMETER", "VALUE"),
+        [
+            (vm["name"], name, value)
+            for vm, parameters in described
+            for name, value in dataclasses.asdict(parameters).items()
+        ],
+        as_format,
+        [
+            {key: vm[key] for key in ("host", "name", "uuid")}
+            | {"power_type": POWER_TYPE}
+            | dataclasses.asdict(parameters)
+            for vm, parameters in described
+        ],
+    )
+    if as_format is Format.TABLE:
+        for vm, parameters in described:
+            print(f"\n# {printable(vm['name'])}, with MAAS's own client:")
+            print(parameters.maas_command())
+
+
+def vms(found: Sequence[VM], as_format: Format) -> None:
+    """Print VMs."""
+    vm_views([VMView.of(vm).model_dump(mode="json") for vm in found], as_format)
+
+
+def vm_views(found: Sequence[Mapping[str, Any]], as_format: Format) -> None:
+    """Print VMs as the HTTP API shows them."""
+    columns = ("host", "zone", "name", "power", "state", "uuid", "macs")
+    rows(
+        [column.upper() for column in columns],
+        [
+            [tuple(vm[column]) if column == "macs" else vm[column] for column in columns]
+            for vm in found
+        ],
+        as_format,
+        found,
+    )

@@ -1,0 +1,173 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The commands that make VMs and delete them."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import pydantic
+import typer
+
+from maas_virtualbox import errors
+from maas_virtualbox.cli import output, power
+from maas_virtualbox.cli.app import (
+    HostOption,
+    Options,
+    TimeoutOption,
+    VMsArgument,
+    ZoneOption,
+    app,
+    leave,
+    resolve,
+)
+from maas_virtualbox.config.options import explain
+from maas_virtualbox.fleet.fleet import Fleet
+from maas_virtualbox.provisioning.spec import Attachment, NICModel, VMSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from maas_virtualbox.host.host import VM
+    from maas_virtualbox.provisioning.create import Creation
+
+_NARROWEST = 2
+"""Digits of the numbers --count makes, so that node02 stands before node10 in every list."""
+
+
+@app.command()
+def create(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME…]", help="Names of the new VMs.")
+    ] = None,
+    count: Annotated[
+        int, typer.Option(min=0, max=1000, help="So many more, named by --prefix and a number.")
+    ] = 0,
+    prefix: Annotated[str, typer.Option(help="What the names of --count begin with.")] = "node",
+    host: Annotated[
+        str, typer.Option("--host", metavar="NAME", help="Where; not needed if there is but one.")
+    ] = "",
+    cpus: Annotated[int, typer.Option(help="Virtual processors.")] = 1,
+    memory: Annotated[int, typer.Option(help="Memory in MiB.")] = 2048,
+    disk: Annotated[int, typer.Option(help="Size of the disk in GiB; its file grows.")] = 20,
+    attachment: Annotated[
+        Attachment, typer.Option(help="What the NIC is attached to.")
+    ] = "hostonly",
+    network: Annotated[
+        str, typer.Option(help="Interface or host-only network; default: the only one.")
+    ] = "",
+    nic_model: Annotated[NICModel, typer.Option(help="The NIC's hardware.")] = "e1000",
+    mac: Annotated[str, typer.Option(help="The NIC's MAC, for a single VM.")] = "",
+    os_type: Annotated[str, typer.Option(help="As in `VBoxManage list ostypes`.")] = "Ubuntu_64",
+    timeout: TimeoutOption = 60.0,
+) -> None:
+    """Make VMs that boot from the network first, all at once, each whole or not at all.
+
+    Needs a key that is not bound to the gate.
+    """
+    width = max(_NARROWEST, len(str(count)))
+    wanted = [*(names or []), *(f"{prefix}{n:0{width}}" for n in range(1, count + 1))]
+    if not wanted:
+        raise errors.ConfigError("say names, or --count N (and --prefix P) for numbered ones")
+    if mac and len(wanted) > 1:
+        raise errors.ConfigError(f"--mac {mac} fits one VM only; without it, each gets a free one")
+    try:
+        specs = [
+            VMSpec.model_validate(
+                {
+                    "name": name,
+                    "cpus": cpus,
+                    "memory": memory,
+                    "disk": disk,
+                    "attachment": attachment,
+                    "network": network,
+                    "nic_model": nic_model,
+                    "mac": mac,
+                    "os_type": os_type,
+                }
+            )
+            for name in wanted
+        ]
+    except pydantic.ValidationError as error:
+        raise errors.ConfigError(explain(error)) from None
+    options: Options = ctx.obj
+    with options.fleet() as fleet, output.bar() as bar:
+        task = bar.add_task("create", total=len(specs))
+
+        def advance(spec: VMSpec, error: errors.Error | None) -> None:
+            del spec, error
+            bar.advance(task)
+
+        results = fleet.create_vms(specs, host=host, progress=advance, timeout=timeout)
+    _show_created(results, options.format)
+    leave([result.error for result in results if result.error])
+
+
+def _show_created(results: Sequence[Creation], as_format: output.Format) -> None:
+    output.rows(
+        ("HOST", "NAME", "RESULT", "SECONDS", "MACS", "UUID"),
+        [
+            (
+                result.vm.host.name if result.vm else "",
+                result.spec.name,
+                "created" if result.vm else "failed",
+                f"{result.seconds:.2f}",
+                result.vm.macs if result.vm else (),
+                result.vm.uuid if result.vm else "",
+            )
+            for result in results
+        ],
+        as_format,
+        [
+            {
+                "host": result.vm.host.name if result.vm else None,
+                "name": result.spec.name,
+                "uuid": result.vm.uuid if result.vm else None,
+                "macs": list(result.vm.macs) if result.vm else [],
+                "result": "created" if result.vm else "failed",
+                "error": str(result.error) if result.error else None,
+                "seconds": round(result.seconds, 3),
+            }
+            for result in results
+        ],
+    )
+
+
+@app.command()
+def delete(
+    ctx: typer.Context,
+    vms: VMsArgument,
+    host: HostOption = "",
+    zone: ZoneOption = "",
+    timeout: TimeoutOption = 25.0,
+    yes: Annotated[  # noqa: FBT002 - a flag of the command line
+        bool, typer.Option("--yes", help="Do not ask.")
+    ] = False,
+    power_off: Annotated[  # noqa: FBT002 - a flag of the command line
+        bool, typer.Option("--power-off", help="Pull the plug of those that are on.")
+    ] = False,
+) -> None:
+    """Delete VMs that `create` made, with their disks; never any other VM or disk."""
+    options: Options = ctx.obj
+    with options.fleet() as fleet:
+        found, failures = resolve(fleet, vms, host, zone)
+        if found and not yes:
+            _ask(found)
+
+        def remove(fleet: Fleet, vm: VM, *, timeout: float) -> None:
+            fleet.delete_vm(vm, power_off=power_off, timeout=timeout)
+
+        results = power.act_on_all(fleet, "delete", remove, found, timeout)
+    failures += [error for _, error, _ in results if error]
+    power.show_results(results, "deleted", options.format)
+    leave(failures)
+
+
+def _ask(found: Sequence[VM]) -> None:
+    """Ask whether to go on. Raises `ConfigError` where nobody can be asked."""
+    names = output.printable(", ".join(f"{vm.host}/{vm.name}" for vm in found))
+    if not sys.stdin.isatty():
+        raise errors.ConfigError(f"add --yes to delete {names} and what is on their disks")
+    typer.confirm(f"Delete {names} and what is on their disks?", abort=True, err=True)

@@ -1,0 +1,464 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which host each VM belongs to: the one on which it was first seen.
+
+UUIDs are not secret, and a host lists what it likes. So a VM belongs to its first host until that
+one is up, has been polled and no longer lists the VM: then it has moved. While the first host
+still lists the VM, or is down, another host that lists it makes a claim: it neither answers for
+the VM nor gets actions on it, and a person has to decide (`trust-vm`).
+
+Where nothing is remembered and several hosts list a VM, nobody can know which had it first, and
+the first to answer may well be the impostor: this too is for a person to decide. A VM for which no
+host is remembered is given to the only host that lists it, as soon as every host was polled or is
+late.
+
+What identifies a host is its account, `user@address:port`: each account has a VirtualBox of its
+own, so two accounts on one machine are two hosts, and another `name=` changes nothing. Where the
+account is no longer in the host list, a host with the same user and name is the same host at a
+new address. The VMs of a host that left the list are free; they are its own again if it comes back
+before another host was seen to have them.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import itertools
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from maas_virtualbox import errors
+from maas_virtualbox.fleet.vm_hosts_file import Remembered, VMHostsFile
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from maas_virtualbox.config.host_list import Host
+
+log = logging.getLogger(__name__)
+
+MAX_VMS_PER_HOST = 5000
+"""More VMs of one host are not remembered: a hostile host can list 20,000 new UUIDs in each poll.
+They are served all the same, but another host that lists one of them makes a conflict."""
+
+_COLLECT_S = 0.5
+"""What many hosts answer at the start is written at once."""
+
+_WRITE_PAUSE_S = 30.0
+"""What a hostile host changes in each poll is written seldom. What a killed process has not
+written yet is seen again by the next one."""
+
+_LOG_PAUSE_S = 60.0
+_MAX_LOGGED = 3
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verdict:
+    """What `judge` finds out about a VM."""
+
+    host: str | None
+    """The host that it belongs to; None: no host lists it, or it is not known."""
+    claims: frozenset[str] = frozenset()
+    """The hosts that list it and are not known to be its host."""
+
+
+def judge(
+    first: str | None,
+    listing: Collection[str],
+    unknown: Collection[str | None],
+    *,
+    awaited: bool = False,
+) -> Verdict:
+    """Return which host a VM belongs to. A pure function; any texts identify hosts.
+
+    Args:
+        first: the host that is remembered; None: there is none, or it left the host list.
+        listing: the hosts that are up and list the VM.
+        unknown: the hosts that are down or were not polled yet.
+        awaited: whether the first poll of some host has not ended and is not late yet.
+    """
+    if first is not None and (first in listing or first in unknown):
+        return Verdict(first, frozenset(listing) - {first})
+    if len(listing) == 1:
+        return Verdict(None if awaited else next(iter(listing)))
+    return Verdict(None, frozenset(listing))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Claim:
+    """A VM that a host lists and that is not known to be its own."""
+
+    uuid: str
+    host: Host
+    """The host that lists it."""
+    first: Host | None
+    """The host that it belongs to; None: it is not known which of several had it first."""
+
+
+class VMHosts:
+    """What is known of where the VMs of one fleet belong. Made by `Fleet`; shared between threads.
+
+    Concurrency. `_lock` guards all fields; the file is read under it, so that nobody takes over
+    what is older than what another thread has read, and written without it. `host_of` and
+    `can_answer` take it only if the file has changed: a host that lists 20,000 VMs must not delay
+    queries of others.
+    """
+
+    def __init__(self, hosts: Iterable[Host], path: Path | str | None = None) -> None:
+        """Read what was remembered.
+
+        Args:
+            hosts: the host list.
+            path: the state file. None: memory only, forgotten at the end.
+        """
+        self._hosts = {_account(host): host for host in hosts}
+        self._file = VMHostsFile(Path(path)) if path is not None else None
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        """Held while the file is written; taken before `_lock`."""
+        self._first: dict[str, str] = {}
+        self._own: collections.defaultdict[str, set[str]] = collections.defaultdict(set)
+        """`_first` the other way round."""
+        self._polled: dict[str, frozenset[str]] = {}
+        """What the hosts that are up list."""
+        self._listing: dict[str, set[str]] = {}
+        """`_polled` the other way round."""
+        self._began: dict[str, float] = {}
+        """When the last polls began."""
+        self._awaited = set(self._hosts)
+        self._postponed: set[str] = set()
+        """What has to be judged again when no host is awaited any more."""
+        self._claims: dict[str, frozenset[str]] = {}
+        self._claims_made: collections.Counter[str] = collections.Counter()
+        self._reported: dict[str, frozenset[str]] = {}
+        self._unlogged: collections.defaultdict[str, dict[str, None]]
+        self._unlogged = collections.defaultdict(dict)
+        self._logged_at: dict[str, float] = {}
+        self._changes: dict[str, tuple[str | None, str | None]] = {}
+        """Not written yet: the host before and after, by UUID."""
+        self._timer: threading.Timer | None = None
+        self._written_at = float("-inf")
+        self._is_closed = False
+        self._is_failing = False
+        self._refresh()
+
+    def can_answer(self, host: Host, uuid: str) -> bool:
+        """Return whether a host may answer for a VM that it lists, and may get actions on it; true
+        for several hosts where it is not known which one the VM belongs to."""
+        return self._first.get(uuid) in (None, _account(host))
+
+    def claims(self) -> list[Claim]:
+        """Return all claims as of the last polls."""
+        with self._lock:
+            claims = dict(self._claims)
+        return [
+            Claim(uuid, self._hosts[account], self._host(self._first.get(uuid)))
+            for uuid, accounts in sorted(claims.items())
+            for account in sorted(accounts)
+        ]
+
+    def claims_made(self, host: Host) -> int:
+        """Return how many claims a host has made, those that have ended too."""
+        return self._claims_made[_account(host)]
+
+    def close(self) -> None:
+        """Write what was not written yet."""
+        with self._lock:
+            self._is_closed = True
+            pending = self._timer is not None
+            if self._timer is not None:
+                self._timer.cancel()
+        if pending:
+            self._write()
+        with self._writing:
+            pass  # What another thread has begun to write is written.
+
+    def host_of(self, uuid: str) -> Host | None:
+        """Return the host that a VM belongs to; None if there is none, or it is not known."""
+        self._refresh()
+        return self._host(self._first.get(uuid))
+
+    def record_delay(self, host: Host) -> None:
+        """Wait no longer for the first poll of a host: it does not answer in time."""
+        with self._lock:
+            self._judge(self._stop_awaiting(_account(host)))
+        self._log_claims()
+
+    def record_failure(self, host: Host, began: float | None = None) -> None:
+        """Record that a host is down: its VMs stay its own, and its claims end.
+
+        Args:
+            host: which host.
+            began: monotonic time at which the poll began (default: now). Polls may overlap: what
+                a later one showed stays.
+        """
+        with self._lock:
+            self._record(_account(host), None, began)
+        self._log_claims()
+
+    def record_poll(self, host: Host, uuids: Iterable[str], began: float | None = None) -> None:
+        """Record that a host is up, and all VMs that it lists; see `record_failure`."""
+        self._refresh()
+        with self._lock:
+            self._record(_account(host), frozenset(uuids), began)
+        self._log_claims()
+
+    def trust(self, uuid: str, host: Host) -> None:
+        """Let a VM belong to a host from now on, because a person decided so.
+
+        Another process with the same file notices it at its next poll or query.
+
+        Raises:
+            ConfigError: the state file cannot be used; nothing was changed.
+        """
+        account = _account(host)
+
+        def decide(remembered: Remembered) -> Remembered:
+            merged = self._merged(remembered, {})
+            names = {**merged.names, account: host.name}
+            return Remembered(names, {**merged.hosts, uuid: account})
+
+        if self._file is not None:
+            self._file.update(decide)
+        with self._lock:
+            self._changes.pop(uuid, None)
+            self._decide(uuid, account)
+
+    def _host(self, account: str | None) -> Host | None:
+        return None if account is None else self._hosts.get(account)
+
+    # -- Deciding; `_lock` is held -------------------------------------------------------------
+
+    def _record(self, account: str, listed: frozenset[str] | None, began: float | None) -> None:
+        """Judge again what a poll has changed; None: the host is down."""
+        began = time.monotonic() if began is None else began
+        if began < self._began.get(account, float("-inf")):
+            return
+        self._began[account] = began
+        before = self._polled.pop(account, frozenset())
+        listed = None if listed is None else self._limited(listed)
+        now = frozenset[str]() if listed is None else listed
+        for uuid in now - before:
+            self._listing.setdefault(uuid, set()).add(account)
+        for uuid in before - now:
+            self._listing[uuid].discard(account)
+            if not self._listing[uuid]:
+                del self._listing[uuid]
+        if listed is not None:
+            self._polled[account] = listed
+        gone = (before | self._own[account]) - now if listed is not None else before
+        # What is gone first, to make room.
+        self._judge([*gone, *(now - before), *self._stop_awaiting(account)])
+
+    def _limited(self, listed: frozenset[str]) -> frozenset[str]:
+        """Return what is worth judging of the VMs that a host lists: all that belong to some host,
+        and so many others."""
+        if len(listed) <= MAX_VMS_PER_HOST:
+            return listed
+        known = listed & self._first.keys()
+        return known | frozenset(itertools.islice(listed - known, MAX_VMS_PER_HOST))
+
+    def _stop_awaiting(self, account: str) -> set[str]:
+        """Return what can be judged now, as this was the last host that was awaited."""
+        if not self._awaited:
+            return set()
+        self._awaited.discard(account)
+        if self._awaited:
+            return set()
+        postponed, self._postponed = self._postponed, set()
+        return postponed
+
+    def _judge(self, uuids: Iterable[str], *, decided: bool = False) -> None:
+        """Judge VMs by the last polls, which do not count where a person or another process has
+        `decided` since: the host may list the VM only now."""
+        for uuid in uuids:
+            first, listing = self._first.get(uuid), self._listing.get(uuid, set[str]())
+            unknown = {first} if decided or first not in self._polled else set[str | None]()
+            verdict = judge(first, listing, unknown, awaited=bool(self._awaited))
+            host = verdict.host
+            if host not in (None, first) and len(self._own[host]) >= MAX_VMS_PER_HOST:
+                host = None
+            if host != first:
+                self._assign(uuid, host)
+                self._schedule_change(uuid, first, host)
+            if verdict.claims:
+                self._claims[uuid] = verdict.claims
+            else:
+                self._claims.pop(uuid, None)
+            if self._awaited:
+                self._postponed.add(uuid)
+            else:
+                self._report(uuid, verdict.claims)
+
+    def _decide(self, uuid: str, account: str | None) -> None:
+        """Take over where a VM belongs. What a poll showed that began before this says nothing
+        about it: the host may list the VM only now."""
+        self._assign(uuid, account)
+        if account is not None:
+            self._began[account] = time.monotonic()
+        self._judge([uuid], decided=True)
+
+    def _assign(self, uuid: str, account: str | None) -> None:
+        before = self._first.get(uuid)
+        if before is not None:
+            self._own[before].discard(uuid)
+        if account is None:
+            self._first.pop(uuid, None)
+        else:
+            self._first[uuid] = account
+            self._own[account].add(uuid)
+
+    # -- Counting and logging ------------------------------------------------------------------
+
+    def _report(self, uuid: str, claims: frozenset[str]) -> None:
+        """Count each claim once, and let it be logged; `_lock` is held."""
+        before = self._reported.pop(uuid, frozenset())
+        if claims:
+            self._reported[uuid] = claims
+        for account in claims - before:
+            self._claims_made[account] += 1
+            self._unlogged[account][uuid] = None
+        for account in before - claims:
+            self._unlogged[account].pop(uuid, None)
+
+    def _log_claims(self) -> None:
+        """Log each claim once, and at most one line a minute for each host."""
+        now = time.monotonic()
+        due: list[tuple[Host, list[str]]] = []
+        with self._lock:
+            for account, uuids in self._unlogged.items():
+                logged_at = self._logged_at.get(account, float("-inf"))
+                if uuids and now - logged_at > _LOG_PAUSE_S:
+                    self._logged_at[account] = now
+                    due.append((self._hosts[account], list(uuids)))
+                    uuids.clear()
+        for host, uuids in due:
+            more = len(uuids) - _MAX_LOGGED
+            log.warning(
+                "%s lists VMs that are not known to be its own: %s%s; until a person decides, it"
+                " neither answers for them nor gets actions on them: maas-virtualbox trust-vm",
+                host,
+                ", ".join(self._described(uuid) for uuid in uuids[:_MAX_LOGGED]),
+                f" and {more} more" if more > 0 else "",
+            )
+
+    def _described(self, uuid: str) -> str:
+        first = self._host(self._first.get(uuid))
+        return f"{uuid} ({f'belongs to {first}' if first else 'other hosts list it too'})"
+
+    # -- The state file ------------------------------------------------------------------------
+
+    def _refresh(self) -> None:
+        """Take over what was written, by another process or here."""
+        if self._file is None or not self._file.has_changed():
+            return
+        with self._lock:
+            try:
+                self._adopt(self._file.read())
+                self._is_failing = False
+            except errors.ConfigError as error:
+                self._complain(error)
+
+    def _adopt(self, remembered: Remembered | None) -> None:
+        """Let VMs belong where the file says, except where there is a later change that was not
+        written yet; `_lock` is held."""
+        if remembered is None:
+            # Missing or broken: what is in memory is right, and is to be written again.
+            self._changes = {uuid: (None, account) for uuid, account in self._first.items()}
+            if self._changes:
+                self._schedule()
+            return
+        merged = self._merged(remembered, self._changes)
+        listed = {uuid: host for uuid, host in merged.hosts.items() if host in self._hosts}
+        differing = {uuid for uuid, _ in listed.items() ^ self._first.items()}
+        for uuid in differing:
+            self._decide(uuid, listed.get(uuid))
+        if merged != remembered:
+            self._schedule()
+
+    def _merged(
+        self,
+        before: Remembered,
+        changes: Mapping[str, tuple[str | None, str | None]],
+    ) -> Remembered:
+        """Return what the file has to say: other processes' decisions are kept, hosts that are not
+        in this list too."""
+        moved = {account: self._account_now(account, before.names) for account in before.names}
+        hosts = {uuid: moved[account] for uuid, account in before.hosts.items()}
+        for uuid, (old, new) in changes.items():
+            present = hosts.get(uuid)
+            if (present if present in self._hosts else None) != old:
+                continue  # another process has decided meanwhile
+            hosts.pop(uuid, None)
+            if new is not None:
+                hosts[uuid] = new
+        names = {moved[account]: name for account, name in before.names.items()}
+        names |= {account: host.name for account, host in self._hosts.items()}
+        used = set(hosts.values())
+        return Remembered({account: names[account] for account in names if account in used}, hosts)
+
+    def _account_now(self, account: str, names: Mapping[str, str]) -> str:
+        """Return the account of the host that had another one when the file was written."""
+        if account in self._hosts:
+            return account
+        user = account.rpartition("@")[0]
+        for other, host in self._hosts.items():
+            if (host.user, host.name) == (user, names[account]) and other not in names:
+                return other
+        return account
+
+    def _schedule_change(self, uuid: str, before: str | None, after: str | None) -> None:
+        if self._file is None:
+            return
+        if uuid in self._changes:
+            before = self._changes[uuid][0]
+        self._changes[uuid] = before, after
+        self._schedule()
+
+    def _schedule(self) -> None:
+        """Write soon, on a thread; `_lock` is held."""
+        if self._timer is not None or self._is_closed:
+            return
+        pause = max(_COLLECT_S, self._written_at + _WRITE_PAUSE_S - time.monotonic())
+        self._timer = threading.Timer(pause, self._write)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _write(self) -> None:
+        with self._writing:
+            self._write_changes()
+        self._refresh()
+
+    def _write_changes(self) -> None:
+        assert self._file is not None
+        with self._lock:
+            self._timer = None
+            self._written_at = time.monotonic()
+            changes = dict(self._changes)
+        try:
+            self._file.update(functools.partial(self._merged, changes=changes))
+        except errors.ConfigError as error:
+            with self._lock:
+                self._complain(error)
+                self._schedule()
+            return
+        with self._lock:
+            for uuid, (_, account) in changes.items():
+                later = self._changes.pop(uuid, (None, account))[1]
+                if later != account:
+                    self._changes[uuid] = account, later
+
+    def _complain(self, error: errors.ConfigError) -> None:
+        """Say once that the file cannot be used. That stops nothing: memory goes on."""
+        if not self._is_failing:
+            self._is_failing = True
+            log.error("vm-hosts-file: %s; which host VMs belong to is forgotten at the end", error)
+
+
+def _account(host: Host) -> str:
+    user, at, address = host.account.rpartition("@")
+    return f"{user}{at}{address.lower()}"

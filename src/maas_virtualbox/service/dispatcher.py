@@ -1,0 +1,436 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The fleet for asyncio: queries from memory, power actions that repetitions join.
+
+MAAS repeats itself: a rack asks for the same VM again while the first answer is on its way, and
+gives an action up that may still succeed. So an action belongs to the VM, not to the request that
+asked for it: it goes on when its asker is gone, and who asks for the same joins it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import dataclasses
+import enum
+import functools
+import logging
+import time
+from concurrent import futures
+from typing import TYPE_CHECKING
+
+from maas_virtualbox import errors
+from maas_virtualbox.fleet import fleet
+from maas_virtualbox.fleet.fleet import HostReport
+from maas_virtualbox.service import metrics, watch
+from maas_virtualbox.virtualbox import settings_xml
+from maas_virtualbox.virtualbox.states import Power
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from maas_virtualbox.fleet.fleet import Fleet
+    from maas_virtualbox.fleet.vm_hosts import Claim
+    from maas_virtualbox.service.watch import HostWatch, Look
+    from maas_virtualbox.virtualbox.settings_xml import Machine
+
+log = logging.getLogger(__name__)
+power_log = logging.getLogger("maas_virtualbox.power")
+
+ANSWER_S = 24.5
+"""An action is answered within this time, done or not: MAAS wants an off done within 30 s."""
+
+_ACTION_S = 60.0
+"""How long an action itself may take; who asks again meanwhile joins it."""
+
+_WARM_S = 10.0
+_FAREWELL_S = 6.0
+"""How long requests that began on a fleet may still use it after it was replaced."""
+
+
+class Change(str, enum.Enum):
+    """What may be asked of a VM's power."""
+
+    ON = "on"
+    OFF = "off"
+    SHUTDOWN = "shutdown"
+    """Off, the power button first, whatever `off-mode` says."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Superseded(errors.PowerError):
+    """An action was not begun because something else was asked for later. Permanent."""
+
+
+class Stopping(errors.Error):
+    """The service stops before the action has ended. Retry: it may have succeeded."""
+
+    retry = True
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, for the log."""
+
+    address: str
+    """The client's IP address."""
+    token: str
+    """Which sort of token opened the door: vm or admin; socket where it needed none."""
+    system_id: str = ""
+    """MAAS's id of the machine, when it says it."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Action:
+    """One change of one VM, under way or waiting for another to end."""
+
+    watch: HostWatch
+    machine: Machine
+    change: Change
+    caller: Caller
+    """Who asked first."""
+    asked: int = 0
+    """How often it was asked for."""
+    task: asyncio.Task[None] = dataclasses.field(init=False)
+
+    def __str__(self) -> str:
+        return f"{self.watch.owner.host}/{self.machine.name} {{{self.machine.uuid}}}"
+
+
+class Dispatcher:
+    """One fleet and what is under way on it. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self.metrics = metrics.Metrics(lambda: self.watches, self.claims)
+        self.ready = False
+        """Whether every host was asked once, so that answers come from knowledge."""
+        self.watches: tuple[HostWatch, ...] = ()
+        self._fleet: Fleet | None = None
+        self._actions: collections.defaultdict[str, list[_Action]] = collections.defaultdict(list)
+        self._find_threads = futures.ThreadPoolExecutor(4, "find")
+        self._accepting = True
+        self._stopping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._farewells: set[asyncio.Task[None]] = set()
+
+    async def adopt(self, new: Fleet) -> None:
+        """Serve this fleet from now on; close the one before when its last request is answered.
+
+        A replacement takes over when each of its hosts was asked once, or 10 s later at the
+        latest, so that no query meets a fleet that knows nothing.
+        """
+        watches = tuple(watch.HostWatch(owner, new.vm_hosts) for owner in new.hosts)
+        old, old_watches = self._fleet, self.watches
+        if old is None:
+            self._fleet, self.watches = new, watches
+        await asyncio.gather(*(each.look(patience=_WARM_S) for each in watches))
+        self.ready = True
+        if old is not None:
+            self._fleet, self.watches = new, watches
+            farewell = asyncio.create_task(self._retire(old, old_watches))
+            self._farewells.add(farewell)
+            farewell.add_done_callback(self._farewells.discard)
+
+    async def _retire(self, old: Fleet, watches: Sequence[HostWatch]) -> None:
+        await asyncio.sleep(_FAREWELL_S)
+        tasks = [action.task for action in self._under_way() if action.watch in watches]
+        if tasks:
+            await asyncio.wait(tasks)
+        await _close(old, watches)
+
+    async def stop(self, patience: float) -> None:
+        """Wait up to `patience` seconds for actions under way, then hand them back.
+
+        Actions that are asked for from now on are not begun; queries are answered as before.
+        """
+        self.ready = self._accepting = False
+        if tasks := [action.task for action in self._under_way()]:
+            log.info("stopping: %d power actions are under way", len(tasks))
+            await asyncio.wait(tasks, timeout=patience)
+        if not self._stopping.done():
+            self._stopping.set_result(None)
+
+    async def close(self) -> None:
+        """Close all connections to the hosts; what is still under way fails."""
+        for farewell in self._farewells:
+            farewell.cancel()
+        if self._fleet is not None:
+            await _close(self._fleet, self.watches)
+        self._find_threads.shutdown(wait=False, cancel_futures=True)
+
+    def _under_way(self) -> list[_Action]:
+        return [action for line in self._actions.values() for action in line]
+
+    # -- Looking ------------------------------------------------------------------------------
+
+    async def looks(self) -> list[tuple[HostWatch, Look]]:
+        """Look at all hosts, one command each at most, and return what they answered."""
+        watches = self.watches
+        looks = await asyncio.gather(*(each.look() for each in watches))
+        return list(zip(watches, looks, strict=True))
+
+    def claims(self) -> list[Claim]:
+        """Return which hosts list VMs that are not known to be their own, as of the last polls."""
+        return self._fleet.vm_hosts.claims() if self._fleet else []
+
+    async def reports(self) -> list[HostReport]:
+        """Return what `Fleet.reports` does, of all hosts and from memory as far as it is fresh."""
+        serving = self._fleet
+        reports = [
+            HostReport(
+                host.owner.host, tuple(look.vms.values()), look.error, look.ended - look.began
+            )
+            for host, look in await self.looks()
+        ]
+        return [serving.without_claims(report) for report in reports] if serving else reports
+
+    async def query(self, selector: str) -> Power:
+        """Tell a VM's power; unknown while its host is down.
+
+        Raises:
+            UnknownVM: all hosts were asked and none has such a VM.
+            AmbiguousVM: several have.
+        """
+        try:
+            _, machine, look = await self._locate(selector)
+        except errors.HostDown:
+            return Power.UNKNOWN
+        except errors.AmbiguousVM:
+            # A UUID fits several VMs only where hosts claim each other's; see `vm_hosts`.
+            if settings_xml.normalise_uuid(selector):
+                return Power.UNKNOWN
+            raise
+        return look.vms[machine.uuid].power if look.error is None else Power.UNKNOWN
+
+    async def _locate(self, selector: str) -> tuple[HostWatch, Machine, Look]:
+        """Return the host and settings of the one VM a selector stands for, and a look at the host
+        that shows the VM or an error. Raises as `Fleet.find` does.
+
+        For a UUID, only the host that the VM belongs to is polled, so that one that hangs does not
+        delay the VMs of another; names and MACs may change hands.
+        """
+        if on_first_host := await self._on_first_host(settings_xml.normalise_uuid(selector)):
+            return on_first_host
+        for _ in range(2):
+            owner, machine = await self._resolve(selector)
+            look = await owner.look(machine.uuid)
+            if look.error is not None or machine.uuid in look.vms:
+                return owner, machine, look
+            # It has left this host since it was last asked: another one may have it now.
+        raise errors.UnknownVM(f"no VM answers to {selector!r}: it has just gone")
+
+    async def _resolve(self, selector: str) -> tuple[HostWatch, Machine]:
+        """Poll all hosts and return the host and settings of the one VM a selector stands for.
+        Raises as `Fleet.find` does."""
+        looks = await self.looks()
+        found = self._remembered(selector)
+        down = [look.error for _, look in looks if isinstance(look.error, errors.HostDown)]
+        if not found and down:
+            text = f"{selector!r} is on no host in reach and may be on this one:"
+            raise errors.VMOutOfReach(down[0].host, f"{text} {down[0].reason}")
+        if not found and self._fleet is not None:
+            # All hosts are up: what they have to be asked for beyond a look is quick.
+            await self._find(self._fleet, selector)
+            found = self._remembered(selector)
+        if not found:
+            raise errors.UnknownVM(f"no VM answers to {selector!r}")
+        if len(found) > 1:
+            raise fleet.ambiguous(selector, [(each.owner, machine) for each, machine in found])
+        return found[0]
+
+    async def _on_first_host(self, uuid: str) -> tuple[HostWatch, Machine, Look] | None:
+        """Return what `_locate` does of a VM on the host that it belongs to; None if that one is
+        not known, or no longer lists the VM.
+
+        Raises:
+            VMOutOfReach: the host is down, and was never up.
+        """
+        first = self._fleet.vm_hosts.host_of(uuid) if uuid and self._fleet else None
+        host = next((each for each in self.watches if each.owner.host is first), None)
+        if host is None:
+            return None
+        look = await host.look(uuid)
+        if look.error is None and uuid not in look.vms:
+            # It has left, or came after that poll, as a VM does that a person has just trusted.
+            host.owner.observer.make_stale(uuid)
+            look = await host.look(uuid)
+        if look.error is None:
+            return (host, look.vms[uuid].machine, look) if uuid in look.vms else None
+        machine = host.owner.observer.remembered().get(uuid)
+        if machine is None:
+            raise fleet.belongs_to_down_host(uuid, host.owner.host, look.error)
+        return host, machine, look
+
+    async def _find(self, hosts: Fleet, selector: str) -> None:
+        """Let the fleet read its inventories anew if need be. Raises as `Fleet.find` does."""
+        find = functools.partial(hosts.find, selector)
+        search = asyncio.get_running_loop().run_in_executor(self._find_threads, find)
+        await asyncio.wait({search}, timeout=_WARM_S)
+        if not search.done():
+            raise errors.CommandTimeout("all hosts", f"{selector!r} is not found in time")
+        search.result()
+
+    def _remembered(self, selector: str) -> list[tuple[HostWatch, Machine]]:
+        inventories = [(each, each.owner.observer.remembered()) for each in self.watches]
+        uuid = settings_xml.normalise_uuid(selector)
+        found = [
+            (each, machine)
+            for each, known in inventories
+            for machine in (
+                filter(None, [known.get(uuid)])
+                if uuid
+                else fleet.matching(selector, known.values())
+            )
+        ]
+        if self._fleet is None:
+            return found
+        can_answer = self._fleet.vm_hosts.can_answer
+        return [pair for pair in found if can_answer(pair[0].owner.host, pair[1].uuid)]
+
+    # -- Acting -------------------------------------------------------------------------------
+
+    async def act(self, selector: str, change: Change, caller: Caller) -> None:
+        """Switch a VM on or off; returns when that is verified. Idempotent.
+
+        A repetition joins the action under way. An action that takes longer than `ANSWER_S` goes
+        on after its `PowerTimeout`. Something else than what is under way is done after it; if it
+        is taken back before it has begun, it is not done at all.
+
+        Raises:
+            PowerTimeout: it is not done yet, or not done in time. Retry.
+            Superseded: something else was asked for later.
+            Stopping: the service stops. Retry.
+            UnknownVM, AmbiguousVM, HostDown, PowerError: as `Fleet.power_on` does.
+        """
+        until = time.monotonic() + ANSWER_S
+        try:
+            owner, machine, _ = await self._locate(selector)
+            action = self._ask(owner, machine, change, caller)
+        except errors.Error as error:
+            _log_action(selector, change, caller, error, 0.0)
+            raise
+        await asyncio.wait(
+            {action.task, self._stopping},
+            timeout=until - time.monotonic(),
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if action.task.cancelled():
+            raise Superseded(
+                f"{action}: power {change} was not begun: something else was asked for"
+            )
+        if action.task.done():
+            action.task.result()
+        elif self._stopping.done():
+            raise Stopping(f"{action}: power {change} is under way, but the service stops; retry")
+        else:
+            raise errors.PowerTimeout(
+                f"{action}: power {change} is still under way after {ANSWER_S:.0f} s and goes on;"
+                " ask again"
+            )
+
+    def _ask(self, owner: HostWatch, machine: Machine, change: Change, caller: Caller) -> _Action:
+        """Join the action that does this, or line one up: one runs, at most one waits.
+
+        Raises:
+            Stopping: there is none, and none is begun any more.
+        """
+        line = self._actions[machine.uuid]
+        same = next((each for each in line if each.change is change), None)
+        if same is None and not self._accepting:
+            vm = f"{owner.owner.host}/{machine.name} {{{machine.uuid}}}"
+            raise Stopping(f"{vm}: power {change} was not begun: the service stops; retry")
+        for superseded in line[1:]:
+            if superseded is not same:
+                superseded.task.cancel()
+                line.remove(superseded)
+        if same is not None:
+            action = same
+        else:
+            action = _Action(owner, machine, change, caller)
+            before = line[0].task if line else None
+            action.task = asyncio.create_task(self._carry_out(action, before))
+            action.task.add_done_callback(functools.partial(self._ended, action))
+            line.append(action)
+        action.asked += 1
+        return action
+
+    async def _carry_out(self, action: _Action, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait({before})
+        owner = action.watch.owner
+        switch = {
+            Change.ON: owner.power_on,
+            Change.OFF: owner.power_off,
+            Change.SHUTDOWN: functools.partial(owner.power_off, mode="acpi"),
+        }[action.change]
+        began = time.monotonic()
+        error: errors.Error | None = None
+        try:
+            await action.watch.act(
+                functools.partial(switch, action.machine.uuid, timeout=_ACTION_S)
+            )
+        except errors.Error as problem:
+            error = problem
+            raise
+        finally:
+            seconds = time.monotonic() - began
+            self.metrics.count_action(str(owner.host), action.change, error, seconds)
+            _log_action(str(action), action.change, action.caller, error, seconds, action)
+
+    def _ended(self, action: _Action, task: asyncio.Task[None]) -> None:
+        line = self._actions[action.machine.uuid]
+        with contextlib.suppress(ValueError):
+            line.remove(action)
+        if not line:
+            del self._actions[action.machine.uuid]
+        # Nobody may be waiting for it any more; what is not ours is a bug, and has to be seen.
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, errors.Error):
+            log.error("%s: power %s broke", action, action.change, exc_info=error)
+
+
+async def _close(old: Fleet, watches: Sequence[HostWatch]) -> None:
+    for each in watches:
+        each.close()
+    await asyncio.to_thread(old.close)
+
+
+def _log_action(
+    vm: str,
+    change: Change,
+    caller: Caller,
+    error: errors.Error | None,
+    seconds: float,
+    action: _Action | None = None,
+) -> None:
+    """Write the one line of a power action: who asked, which VM, what, the result, how long."""
+    result = errors.kind_of(error) if error else "done"
+    fields: dict[str, object] = {
+        "change": change.value,
+        "vm": vm,
+        "host": str(action.watch.owner.host) if action else "",
+        "uuid": action.machine.uuid if action else "",
+        "client": caller.address,
+        "token": caller.token,
+        "system-id": caller.system_id,
+        "asked": action.asked if action else 1,
+        "result": result,
+        "milliseconds": round(seconds * 1000),
+        "reason": str(error) if error else "",
+    }
+    power_log.log(
+        logging.WARNING if error else logging.INFO,
+        "power %s of %s: %s in %d ms, asked %d times by %s (%s%s)%s",
+        change,
+        vm,
+        result,
+        fields["milliseconds"],
+        fields["asked"],
+        caller.address or "a local program",
+        f"{caller.token} token" if caller.address else caller.token,
+        f", MAAS system id {caller.system_id}" if caller.system_id else "",
+        f": {error}" if error else "",
+        extra={"fields": fields},
+    )

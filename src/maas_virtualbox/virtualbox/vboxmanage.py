@@ -1,0 +1,509 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""VBoxManage on one host: its commands as methods, its answers as dataclasses, its errors named.
+
+No waiting and no policy live here; `VirtualBoxHost` has those. VMs are addressed by UUID only; a
+name is an argument only where a VM is given one, after `blueprint` has checked it. Exit code 0 is
+not trusted (measured: `discardstate` prints an error and exits 0); an error is what begins with
+`VBoxManage: error:`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+import re
+import secrets
+import time
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from maas_virtualbox import errors
+from maas_virtualbox.transport import MAX_OUTPUT
+from maas_virtualbox.transport.budget import ProcessorBudget
+from maas_virtualbox.virtualbox import error_codes, parsers, settings_xml, shells
+from maas_virtualbox.virtualbox.states import VMState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from maas_virtualbox.config.host_list import Host
+    from maas_virtualbox.transport import CommandResult, Transport
+    from maas_virtualbox.virtualbox.parsers import HardDisk
+    from maas_virtualbox.virtualbox.settings_xml import Machine
+
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+# Limits of answers in bytes, so that a hostile host neither fills the memory nor keeps the
+# processor busy: enough for twice what 2,000 VMs (`outputs.MAX_VMS`) need.
+_MIB = 1024 * 1024
+_MAX_SHOWVMINFO = _MIB
+"""6 KiB, and 300 bytes for each snapshot (measured)."""
+_MAX_LIST = _MIB
+"""50 bytes and the name for each VM."""
+_MAX_LONG_LIST = 4 * _MIB
+"""5 KiB for each VM (measured), of which a host lists 700 before the deadline of a call."""
+_MAX_HARD_DISKS = 8 * _MIB
+"""600 bytes for each disk, one or two a VM and snapshot."""
+_MAX_HEADS = 4 * _MIB
+"""0.5 KiB for each VM and 0.3 KiB for each that runs."""
+_MAX_SETTINGS = 16 * _MIB
+"""4 KiB for each VM without snapshots, and as much for each snapshot (measured)."""
+_MAX_LOG_LINE = 500
+"""Characters shown of a line of a log."""
+_MAX_SECTIONS = parsers.MAX_VMS + 16
+"""Of one answer: one for each VM, and those that are there once."""
+_EXIT_CODE = re.compile(r"-?[0-9]{1,10}")
+
+_NOT_EXECUTABLE = (126, 127)
+"""A shell's exit codes for a program that cannot be run or is not there."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Installation:
+    """VirtualBox on a host, as one account sees it."""
+
+    system: str
+    """`Linux`, `Darwin` or `Windows`."""
+
+    user: str
+    """The account that was logged in to."""
+
+    program: str
+    """Path of VBoxManage."""
+
+    version: str
+    """Such as `7.2.22_Debianr175245`."""
+
+    shell: shells.Shell
+    """How to write commands for this host."""
+
+    @property
+    def release(self) -> tuple[int, int]:
+        """The first two numbers of the version; zeros if it has none."""
+        found = re.match(r"([0-9]{1,4})\.([0-9]{1,4})", self.version)
+        return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Observation:
+    """All VMs of a host at one moment, seen with one command that takes no lock."""
+
+    running: Mapping[str, VMState]
+    """By UUID, what `list runningvms` shows. The state is exact if the observation is `long`;
+    otherwise RUNNING stands for running, paused, livesnapshotting and teleporting."""
+
+    processes: Mapping[str, int]
+    """By UUID, the process that runs the VM. Each VM that is up in any way has one (measured)."""
+
+    machines: Mapping[str, Machine] | None
+    """By UUID, the registered VMs. None: VirtualBox.xml could not be found."""
+
+    long: bool
+    """Whether the states in `running` are exact."""
+
+    began: float
+    """When the command was sent, in seconds of the monotonic clock."""
+
+    seconds: float
+    """How long it took."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is around VirtualBox on a host and may spoil network boots or kill VMs."""
+
+    kills_at_logout: bool
+    """Whether logind ends the account's processes, VMs too, when its last session ends."""
+
+    disk_free: int | None
+    """Bytes free for VMs; None when it could not be read."""
+
+    dhcp_networks: tuple[str, ...]
+    """Networks on which VirtualBox's own DHCP server answers, by VirtualBox's names."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class VMInfo:
+    """`showvminfo --machinereadable` of one VM."""
+
+    values: Mapping[str, str]
+    """All keys and their values, unescaped."""
+
+    @property
+    def state(self) -> VMState:
+        """The VM's state."""
+        return parsers.parse_state(self.values["VMState"])
+
+
+class VBoxManage:
+    """The VBoxManage of one account on one host.
+
+    Every method is one command on the host, given `timeout` seconds, and raises the errors of
+    `Transport.run`, `VBoxManageError` for what VBoxManage reports, `BadOutput` for an answer that
+    is cut off, `OversizedOutput` for one beyond a limit, and `VBoxManageMissing`. The first call
+    also finds the program. May be shared between threads.
+    """
+
+    def __init__(self, host: Host, transport: Transport) -> None:
+        self._host = host
+        self._transport = transport
+        self._installation: Installation | None = None
+        self._refused: dict[str, str] = {}
+
+    def acpipowerbutton(self, uuid: str, *, timeout: float) -> None:
+        """Press the power button; returns at once, whether or not the guest reacts."""
+        self.run(["controlvm", uuid, "acpipowerbutton"], timeout=timeout)
+
+    def closemedium(self, path: str, *, timeout: float) -> None:
+        """Delete a hard disk and its file. Refused while it is attached to a VM."""
+        self.run(["closemedium", "disk", path, "--delete"], timeout=timeout)
+
+    def createmedium(self, path: str, mib: int, *, timeout: float) -> None:
+        """Make a hard disk of so many MiB, whose file grows as it fills."""
+        argv = ["createmedium", "disk", "--filename", path, "--size", str(mib)]
+        self.run(argv, timeout=timeout)
+
+    def createvm(self, name: str, uuid: str, os_type: str, *, timeout: float) -> str:
+        """Register a new VM, empty and in a folder of its own; returns its settings file."""
+        argv = ["createvm", "--name", name, "--uuid", uuid, "--ostype", os_type, "--register"]
+        return self._parsed(parsers.parse_created_file, self.run(argv, timeout=timeout))
+
+    def discardstate(self, uuid: str, *, timeout: float) -> None:
+        """Throw a saved state away. Raises WRONG_STATE where there is none."""
+        self.run(["discardstate", uuid], timeout=timeout)
+
+    def getextradata(self, uuid: str, key: str, *, timeout: float) -> str:
+        """A VM's extra data under a key; empty when there is none."""
+        return parsers.parse_extra_data(self.run(["getextradata", uuid, key], timeout=timeout))
+
+    def inspect(self, folder: str, *, timeout: float) -> Surroundings:
+        """Facts about the account and the machine around VirtualBox, with one command.
+
+        Args:
+            folder: the disk that holds this folder is measured.
+            timeout: seconds.
+        """
+        where = self.installation(timeout=timeout)
+        nonce = secrets.token_hex(8)
+        result = self._send(where.shell.inspect(nonce, where.program, folder), timeout=timeout)
+        parts = self._sections(nonce, result)
+        kill, linger = self._one(parts, "kill"), self._one(parts, "linger")
+        kills = re.search(r"^b true$|^KillUserProcesses=(yes|true|1|on)", kill, re.MULTILINE)
+        return Surroundings(
+            kills_at_logout=kills is not None and where.user not in linger.split(),
+            disk_free=parsers.parse_disk_free(self._one(parts, "disk")),
+            dhcp_networks=tuple(parsers.parse_dhcp_servers(self._one(parts, "dhcp"))),
+        )
+
+    def installation(self, *, timeout: float) -> Installation:
+        """Find VBoxManage and its version; asked once, then remembered."""
+        if self._installation is None:
+            self._installation = self._probe(timeout)
+        return self._installation
+
+    def list_hard_disks(self, *, timeout: float) -> list[HardDisk]:
+        """All hard disks VirtualBox knows, differences to others included. One that cannot be read
+        is listed too, and an error printed."""
+        output = self.run(
+            ["list", "--long", "hdds"],
+            timeout=timeout,
+            tolerant=True,
+            max_output=_MAX_HARD_DISKS,
+        )
+        return self._parsed(parsers.parse_hard_disks, output)
+
+    def list_long_vms(self, *, timeout: float) -> dict[str, tuple[Machine, VMState]]:
+        """All VMs without the help of the settings files. Slow: about 40 ms a VM.
+
+        For every VM it cannot read VBoxManage also prints an error, and goes on; so errors are no
+        sign of failure here, and the short list tells whether all VMs are there.
+        """
+        deadline = time.monotonic() + timeout
+        expected = self.list_vms(timeout=timeout)
+        output = self.run(
+            ["list", "--long", "vms"],
+            timeout=deadline - time.monotonic(),
+            tolerant=True,
+            max_output=_MAX_LONG_LIST,
+        )
+        found = self._parsed(parsers.parse_long_list, output)
+        if found.keys() != expected.keys():
+            raise errors.BadOutput(
+                str(self._host), f"the long list has {len(found)} of {len(expected)} VMs"
+            )
+        return found
+
+    def list_networks(
+        self, kind: Literal["bridgedifs", "hostonlyifs", "hostonlynets"], *, timeout: float
+    ) -> list[str]:
+        """Names of what NICs can be attached to. `hostonlynets` is for macOS alone."""
+        return parsers.parse_networks(self.run(["list", kind], timeout=timeout))
+
+    def list_vms(self, *, timeout: float) -> dict[str, str]:
+        """UUID → name of all registered VMs; `<inaccessible>` for those it cannot read."""
+        output = self.run(["list", "vms"], timeout=timeout, max_output=_MAX_LIST)
+        return self._parsed(parsers.parse_vm_list, output)
+
+    def modifyvm(self, uuid: str, options: Mapping[str, str], *, timeout: float) -> None:
+        """Change settings of a VM that is off, given by option (`--memory`). A new `--name` moves
+        the VM's folder and what is in it, disks too (measured)."""
+        words = [word for option in options.items() for word in option]
+        self.run(["modifyvm", uuid, *words], timeout=timeout)
+
+    def observe(
+        self, *, settings_read: shells.SettingsRead = "heads", long: bool = False, timeout: float
+    ) -> Observation:
+        """See all VMs at once, with one command that takes no lock."""
+        began = time.monotonic()
+        deadline = began + timeout
+        where = self.installation(timeout=timeout)
+        nonce = secrets.token_hex(8)
+        command = where.shell.observe(nonce, where.program, settings=settings_read, long=long)
+        limit = _MAX_SETTINGS if settings_read == "all" else _MAX_HEADS
+        result = self._send(
+            command,
+            timeout=deadline - time.monotonic(),
+            max_output=limit + _MAX_LONG_LIST if long else limit,
+        )
+        parts = self._sections(nonce, result)
+        self._check(dataclasses.replace(result, exit_code=self._exit_code(parts[-1])))
+        machines = self._machines(parts)
+        running = self._one(parts, "running")
+        states: dict[str, VMState]
+        if long:
+            states = {
+                uuid: state
+                for uuid, (_, state) in self._parsed(parsers.parse_long_list, running).items()
+            }
+        else:
+            names = {uuid: machine.name for uuid, machine in (machines or {}).items()}
+            states = dict.fromkeys(
+                self._parsed(lambda text: parsers.parse_vm_list(text, names), running),
+                VMState.RUNNING,
+            )
+        return Observation(
+            running=states,
+            processes=self._parsed(parsers.parse_processes, self._one(parts, "processes")),
+            machines=machines,
+            long=long,
+            began=began,
+            seconds=time.monotonic() - began,
+        )
+
+    def poweroff(self, uuid: str, *, timeout: float) -> None:
+        """Pull the plug. Raises NOT_RUNNING for a VM that is off or saved."""
+        self.run(["controlvm", uuid, "poweroff"], timeout=timeout)
+
+    def read_log(self, machine: Machine, *, lines: int, timeout: float) -> tuple[str, ...]:
+        """Return the last lines of a VM's VBox.log; empty when it has none."""
+        if not machine.log_file:
+            return ()
+        where = self.installation(timeout=timeout)
+        result = self._send(where.shell.tail(machine.log_file, lines), timeout=timeout)
+        text = result.stdout.decode("utf-8", "replace")
+        return tuple(line[:_MAX_LOG_LINE] for line in text.splitlines()[-lines:])
+
+    def reset(self, uuid: str, *, timeout: float) -> None:
+        """Press the reset button of a running VM."""
+        self.run(["controlvm", uuid, "reset"], timeout=timeout)
+
+    def resume(self, uuid: str, *, timeout: float) -> None:
+        """Let a paused VM run on. Raises WRONG_STATE for one that is not paused."""
+        self.run(["controlvm", uuid, "resume"], timeout=timeout)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float,
+        tolerant: bool = False,
+        max_output: int = MAX_OUTPUT,
+    ) -> str:
+        """Run any VBoxManage command and return its standard output.
+
+        Args:
+            argv: the command without the program.
+            timeout: seconds.
+            tolerant: trust exit code 0 even if errors were printed.
+            max_output: most bytes it may print.
+        """
+        deadline = time.monotonic() + timeout
+        where = self.installation(timeout=timeout)
+        result = self._send(
+            where.shell.run(where.program, argv),
+            timeout=deadline - time.monotonic(),
+            max_output=max_output,
+        )
+        if not (tolerant and result.exit_code == 0):
+            self._check(result)
+        return result.stdout.decode("utf-8", "replace")
+
+    def setextradata(self, uuid: str, key: str, value: str, *, timeout: float) -> None:
+        """Write extra data of a VM, which a clone of it inherits (measured)."""
+        self.run(["setextradata", uuid, key, value], timeout=timeout)
+
+    def showvminfo(self, uuid: str, *, timeout: float) -> VMInfo:
+        """All about one VM. Takes a lock, so a start under way may fail: never for polling."""
+        output = self.run(
+            ["showvminfo", uuid, "--machinereadable"],
+            timeout=timeout,
+            max_output=_MAX_SHOWVMINFO,
+        )
+        return VMInfo(self._parsed(parsers.parse_machine_readable, output))
+
+    def startvm(self, uuid: str, *, timeout: float) -> None:
+        """Start a VM without a window; returns when VirtualBox says it runs.
+
+        A saved VM is resumed: discard its state first for a network boot.
+        """
+        self.run(["startvm", uuid, "--type", "headless"], timeout=timeout)
+
+    def storageattach(self, uuid: str, controller: str, path: str, *, timeout: float) -> None:
+        """Attach a hard disk to the first port of a controller."""
+        where = ["--storagectl", controller, "--port", "0", "--device", "0"]
+        argv = ["storageattach", uuid, *where, "--type", "hdd", "--medium", path]
+        self.run(argv, timeout=timeout)
+
+    def storagectl(self, uuid: str, controller: str, *, timeout: float) -> None:
+        """Give a VM a SATA controller with one port, which it can boot from."""
+        kind = ["--add", "sata", "--portcount", "1", "--bootable", "on"]
+        self.run(["storagectl", uuid, "--name", controller, *kind], timeout=timeout)
+
+    def unregistervm(self, uuid: str, *, timeout: float) -> None:
+        """Delete a VM, its folder, and every hard disk it is attached to, wherever that is: see
+        `ownership.foreign_disks`. Refused while it runs."""
+        self.run(["unregistervm", uuid, "--delete"], timeout=timeout)
+
+    # -- How --
+
+    def _probe(self, timeout: float) -> Installation:
+        deadline = time.monotonic() + timeout
+        name = str(self._host)
+        configured = self._host.vboxmanage
+        candidates: list[shells.Shell] = [shells.Posix(), shells.Windows()]
+        if configured[1:2] == ":":
+            candidates.reverse()
+        words = ""
+        for shell in candidates:
+            nonce = secrets.token_hex(8)
+            result = self._transport.run(
+                shell.probe(nonce, configured), timeout=deadline - time.monotonic()
+            )
+            parts = shells.sections(nonce, result.stdout)
+            if parts is not None:
+                break
+            words = result.stderr.decode("utf-8", "replace").strip().partition("\n")[0][:300]
+        else:
+            raise errors.BadOutput(
+                name,
+                "neither /bin/sh nor PowerShell answers there; is it a restricted account?"
+                + (f" It says: {words}" if words else ""),
+            )
+        answers = {part.name: part.text.strip() for part in parts}
+        if parts[-1].detail != "0" or not answers.get("version"):
+            place = f" at {configured}" if configured else ""
+            raise errors.VBoxManageMissing(
+                name,
+                f"no VBoxManage{place} for the user {answers.get('user') or self._host.user}:"
+                " install VirtualBox, or say where it is with vboxmanage=/path/of/VBoxManage",
+            )
+        if self._one(parts, "system").strip() == "Darwin":
+            shell = shells.Posix(locale="en_US.UTF-8")
+        return Installation(
+            system=self._one(parts, "system").strip(),
+            user=self._one(parts, "user").strip(),
+            program=self._one(parts, "program").strip(),
+            version=answers["version"].rpartition("\n")[2],
+            shell=shell,
+        )
+
+    def _send(
+        self, command: str, *, timeout: float, max_output: int = MAX_OUTPUT
+    ) -> CommandResult:
+        if timeout <= 0:
+            raise errors.CommandTimeout(str(self._host), "no time is left for a command")
+        return self._transport.run(command, timeout=timeout, max_output=max_output)
+
+    def _check(self, result: CommandResult) -> None:
+        if result.exit_code in _NOT_EXECUTABLE:
+            # Uninstalled or moved since it was found: look again next time.
+            self._installation = None
+            raise errors.VBoxManageMissing(
+                str(self._host), "VBoxManage is not where it was; is VirtualBox being upgraded?"
+            )
+        if (error := error_codes.parse_error(str(self._host), result)) is not None:
+            raise error
+
+    def _exit_code(self, end: shells.Section) -> int:
+        """The exit code at the end of a script's answer."""
+        if not end.detail:
+            return 1
+        if _EXIT_CODE.fullmatch(end.detail) is None:
+            raise errors.BadOutput(str(self._host), f"no exit code: {end.detail[:60]!r}")
+        return int(end.detail)
+
+    def _machines(self, parts: Sequence[shells.Section]) -> dict[str, Machine] | None:
+        """What the settings files say, by UUID; None where VirtualBox.xml was not found."""
+        if self._one(parts, "registry").strip() == "/nowhere":
+            return None
+        machines: dict[str, Machine] = {}
+        refused: dict[str, str] = {}
+        budget = ProcessorBudget()
+        for part, following in itertools.pairwise(parts):
+            budget.rest()
+            if part.name != "machine":
+                continue
+            braced, _, source = part.detail.partition(" ")
+            if not (uuid := settings_xml.normalise_uuid(braced)):
+                continue
+            file = settings_xml.unescape(source)
+            if following.name == "oversize":
+                reason = f"it is larger than {settings_xml.MAX_FILE // _MIB} MiB"
+                machines[uuid] = settings_xml.inaccessible(uuid, file, reason)
+            else:
+                machines[uuid] = settings_xml.parse_machine(uuid, file, part.text)
+            if machines[uuid].refused:
+                refused[file] = machines[uuid].refused
+        for file in refused.keys() - self._refused.keys():
+            log.warning(
+                "%s: the settings file %s is not read: %s; its VM counts as inaccessible",
+                self._host,
+                file,
+                refused[file],
+            )
+        self._refused = refused
+        return machines
+
+    def _one(self, parts: Sequence[shells.Section], name: str) -> str:
+        """The text of the first section of a name."""
+        for part in parts:
+            if part.name == name:
+                return part.text
+        raise errors.BadOutput(str(self._host), f"the answer has no section {name}")
+
+    def _sections(self, nonce: str, result: CommandResult) -> list[shells.Section]:
+        if shells.count_sections(nonce, result.stdout) > _MAX_SECTIONS:
+            raise errors.OversizedOutput(
+                str(self._host),
+                f"it has more than {parsers.MAX_VMS} VMs; spread them over several accounts",
+            )
+        parts = shells.sections(nonce, result.stdout)
+        if parts is None:
+            raise errors.BadOutput(
+                str(self._host),
+                f"the answer was cut off after {len(result.stdout)} bytes"
+                f" (exit code {result.exit_code})",
+            )
+        return parts
+
+    def _parsed(self, parser: Callable[[str], _T], text: str) -> _T:
+        try:
+            return parser(text)
+        except parsers.CutOff as error:
+            raise errors.BadOutput(str(self._host), str(error)) from None
+        except parsers.TooMany as error:
+            raise errors.OversizedOutput(str(self._host), str(error)) from None
