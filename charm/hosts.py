@@ -15,7 +15,7 @@ from maas_virtualbox.juju import VirtualBoxHostsRequirer
 if TYPE_CHECKING:
     import ops
 
-    from maas_virtualbox.config.host_list import Host
+    from maas_virtualbox.config.host_list import HostConfig
     from maas_virtualbox.juju import RelatedHost
     from options import CharmOptions
 
@@ -114,5 +114,5 @@ class Hosts:
             log.warning("%s", sentence)
 
 
-def _place(host: Host) -> tuple[str, str, int]:
+def _place(host: HostConfig) -> tuple[str, str, int]:
     return host.user, host.address.lower(), host.port

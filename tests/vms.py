@@ -7,16 +7,16 @@ from __future__ import annotations
 import uuid as uuids
 from typing import Any
 
-from maas_virtualbox.config.host_list import Host
+from maas_virtualbox.config.host_list import HostConfig
 from maas_virtualbox.host.host import VM
-from maas_virtualbox.virtualbox.settings_xml import NIC, Machine
+from maas_virtualbox.virtualbox.settings_xml import NIC, VMSettings
 from maas_virtualbox.virtualbox.states import Power, VMState
 
-A = Host(user="ivan", address="10.0.0.5", name="a", zone="izMBP13")
-B = Host(user="ivan", address="10.0.0.6", name="b", zone="izMBP15")
+A = HostConfig(user="ivan", address="10.0.0.5", name="a", zone="izMBP13")
+B = HostConfig(user="ivan", address="10.0.0.6", name="b", zone="izMBP15")
 
 
-def vm(name: str, *macs: str, host: Host = A, uuid: str = "", **machine: Any) -> VM:
+def vm(name: str, *macs: str, host: HostConfig = A, uuid: str = "", **machine: Any) -> VM:
     """A VM; its UUID comes from its host's and its own name."""
     made = uuid or str(uuids.uuid5(uuids.NAMESPACE_DNS, f"{host.name} {name}"))
     nics = tuple(
@@ -24,7 +24,7 @@ def vm(name: str, *macs: str, host: Host = A, uuid: str = "", **machine: Any) ->
         for slot, mac in enumerate(macs, 1)
     )
     options: dict[str, Any] = {"nics": nics, "architecture": "amd64", **machine}
-    found = Machine(made, name, f"/{name}.vbox", VMState.POWEROFF, **options)
+    found = VMSettings(made, name, f"/{name}.vbox", VMState.POWEROFF, **options)
     return VM(host, found, VMState.POWEROFF, Power.OFF)
 
 

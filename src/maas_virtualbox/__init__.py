@@ -14,7 +14,7 @@ What most programs want::
             print(vm.host.name, vm.name, vm.power)
 
 Hosts
-    `parse_hosts` reads a host list (short form, YAML or parsed YAML) into `Host` objects.
+    `parse_hosts` reads a host list (short form, YAML or parsed YAML) into `HostConfig` objects.
 
 VMs and power
     `Fleet.find`, `vms` and `reports` look; `power_on`, `power_off` and `reset` act, are idempotent
@@ -33,8 +33,8 @@ Errors
     All derive from `Error`. The library has by then retried what is worth retrying within the
     deadline; `error.retry` says whether the *caller* may try again later (`HostUnreachable`,
     `PowerTimeout`), or whether a person has to change something first (`LoginRefused`,
-    `HostKeyChanged`, `UnknownVM`, `AmbiguousVM`, `ContestedVM`, `SplitBrain`, `HostListError`,
-    `DeletionError`).
+    `HostKeyChanged`, `UnknownVM`, `AmbiguousVM`, `ContestedVM`, `OrphanedProcess`,
+    `HostListError`, `DeletionError`).
 
 Tests
     `maas_virtualbox.simulator` is a VirtualBox host that is not there, for your tests too.
@@ -46,7 +46,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from maas_virtualbox.config.host_list import Host, parse_hosts
+    from maas_virtualbox.config.host_list import HostConfig, parse_hosts
     from maas_virtualbox.errors import (
         AmbiguousVM,
         BadOutput,
@@ -65,20 +65,20 @@ if TYPE_CHECKING:
         IdentityError,
         KnownHostsBroken,
         LoginRefused,
+        OrphanedProcess,
         OversizedOutput,
         PowerError,
         PowerTimeout,
-        SplitBrain,
         UnknownVM,
         VBoxManageError,
         VBoxManageMissing,
-        VMOutOfReach,
+        VMUnreachable,
     )
     from maas_virtualbox.fleet.fleet import Fleet, HostReport
     from maas_virtualbox.host.host import VM, PowerPolicy, VirtualBoxHost
     from maas_virtualbox.provisioning.create import Creation
     from maas_virtualbox.provisioning.spec import VMSpec
-    from maas_virtualbox.virtualbox.settings_xml import NIC, Machine
+    from maas_virtualbox.virtualbox.settings_xml import NIC, VMSettings
     from maas_virtualbox.virtualbox.states import Power, VMState
 
 __all__ = [
@@ -96,7 +96,7 @@ __all__ = [
     "DeletionError",
     "Error",
     "Fleet",
-    "Host",
+    "HostConfig",
     "HostDown",
     "HostKeyChanged",
     "HostListError",
@@ -105,19 +105,19 @@ __all__ = [
     "IdentityError",
     "KnownHostsBroken",
     "LoginRefused",
-    "Machine",
+    "OrphanedProcess",
     "OversizedOutput",
     "Power",
     "PowerError",
     "PowerPolicy",
     "PowerTimeout",
-    "SplitBrain",
     "UnknownVM",
     "VBoxManageError",
     "VBoxManageMissing",
-    "VMOutOfReach",
+    "VMSettings",
     "VMSpec",
     "VMState",
+    "VMUnreachable",
     "VirtualBoxHost",
     "parse_hosts",
 ]

@@ -83,7 +83,7 @@ class HostUnreachable(HostDown):
     """No connection: nothing listens, no route, no name, no answer in time. Retry later."""
 
 
-class VMOutOfReach(HostDown):
+class VMUnreachable(HostDown):
     """No host in reach has the VM, and this one, which is down, may have it. Retry later."""
 
 
@@ -221,7 +221,7 @@ class PowerTimeout(PowerError):
         super().__init__(message, retry=True)
 
 
-class SplitBrain(PowerError):
+class OrphanedProcess(PowerError):
     """VirtualBox says the VM is off while a process runs it: nothing was done, to save its disks.
 
     It has lost sight of the VM, as it does when its IPC folder in /tmp is removed (measured), and
@@ -257,9 +257,9 @@ _KINDS: tuple[tuple[type[Error], str], ...] = (
     (UnknownVM, "unknown-vm"),
     (ContestedVM, "contested-vm"),
     (AmbiguousVM, "ambiguous-vm"),
-    (SplitBrain, "split-brain"),
+    (OrphanedProcess, "split-brain"),
     (PowerTimeout, "timeout"),
-    (VMOutOfReach, "vm-out-of-reach"),
+    (VMUnreachable, "vm-out-of-reach"),
     (LoginRefused, "login-refused"),
     (HostKeyChanged, "host-key-changed"),
     (VBoxManageMissing, "no-vboxmanage"),

@@ -52,7 +52,7 @@ def test_a_mac_two_vms_share_is_ambiguous_and_both_are_named(
 ) -> None:
     mac = fleet.find("node01").macs[0].replace(":", "")
     bench.vboxmanage("modifyvm", "node02", "--macaddress1", mac)
-    fleet.hosts[0].observer.inventory(max_age=0.0)
+    fleet.hosts[0].state.inventory(max_age=0.0)
 
     with pytest.raises(mv.AmbiguousVM, match=r"node01.*node02"):
         fleet.find(mac)
@@ -60,7 +60,7 @@ def test_a_mac_two_vms_share_is_ambiguous_and_both_are_named(
 
 def test_ten_queries_at_once_are_one_command_on_the_host(bench: Bench, fleet: mv.Fleet) -> None:
     fleet.vms()
-    fleet.hosts[0].observer.make_stale()
+    fleet.hosts[0].state.make_stale()
     before = bench.commands_run()
 
     with futures.ThreadPoolExecutor(10) as threads:

@@ -72,7 +72,7 @@ def test_ten_vms_in_one_call_are_ready_for_maas(bench: Bench, fleet: mv.Fleet) -
     seen = fleet.vms()
     macs = [mac for vm in seen for mac in vm.macs]
     assert len(set(macs)) == len(macs) == 20
-    assert {vm.name for vm in seen if vm.machine.made} == set(names)
+    assert {vm.name for vm in seen if vm.settings.made} == set(names)
     findings = [finding for finding in checks.examine(owner) if finding.vm in names]
     assert {finding.level for finding in findings} == {checks.Level.OK}
     assert {finding.vm for finding in findings} == set(names)
@@ -90,8 +90,8 @@ def test_a_vm_is_what_was_asked_for_and_can_be_switched(bench: Bench, fleet: mv.
     fleet.power_off(vm)
 
     assert {"cpus=2", "memory=24", 'macaddress1="02005E005301"', 'boot1="net"'} <= set(info)
-    assert vm.machine.nics
-    assert (vm.machine.nics[0].model, vm.machine.nics[0].attachment) == ("virtio", "null")
+    assert vm.settings.nics
+    assert (vm.settings.nics[0].model, vm.settings.nics[0].attachment) == ("virtio", "null")
     assert on is Power.ON
 
 
@@ -158,7 +158,7 @@ def test_a_killed_creation_leaves_nothing_half_made_after_the_next(
     assert "after" in whole
     assert not [name for name in whole if "being made" in name]
     assert sorted(disks(bench)) == sorted(f"{name}.vdi" for name in whole)
-    assert all(fleet.find(name).machine.made for name in whole)
+    assert all(fleet.find(name).settings.made for name in whole)
 
 
 @free
@@ -241,7 +241,7 @@ def test_a_vm_that_runs_is_deleted_only_where_that_is_said(bench: Bench, fleet: 
 @free
 def test_a_disk_from_elsewhere_is_never_deleted_along(bench: Bench, fleet: mv.Fleet) -> None:
     vm = fleet.create_vm(small("vm"))
-    home = vm.machine.settings_file.partition("/VirtualBox VMs/")[0]
+    home = vm.settings.settings_file.partition("/VirtualBox VMs/")[0]
     path = f"{home}/precious.vdi"
     place = ("--storagectl", "IDE", "--port", "0", "--device", "0", "--type", "hdd")
     for command in (
@@ -284,7 +284,7 @@ def test_a_key_bound_to_the_gate_neither_makes_nor_deletes(bench: Bench, fleet: 
 @free
 def test_vboxmanage_refuses_in_the_same_words(bench: Bench, fleet: mv.Fleet) -> None:
     vm = fleet.create_vm(small("vm"))
-    file = vm.machine.settings_file
+    file = vm.settings.settings_file
     disk = file.replace(".vbox", ".vdi")
     sata = ("--storagectl", "SATA", "--port", "3", "--device", "0", "--type", "hdd")
     ide = ("--storagectl", "IDE", "--port", "0", "--device", "0", "--type", "hdd")

@@ -29,7 +29,9 @@ SNAPSHOT_AGE_S = 0.3
 def service(bench: benches.Bench, tmp_path: Path) -> Generator[ServiceProcess]:
     """A power service for the bench's host, which soon forgets what it has seen."""
     entry = f"{bench.host_entry} name=bench zone=lab"
-    with ServiceProcess(tmp_path, [entry], bench.key_file, snapshot_age=SNAPSHOT_AGE_S) as service:
+    with ServiceProcess(
+        tmp_path, [entry], bench.key_file, state_max_age=SNAPSHOT_AGE_S
+    ) as service:
         yield service
 
 

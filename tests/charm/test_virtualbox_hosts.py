@@ -184,7 +184,7 @@ def test_an_older_provider_without_what_came_later_is_good_enough(
 ) -> None:
     (related,) = related_to(requirer, from_provider({"address": '"10.0.0.5"', "user": '"vbox"'}))
 
-    assert related.host == host_list.Host(address="10.0.0.5", user="vbox", name="laptop-0")
+    assert related.host == host_list.HostConfig(address="10.0.0.5", user="vbox", name="laptop-0")
     assert (related.gate, related.virtualbox_version) == (False, "")
 
 

@@ -52,7 +52,7 @@ def unstarted(simulator: Simulator, tmp_path: Path) -> Generator[ServiceProcess]
         [f"{simulator.host_entry} name=alpha"],
         simulator.key_file,
         descriptors=DESCRIPTORS,
-        snapshot_age=0.1,
+        state_max_age=0.1,
         socket_file=str(tmp_path / "power.sock"),
     )
     yield service

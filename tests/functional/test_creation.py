@@ -154,7 +154,7 @@ def test_a_vm_that_is_finished_while_another_call_looks_is_kept(
     name = ownership.begin(uuid, "slow")
     ownership.end(uuid)
     slow = simulator.virtualbox.add_vm(name, uuid=uuid)
-    observer = fleet.hosts[0].observer
+    observer = fleet.hosts[0].state
     inventory = observer.inventory
 
     def finish(**options: Any) -> Any:
@@ -204,8 +204,11 @@ def test_a_host_that_is_down_is_an_error_at_once(simulator: Simulator, fleet: mv
 def test_the_only_network_there_is_need_not_be_said(fleet: mv.Fleet) -> None:
     vm = fleet.create_vm(mv.VMSpec(name="vm"))
 
-    assert vm.machine.nics
-    assert (vm.machine.nics[0].attachment, vm.machine.nics[0].network) == ("hostonly", "vboxnet0")
+    assert vm.settings.nics
+    assert (vm.settings.nics[0].attachment, vm.settings.nics[0].network) == (
+        "hostonly",
+        "vboxnet0",
+    )
 
 
 @pytest.mark.parametrize(

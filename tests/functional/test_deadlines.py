@@ -64,7 +64,7 @@ def test_timeout_holds_while_a_renamed_vm_is_read(
 ) -> None:
     uuid = simulator.virtualbox.vm("node01").uuid
     simulator.vboxmanage("modifyvm", uuid, "--name", "renamed")
-    fleet.hosts[0].observer.make_stale()
+    fleet.hosts[0].state.make_stale()
     # The poll that shows the new name is answered; reading the settings files is not.
     simulator.inject(Fault(Action.DELAY, on="observe"))
     simulator.inject(Fault(Action.HANG, on="observe", times=1000))
@@ -75,7 +75,7 @@ def test_timeout_holds_while_a_renamed_vm_is_read(
 def test_reports_holds_its_timeout_for_a_renamed_vm(simulator: Simulator, fleet: mv.Fleet) -> None:
     uuid = simulator.virtualbox.vm("node01").uuid
     simulator.vboxmanage("modifyvm", uuid, "--name", "renamed")
-    fleet.hosts[0].observer.make_stale()
+    fleet.hosts[0].state.make_stale()
     simulator.inject(Fault(Action.DELAY, on="observe"))
     simulator.inject(Fault(Action.HANG, on="observe", times=1000))
 
@@ -95,7 +95,7 @@ def test_timeout_of_an_action_includes_finding_the_vm(
 
 
 def test_vms_holds_its_timeout_on_a_hanging_host(simulator: Simulator, fleet: mv.Fleet) -> None:
-    fleet.hosts[0].observer.make_stale()
+    fleet.hosts[0].state.make_stale()
     simulator.inject(Fault(Action.HANG, times=1000))
     began = time.monotonic()
 
@@ -111,13 +111,13 @@ def test_timeout_holds_while_the_long_list_hangs(
     monkeypatch.setattr(vboxmanage.VBoxManage, "_machines", Mock(return_value=None))
     simulator.inject(Fault(Action.HANG, on="list", times=1000))
 
-    refusal(lambda: host.observer.inventory(max_age=0.0, deadline=Deadline.after(TIMEOUT_S)))
+    refusal(lambda: host.state.inventory(max_age=0.0, deadline=Deadline.after(TIMEOUT_S)))
 
 
 def test_timeout_holds_while_a_crashed_vm_is_asked(simulator: Simulator, fleet: mv.Fleet) -> None:
     fleet.power_on("node01")
     simulator.virtualbox.crash_vm("node01")
-    fleet.hosts[0].observer.make_stale()
+    fleet.hosts[0].state.make_stale()
     simulator.inject(Fault(Action.HANG, on="showvminfo", times=1000))
 
     began = time.monotonic()

@@ -36,7 +36,7 @@ def fleet(simulator: Simulator) -> Generator[mv.Fleet]:
     hosts = mv.parse_hosts(f"{simulator.host_entry} name=demo")
     with mv.Fleet(hosts, identity=simulator.key_file) as fleet:
         fleet.vms()
-        fleet.hosts[0].observer.make_stale()
+        fleet.hosts[0].state.make_stale()
         yield fleet
 
 
@@ -163,7 +163,7 @@ def test_a_start_that_fails_says_why_with_the_end_of_the_log(
 def test_a_crashed_vm_is_on_and_boots_anew(simulator: Simulator, fleet: mv.Fleet) -> None:
     fleet.power_on("node01")
     simulator.virtualbox.crash_vm("node01")
-    fleet.hosts[0].observer.make_stale()
+    fleet.hosts[0].state.make_stale()
 
     crashed = fleet.hosts[0].vm(node01(simulator).uuid, exact=True)
     fleet.power_on("node01")
@@ -223,7 +223,7 @@ def test_an_inaccessible_vm_is_unknown_and_not_started(
 ) -> None:
     vm = fleet.find("node01")
     node01(simulator).accessible = False
-    fleet.hosts[0].observer.inventory(max_age=0.0)
+    fleet.hosts[0].state.inventory(max_age=0.0)
 
     with pytest.raises(mv.PowerError, match=r"cannot read its settings file .*node01\.vbox"):
         fleet.power_on(vm.uuid)
@@ -235,7 +235,7 @@ def test_an_inaccessible_vm_is_unknown_and_not_started(
 def test_power_off_of_an_inaccessible_vm_succeeds(simulator: Simulator, fleet: mv.Fleet) -> None:
     uuid = node01(simulator).uuid
     node01(simulator).accessible = False
-    fleet.hosts[0].observer.inventory(max_age=0.0)
+    fleet.hosts[0].state.inventory(max_age=0.0)
 
     fleet.power_off(uuid)
 
@@ -251,11 +251,11 @@ def test_a_file_broken_below_its_head_costs_no_second_command_a_look(
         return [(uuid, file, text[:400]) for uuid, file, text in registry(whole=whole)]
 
     monkeypatch.setattr(simulator.virtualbox, "registry", broken)
-    fleet.hosts[0].observer.inventory(max_age=0.0)
+    fleet.hosts[0].state.inventory(max_age=0.0)
     before = simulator.count("observe")
 
     for _ in range(5):
-        fleet.hosts[0].observer.make_stale()
+        fleet.hosts[0].state.make_stale()
         assert {vm.power for vm in fleet.vms()} == {Power.UNKNOWN}
 
     assert simulator.count("observe") - before == 5
@@ -303,7 +303,7 @@ def test_settings_files_that_are_not_found_are_asked_of_virtualbox(
 
     fleet.power_on("node01")
     monkeypatch.setattr(simulator.virtualbox, "registry", no_files)
-    fleet.hosts[0].observer.inventory(max_age=0.0)
+    fleet.hosts[0].state.inventory(max_age=0.0)
 
     assert [vm.name for vm in fleet.vms()] == ["node01", "node02", "node03"]
     assert fleet.find("08:00:27:00:00:03").name == "node03"

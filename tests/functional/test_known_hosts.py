@@ -61,7 +61,7 @@ def found_by_openssh(text: bytes, name: str) -> set[str]:
     return {line.split("ssh-ed25519 ")[1].split()[0] for line in lines}
 
 
-def found_by_us(text: bytes, host: host_list.Host) -> set[str]:
+def found_by_us(text: bytes, host: host_list.HostConfig) -> set[str]:
     entries = known_hosts.parse(text).find(known_hosts.name_of(host))
     return {str(entry.key).split()[1] for entry in entries}
 
@@ -84,7 +84,7 @@ hosts_asked = strategies.sampled_from(
 @settings(max_examples=150)
 @given(files, hosts_asked)
 def test_the_same_lines_are_for_a_host_as_in_openssh(
-    names: list[str], host: host_list.Host
+    names: list[str], host: host_list.HostConfig
 ) -> None:
     text = "".join(line(each, KEYS[number % 3]) for number, each in enumerate(names)).encode()
 
@@ -94,7 +94,7 @@ def test_the_same_lines_are_for_a_host_as_in_openssh(
 @settings(max_examples=40)
 @given(files, hosts_asked, hosts_asked)
 def test_replacing_a_pin_changes_no_other_host(
-    names: list[str], host: host_list.Host, other: host_list.Host
+    names: list[str], host: host_list.HostConfig, other: host_list.HostConfig
 ) -> None:
     text = "".join(line(each, KEYS[number % 2]) for number, each in enumerate(names)).encode()
     name, others = known_hosts.name_of(host), known_hosts.name_of(other)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from maas_virtualbox.config.host_list import Host
+from maas_virtualbox.config.host_list import HostConfig
 from maas_virtualbox.errors import BadOutput, OversizedOutput
 from maas_virtualbox.simulator import texts
 from maas_virtualbox.simulator.vms import SimulatedVM
@@ -50,7 +50,7 @@ class Account:
         monkeypatch.setenv("VBOX_USER_HOME", str(folder))
         self.write(SMALL, settings_text(SMALL))
         self.manage = vboxmanage.VBoxManage(
-            Host(user="u", address="h", name="attic", vboxmanage=str(program)), self
+            HostConfig(user="u", address="h", name="attic", vboxmanage=str(program)), self
         )
         self._local = LocalTransport()
 
@@ -194,7 +194,7 @@ PROBED = "\nN system\nLinux\nN user\nu\nN program\n/x\nN version\n7.2\nN end 0\n
 )
 def test_an_answer_that_lacks_something_is_bad_output(observed: str) -> None:
     scripted = Scripted(probe=PROBED, observe=observed)
-    manage = vboxmanage.VBoxManage(Host(user="u", address="h"), scripted)
+    manage = vboxmanage.VBoxManage(HostConfig(user="u", address="h"), scripted)
 
     with pytest.raises(BadOutput):
         manage.observe(timeout=9)
@@ -203,7 +203,7 @@ def test_an_answer_that_lacks_something_is_bad_output(observed: str) -> None:
 @pytest.mark.parametrize("name", ["system", "user", "program", "version"])
 def test_a_probe_that_lacks_something_is_an_error(name: str) -> None:
     probed = PROBED.replace(f"N {name}\n", "N other\n")
-    manage = vboxmanage.VBoxManage(Host(user="u", address="h"), Scripted(probe=probed))
+    manage = vboxmanage.VBoxManage(HostConfig(user="u", address="h"), Scripted(probe=probed))
 
     with pytest.raises((BadOutput, vboxmanage.errors.VBoxManageMissing)):
         manage.installation(timeout=9)

@@ -135,7 +135,7 @@ def test_sighup_under_load_drops_no_request(service: ServiceProcess, simulator: 
         jobs = [threads.submit(poll, uuid) for uuid in uuids * 2]
         for number in range(5):
             time.sleep(0.5)
-            service.options["snapshot-age"] = 1.0 + number / 10
+            service.options["state-max-age"] = 1.0 + number / 10
             service.write_config()
             service.signal(signal.SIGHUP)
             service.wait_for_log("reloaded: serving 1 hosts", number + 1)
@@ -385,7 +385,7 @@ def test_metrics_tell_what_happened(service: ServiceProcess, simulator: Simulato
     }
     assert {line: service.metric(line) for line in expected} == expected
     assert service.metric('maas_virtualbox_ssh_connections_total{host="alpha"}') >= 2
-    age = service.metric('maas_virtualbox_snapshot_age_seconds{host="alpha"}')
+    age = service.metric('maas_virtualbox_host_state_age_seconds{host="alpha"}')
     assert 0 <= age < time.monotonic() - began
 
 

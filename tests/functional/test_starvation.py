@@ -43,7 +43,7 @@ def test_observe_ends_while_vms_change_faster_than_a_poll(
     simulator: Simulator, fleet: mv.Fleet
 ) -> None:
     simulator.inject(Fault(Action.LATE, on="observe", times=ALWAYS, seconds=0.3))
-    observer = fleet.hosts[0].observer
+    observer = fleet.hosts[0].state
     over = threading.Event()
 
     def change() -> None:
@@ -102,7 +102,7 @@ def test_power_off_ignores_a_poll_from_before_the_start(
             pass
         # It is carried out before the VM starts, and answered after that.
         simulator.inject(Fault(Action.LATE, on="observe", seconds=1.4))
-        slow = threads.submit(host.observer.observe, max_age=0.0)
+        slow = threads.submit(host.state.observe, max_age=0.0)
         on.result()
 
         host.power_off(vm.uuid)
@@ -117,7 +117,7 @@ def test_exact_states_of_ten_crashed_vms_are_asked_together(
     for vm in simulator.virtualbox.vms[:10]:
         fleet.power_on(vm.uuid)
         simulator.virtualbox.crash_vm(vm.uuid)
-    fleet.hosts[0].observer.make_stale()
+    fleet.hosts[0].state.make_stale()
     polls, asked = simulator.count("observe"), simulator.count("showvminfo")
 
     states = [vm.state for vm in fleet.vms(exact=True)]

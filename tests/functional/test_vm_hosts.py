@@ -61,7 +61,7 @@ def entries(laptop: Simulator, hostile: Simulator) -> list[str]:
 def service(laptop: Simulator, hostile: Simulator, tmp_path: Path) -> Generator[ServiceProcess]:
     """A service that has seen both hosts before one of them became hostile."""
     with ServiceProcess(
-        tmp_path, entries(laptop, hostile), laptop.key_file, snapshot_age=STATE_MAX_AGE_S
+        tmp_path, entries(laptop, hostile), laptop.key_file, state_max_age=STATE_MAX_AGE_S
     ) as service:
         yield service
 
@@ -228,7 +228,7 @@ def test_a_conflict_at_first_sight_is_for_a_person(
 ) -> None:
     steal(hostile, uuid)
     with ServiceProcess(
-        tmp_path, entries(laptop, hostile), laptop.key_file, snapshot_age=STATE_MAX_AGE_S
+        tmp_path, entries(laptop, hostile), laptop.key_file, state_max_age=STATE_MAX_AGE_S
     ) as service:
         assert query(service, uuid) == UNKNOWN
         code, body = switch(service, uuid, "off")
@@ -313,7 +313,7 @@ def test_a_lost_or_broken_file_does_not_stop_the_service(
 def fleet(laptop: Simulator, hostile: Simulator, path: Path | None = None) -> Fleet:
     """A fleet of both hosts."""
     listed = parse_hosts("\n".join(entries(laptop, hostile)))
-    policy = PowerPolicy(snapshot_age=0.0)
+    policy = PowerPolicy(state_max_age=0.0)
     return Fleet(listed, identity=laptop.key_file, vm_hosts=path, policy=policy)
 
 
@@ -355,7 +355,7 @@ def test_a_fleet_with_a_file_remembers_what_another_saw(
     laptop.close_port()
 
     with fleet(laptop, hostile, path) as second:
-        with pytest.raises(errors.VMOutOfReach, match=f"laptop: VM {uuid} belongs to this host"):
+        with pytest.raises(errors.VMUnreachable, match=f"laptop: VM {uuid} belongs to this host"):
             second.power_off(uuid)
         assert [vm.uuid for vm in second.vms()] == []
 
@@ -386,7 +386,7 @@ def test_a_vm_called_like_a_uuid_does_not_stand_in_for_a_host_that_is_down(
     hostile.virtualbox.add_vm(uuid)
     laptop.close_port()
 
-    with fleet(laptop, hostile) as first, pytest.raises(errors.VMOutOfReach):
+    with fleet(laptop, hostile) as first, pytest.raises(errors.VMUnreachable):
         first.find(uuid)
 
 

@@ -74,7 +74,7 @@ def own_service(own_simulator: Simulator, tmp_path: Path) -> Generator[ServicePr
     """A service for it, which soon forgets what it has seen."""
     entry = f"{own_simulator.host_entry} name=alpha zone=lab"
     with ServiceProcess(
-        tmp_path, [entry], own_simulator.key_file, snapshot_age=SNAPSHOT_AGE_S
+        tmp_path, [entry], own_simulator.key_file, state_max_age=SNAPSHOT_AGE_S
     ) as service:
         yield service
 

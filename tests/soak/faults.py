@@ -121,7 +121,7 @@ class Soak:
         self._over = threading.Event()
         self._faults_over = threading.Event()
         self._answers: collections.deque[Answer] = collections.deque()
-        max_age = float(str(service.options.get("snapshot-age", 2.0)))
+        max_age = float(str(service.options.get("state-max-age", 2.0)))
         # A second more: samples and the service's clock are apart on a busy machine.
         self._truth = Truth(bench.vm_processes, max_age + 1.0)
         self._faults: dict[str, Callable[[], None]] = {

@@ -21,7 +21,7 @@ def test_every_option_is_read(tmp_path: Path) -> None:
         "hosts: ivan@10.0.0.5 zone=attic, ivan@10.0.0.6\n"
         "ssh-private-key-file: /etc/key\n"
         "known-hosts-file: /var/known_hosts\n"
-        "off-mode: acpi\noff-timeout: 5\nsaved-state: resume\nsnapshot-age: 1\n"
+        "off-mode: acpi\noff-timeout: 5\nsaved-state: resume\nstate-max-age: 1\n"
     )
 
     read = config_file.load(file)

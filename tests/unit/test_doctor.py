@@ -10,13 +10,13 @@ import pytest
 
 from maas_virtualbox.host import checks
 from maas_virtualbox.host.checks import Level
-from maas_virtualbox.virtualbox.settings_xml import NIC, Machine
+from maas_virtualbox.virtualbox.settings_xml import NIC, VMSettings
 from maas_virtualbox.virtualbox.states import VMState
 from maas_virtualbox.virtualbox.vboxmanage import Surroundings
 
 UUID = "95581d29-3e5e-472e-8f12-f452e8095714"
 CARD = NIC(1, "08:00:27:aa:bb:01", "82540EM", "hostonly", "vboxnet0", cable=True)
-GOOD = Machine(
+GOOD = VMSettings(
     UUID,
     "node1",
     "/home/vbox/VirtualBox VMs/node1/node1.vbox",
@@ -79,7 +79,7 @@ def test_a_good_vm_is_ok() -> None:
     ],
 )
 def test_each_trouble_has_its_remedy(
-    machine: Machine, check: str, level: Level, remedy: str
+    machine: VMSettings, check: str, level: Level, remedy: str
 ) -> None:
     (finding,) = checks.judge_vm("lab", machine, QUIET)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from maas_virtualbox.config import tokens
-from maas_virtualbox.config.host_list import Host
+from maas_virtualbox.config.host_list import HostConfig
 from maas_virtualbox.host.host import VM
 from maas_virtualbox.maas import enlistment
 from maas_virtualbox.maas.enlistment import Kind, Settings
@@ -486,7 +486,7 @@ def test_a_new_mac_that_another_machine_has_is_a_clash(region: Region) -> None:
         (vm("node1"), "has no network card"),
         (vm("", mac(1), accessible=False), "cannot read its settings"),
         (
-            vm("node1", mac(1), host=Host(user="i", address="h", name="h", zone="a.b")),
+            vm("node1", mac(1), host=HostConfig(user="i", address="h", name="h", zone="a.b")),
             "MAAS accepts no zone named 'a.b'",
         ),
     ],

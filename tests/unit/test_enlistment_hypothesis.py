@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maas_virtualbox.config import tokens
-from maas_virtualbox.config.host_list import Host
+from maas_virtualbox.config.host_list import HostConfig
 from maas_virtualbox.host.host import VM
 from maas_virtualbox.maas import enlistment
 from maas_virtualbox.maas.enlistment import Settings
-from maas_virtualbox.virtualbox.settings_xml import NIC, Machine
+from maas_virtualbox.virtualbox.settings_xml import NIC, VMSettings
 from maas_virtualbox.virtualbox.states import Power, VMState
 
 from tests import maas_api
@@ -31,9 +31,9 @@ BEFORE = dataclasses.replace(HERE, address="10.0.0.1")
 OTHERS = Settings(tokens.Secrets.new(), "10.0.0.77", 5307)
 
 HOSTS = [
-    Host(user="i", address="10.0.0.5", name="a", zone="za"),
-    Host(user="i", address="10.0.0.6", name="b", zone="zb"),
-    Host(user="i", address="10.0.0.7", name="c"),
+    HostConfig(user="i", address="10.0.0.5", name="a", zone="za"),
+    HostConfig(user="i", address="10.0.0.6", name="b", zone="zb"),
+    HostConfig(user="i", address="10.0.0.7", name="c"),
 ]
 # Few of each, so that they meet.
 UUIDS = [str(uuids.UUID(int=number << 96 | number)) for number in range(1, 6)]
@@ -47,7 +47,7 @@ def a_vm(draw: st.DrawFn) -> VM:
     """A VM; now and then its settings cannot be read."""
     macs = draw(st.lists(st.sampled_from(MACS), max_size=3))
     accessible = draw(st.integers(0, 9)) > 0
-    machine = Machine(
+    machine = VMSettings(
         draw(st.sampled_from(UUIDS)),
         draw(st.sampled_from(NAMES)),
         "/x.vbox",

@@ -8,7 +8,7 @@ import pytest
 
 from maas_virtualbox.transport import CommandResult
 from maas_virtualbox.virtualbox import error_codes
-from maas_virtualbox.virtualbox.error_codes import Fault
+from maas_virtualbox.virtualbox.error_codes import ErrorCode
 
 _CODE = "VBoxManage: error: Details: code {} (0x{}), component MachineWrap, interface IMachine\n"
 LOCKED = _CODE.format("VBOX_E_INVALID_OBJECT_STATE", "80bb0007")
@@ -28,64 +28,68 @@ def error(words: str, *, exit_code: int = 1) -> error_codes.errors.VBoxManageErr
         (
             "Could not find a registered machine named 'x'\n"
             + _CODE.format("VBOX_E_OBJECT_NOT_FOUND", "80bb0001"),
-            Fault.NOT_FOUND,
+            ErrorCode.NOT_FOUND,
             False,
         ),
-        ("Machine 'x' is not currently running.\n", Fault.NOT_RUNNING, False),
-        ("The machine 'x' is already locked by a session\n" + LOCKED, Fault.LOCKED, True),
-        ("The machine 'x' already has a lock request pending\n" + LOCKED, Fault.LOCKED, True),
-        ("Die Maschine ist schon gesperrt\n" + LOCKED, Fault.LOCKED, True),
+        ("Machine 'x' is not currently running.\n", ErrorCode.NOT_RUNNING, False),
+        ("The machine 'x' is already locked by a session\n" + LOCKED, ErrorCode.LOCKED, True),
+        ("The machine 'x' already has a lock request pending\n" + LOCKED, ErrorCode.LOCKED, True),
+        ("Die Maschine ist schon gesperrt\n" + LOCKED, ErrorCode.LOCKED, True),
         (
             "An unexpected process (PID=0x1) has tried to lock the machine 'x', while only the"
             " process started by LaunchVMProcess is allowed\n" + DENIED,
-            Fault.LOCKED,
+            ErrorCode.LOCKED,
             True,
         ),
         (
             "The machine is not mutable (state is Saved)\n"
             + _CODE.format("VBOX_E_INVALID_VM_STATE", "80bb0002"),
-            Fault.WRONG_STATE,
+            ErrorCode.WRONG_STATE,
             False,
         ),
-        ("The object is not ready\n" + DENIED, Fault.NOT_READY, True),
-        ("The object functionality is limited\n" + DENIED, Fault.INACCESSIBLE, False),
+        ("The object is not ready\n" + DENIED, ErrorCode.NOT_READY, True),
+        ("The object functionality is limited\n" + DENIED, ErrorCode.INACCESSIBLE, False),
         (
             (
                 "Failed to create the VirtualBox object!\n"
                 "VBoxManage: error: Code NS_ERROR_SOCKET_FAIL (0xC1F30200) - IPC error\n"
             ),
-            Fault.SERVICE,
+            ErrorCode.SERVICE,
             True,
         ),
         (
             "The virtual machine 'x' has terminated unexpectedly during startup with exit code 1\n"
             + FAILURE,
-            Fault.START_FAILED,
+            ErrorCode.START_FAILED,
             False,
         ),
         (
             "Cannot attach to 'maas0' in driverless mode (VERR_SUP_DRIVERLESS).\n" + FAILURE,
-            Fault.START_FAILED,
+            ErrorCode.START_FAILED,
             False,
         ),
         (
             "Nonexistent host networking interface, name 'vboxnet0' (VERR_INTERNAL_ERROR)\n"
             + FAILURE,
-            Fault.NETWORK,
+            ErrorCode.NETWORK,
             False,
         ),
         (
             "VT-x is being used by another hypervisor (VERR_VMX_IN_VMX_ROOT_MODE)\n" + FAILURE,
-            Fault.CPU_TAKEN,
+            ErrorCode.CPU_TAKEN,
             False,
         ),
-        ("Could not launch the VM process (VERR_PROC_NO_ARG_TRANSLATION)\n", Fault.LOCALE, False),
-        ("Unknown option: -dash\nUsage - Show configuration\n", Fault.SYNTAX, False),
-        ("Something new\n", Fault.OTHER, False),
+        (
+            "Could not launch the VM process (VERR_PROC_NO_ARG_TRANSLATION)\n",
+            ErrorCode.LOCALE,
+            False,
+        ),
+        ("Unknown option: -dash\nUsage - Show configuration\n", ErrorCode.SYNTAX, False),
+        ("Something new\n", ErrorCode.OTHER, False),
     ],
 )
 def test_an_error_is_sorted_by_its_code_before_its_words(
-    words: str, fault: Fault, retry: bool
+    words: str, fault: ErrorCode, retry: bool
 ) -> None:
     found = error(words)
 
@@ -119,4 +123,4 @@ def test_a_fatal_error_is_an_error() -> None:
     found = error_codes.parse_error("lab", CommandResult(3, b"", text, 0.1))
 
     assert found is not None
-    assert found.kind == Fault.LOCALE
+    assert found.kind == ErrorCode.LOCALE

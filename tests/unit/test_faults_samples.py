@@ -13,85 +13,91 @@ from hypothesis import strategies as st
 from maas_virtualbox import errors
 from maas_virtualbox.transport import CommandResult
 from maas_virtualbox.virtualbox import error_codes
-from maas_virtualbox.virtualbox.error_codes import Fault
+from maas_virtualbox.virtualbox.error_codes import ErrorCode
 
 SAMPLES = pathlib.Path(__file__).parent / "samples"
 
 # Recorded stderr → what it means.
 MEANING = {
-    "after-svckill-list-runningvms": Fault.SERVICE,
-    "clonevm-dup": Fault.OTHER,
-    "closemedium-attached": Fault.OTHER,
-    "closemedium-missing": Fault.OTHER,
-    "controlvm-acpi-stopped": Fault.NOT_RUNNING,
-    "controlvm-bad-verb": Fault.NOT_RUNNING,
-    "controlvm-bad-verb-running": Fault.SYNTAX,
-    "controlvm-inaccessible": Fault.INACCESSIBLE,
-    "controlvm-pause-twice": Fault.WRONG_STATE,
-    "controlvm-poweroff-aborted": Fault.NOT_RUNNING,
-    "controlvm-poweroff-saved": Fault.NOT_RUNNING,
-    "controlvm-poweroff-stopped": Fault.NOT_RUNNING,
-    "controlvm-poweroff-unknown": Fault.NOT_FOUND,
-    "controlvm-reset-stopped": Fault.NOT_RUNNING,
-    "controlvm-resume-twice": Fault.WRONG_STATE,
-    "createmedium-exists": Fault.OTHER,
-    "createvm-duplicate": Fault.OTHER,
-    "createvm-ostype": Fault.OTHER,
-    "createvm-uuid-exists": Fault.OTHER,
-    "discardstate-none": Fault.WRONG_STATE,
-    "discardstate-running": Fault.LOCKED,
-    "engine-default": Fault.START_FAILED,
-    "engine-hwvirt": Fault.START_FAILED,
-    "engine-native-api": Fault.START_FAILED,
-    "guru-acpi": Fault.WRONG_STATE,
-    "guru-pause": Fault.WRONG_STATE,
-    "guru-reset": Fault.WRONG_STATE,
-    "guru-savestate": Fault.OTHER,
-    "guru-startvm": Fault.LOCKED,
-    "ipc-dir-foreign-owner": Fault.SERVICE,
-    "modifyvm-boot-bad": Fault.OTHER,
-    "modifyvm-inaccessible": Fault.INACCESSIBLE,
-    "modifyvm-mac-colons": Fault.OTHER,
-    "modifyvm-mac-multicast": Fault.OTHER,
-    "modifyvm-memory": Fault.OTHER,
-    "modifyvm-nic": Fault.OTHER,
-    "modifyvm-nic-model": Fault.OTHER,
-    "modifyvm-rename-exists": Fault.OTHER,
-    "modifyvm-running": Fault.LOCKED,
-    "modifyvm-running-mac": Fault.LOCKED,
-    "modifyvm-saved": Fault.WRONG_STATE,
-    "modifyvm-unknown": Fault.NOT_FOUND,
-    "odd-empty": Fault.SYNTAX,
-    "odd-equals": Fault.OTHER,
-    "odd-long": Fault.OTHER,
-    "odd-unicode": Fault.LOCALE,
-    "showvminfo-case": Fault.NOT_FOUND,
-    "showvminfo-inaccessible": Fault.INACCESSIBLE,
-    "showvminfo-inaccessible-byname": Fault.NOT_FOUND,
-    "showvminfo-leadingdash": Fault.SYNTAX,
-    "showvminfo-leadingdash2": Fault.SYNTAX,
-    "showvminfo-name-is-uuid-of-none": Fault.NOT_FOUND,
-    "showvminfo-unknown": Fault.NOT_FOUND,
-    "showvminfo-unknown-uuid": Fault.NOT_FOUND,
-    "snapshot-restore-unknown": Fault.NOT_FOUND,
-    "startvm-already-running": Fault.LOCKED,
-    "startvm-bad-type": Fault.OTHER,
-    "startvm-fails-host-network": Fault.START_FAILED,
-    "startvm-gui-missing": Fault.OTHER,
-    "startvm-help": Fault.SYNTAX,
-    "startvm-inaccessible": Fault.INACCESSIBLE,
-    "startvm-no-driver": Fault.START_FAILED,
-    "startvm-paused": Fault.LOCKED,
-    "startvm-two": Fault.NOT_FOUND,
-    "startvm-unknown": Fault.NOT_FOUND,
-    "storageattach-controller": Fault.OTHER,
-    "storagectl-exists": Fault.OTHER,
-    "svckill-midcall": Fault.SERVICE,
-    "unregistervm-running": Fault.LOCKED,
-    "unregistervm-unknown": Fault.NOT_FOUND,
+    "after-svckill-list-runningvms": ErrorCode.SERVICE,
+    "clonevm-dup": ErrorCode.OTHER,
+    "closemedium-attached": ErrorCode.OTHER,
+    "closemedium-missing": ErrorCode.OTHER,
+    "controlvm-acpi-stopped": ErrorCode.NOT_RUNNING,
+    "controlvm-bad-verb": ErrorCode.NOT_RUNNING,
+    "controlvm-bad-verb-running": ErrorCode.SYNTAX,
+    "controlvm-inaccessible": ErrorCode.INACCESSIBLE,
+    "controlvm-pause-twice": ErrorCode.WRONG_STATE,
+    "controlvm-poweroff-aborted": ErrorCode.NOT_RUNNING,
+    "controlvm-poweroff-saved": ErrorCode.NOT_RUNNING,
+    "controlvm-poweroff-stopped": ErrorCode.NOT_RUNNING,
+    "controlvm-poweroff-unknown": ErrorCode.NOT_FOUND,
+    "controlvm-reset-stopped": ErrorCode.NOT_RUNNING,
+    "controlvm-resume-twice": ErrorCode.WRONG_STATE,
+    "createmedium-exists": ErrorCode.OTHER,
+    "createvm-duplicate": ErrorCode.OTHER,
+    "createvm-ostype": ErrorCode.OTHER,
+    "createvm-uuid-exists": ErrorCode.OTHER,
+    "discardstate-none": ErrorCode.WRONG_STATE,
+    "discardstate-running": ErrorCode.LOCKED,
+    "engine-default": ErrorCode.START_FAILED,
+    "engine-hwvirt": ErrorCode.START_FAILED,
+    "engine-native-api": ErrorCode.START_FAILED,
+    "guru-acpi": ErrorCode.WRONG_STATE,
+    "guru-pause": ErrorCode.WRONG_STATE,
+    "guru-reset": ErrorCode.WRONG_STATE,
+    "guru-savestate": ErrorCode.OTHER,
+    "guru-startvm": ErrorCode.LOCKED,
+    "ipc-dir-foreign-owner": ErrorCode.SERVICE,
+    "modifyvm-boot-bad": ErrorCode.OTHER,
+    "modifyvm-inaccessible": ErrorCode.INACCESSIBLE,
+    "modifyvm-mac-colons": ErrorCode.OTHER,
+    "modifyvm-mac-multicast": ErrorCode.OTHER,
+    "modifyvm-memory": ErrorCode.OTHER,
+    "modifyvm-nic": ErrorCode.OTHER,
+    "modifyvm-nic-model": ErrorCode.OTHER,
+    "modifyvm-rename-exists": ErrorCode.OTHER,
+    "modifyvm-running": ErrorCode.LOCKED,
+    "modifyvm-running-mac": ErrorCode.LOCKED,
+    "modifyvm-saved": ErrorCode.WRONG_STATE,
+    "modifyvm-unknown": ErrorCode.NOT_FOUND,
+    "odd-empty": ErrorCode.SYNTAX,
+    "odd-equals": ErrorCode.OTHER,
+    "odd-long": ErrorCode.OTHER,
+    "odd-unicode": ErrorCode.LOCALE,
+    "showvminfo-case": ErrorCode.NOT_FOUND,
+    "showvminfo-inaccessible": ErrorCode.INACCESSIBLE,
+    "showvminfo-inaccessible-byname": ErrorCode.NOT_FOUND,
+    "showvminfo-leadingdash": ErrorCode.SYNTAX,
+    "showvminfo-leadingdash2": ErrorCode.SYNTAX,
+    "showvminfo-name-is-uuid-of-none": ErrorCode.NOT_FOUND,
+    "showvminfo-unknown": ErrorCode.NOT_FOUND,
+    "showvminfo-unknown-uuid": ErrorCode.NOT_FOUND,
+    "snapshot-restore-unknown": ErrorCode.NOT_FOUND,
+    "startvm-already-running": ErrorCode.LOCKED,
+    "startvm-bad-type": ErrorCode.OTHER,
+    "startvm-fails-host-network": ErrorCode.START_FAILED,
+    "startvm-gui-missing": ErrorCode.OTHER,
+    "startvm-help": ErrorCode.SYNTAX,
+    "startvm-inaccessible": ErrorCode.INACCESSIBLE,
+    "startvm-no-driver": ErrorCode.START_FAILED,
+    "startvm-paused": ErrorCode.LOCKED,
+    "startvm-two": ErrorCode.NOT_FOUND,
+    "startvm-unknown": ErrorCode.NOT_FOUND,
+    "storageattach-controller": ErrorCode.OTHER,
+    "storagectl-exists": ErrorCode.OTHER,
+    "svckill-midcall": ErrorCode.SERVICE,
+    "unregistervm-running": ErrorCode.LOCKED,
+    "unregistervm-unknown": ErrorCode.NOT_FOUND,
 }
-RETRIED = {Fault.LOCKED, Fault.SERVICE}
-HINTED = {Fault.INACCESSIBLE, Fault.LOCALE, Fault.LOCKED, Fault.NOT_FOUND, Fault.SERVICE}
+RETRIED = {ErrorCode.LOCKED, ErrorCode.SERVICE}
+HINTED = {
+    ErrorCode.INACCESSIBLE,
+    ErrorCode.LOCALE,
+    ErrorCode.LOCKED,
+    ErrorCode.NOT_FOUND,
+    ErrorCode.SERVICE,
+}
 
 
 def read(name: str, *, exit_code: int = 1) -> errors.VBoxManageError:
@@ -103,14 +109,14 @@ def read(name: str, *, exit_code: int = 1) -> errors.VBoxManageError:
 
 
 @pytest.mark.parametrize(("name", "fault"), MEANING.items())
-def test_a_recorded_error_is_of_its_sort(name: str, fault: Fault) -> None:
+def test_a_recorded_error_is_of_its_sort(name: str, fault: ErrorCode) -> None:
     error = read(name)
 
     assert error.kind == fault
 
 
 @pytest.mark.parametrize(("name", "fault"), MEANING.items())
-def test_only_locks_and_a_lost_service_are_retried(name: str, fault: Fault) -> None:
+def test_only_locks_and_a_lost_service_are_retried(name: str, fault: ErrorCode) -> None:
     error = read(name)
 
     assert error.retry is (fault in RETRIED)
@@ -159,7 +165,7 @@ def test_a_refusal_by_the_gate_is_no_error_of_virtualbox() -> None:
     error = error_codes.parse_error("lab", CommandResult(77, b"", stderr, 0.1))
 
     assert error is not None
-    assert (error.kind, error.retry) == (Fault.GATED, False)
+    assert (error.kind, error.retry) == (ErrorCode.GATED, False)
 
 
 def test_no_recorded_error_is_left_untested() -> None:
@@ -171,7 +177,7 @@ def test_no_recorded_error_is_left_untested() -> None:
 def test_an_error_with_exit_code_0_is_an_error() -> None:
     error = read("discardstate-none", exit_code=0)
 
-    assert (error.kind, error.retry) == (Fault.WRONG_STATE, False)
+    assert (error.kind, error.retry) == (ErrorCode.WRONG_STATE, False)
 
 
 def test_recorded_progress_is_no_error() -> None:
@@ -190,7 +196,7 @@ def test_progress_before_an_error_does_not_hide_it() -> None:
 
     assert error is not None
     assert (error.kind, error.words) == (
-        Fault.NOT_RUNNING,
+        ErrorCode.NOT_RUNNING,
         "Machine 'x' is not currently running.",
     )
 
@@ -237,7 +243,7 @@ def test_of_an_error_without_a_sentence_the_first_line_is_quoted() -> None:
 def test_a_broken_virtualbox_xml_is_no_failed_start() -> None:
     error = read("broken-virtualbox-xml")
 
-    assert error.kind != Fault.START_FAILED
+    assert error.kind != ErrorCode.START_FAILED
 
 
 @pytest.mark.parametrize(

@@ -219,11 +219,11 @@ def test_a_port_that_is_none_is_refused(port: str) -> None:
 
 def test_another_program_makes_a_host_by_the_same_rules() -> None:
     with pytest.raises(pydantic.ValidationError, match="the address 'h;id'"):
-        host_list.Host(user="a", address="h;id")
+        host_list.HostConfig(user="a", address="h;id")
 
 
 def test_a_host_cannot_be_changed() -> None:
-    host = host_list.Host(user="a", address="h")
+    host = host_list.HostConfig(user="a", address="h")
 
     with pytest.raises(pydantic.ValidationError, match="frozen"):
         host.port = 23  # pyright: ignore[reportAttributeAccessIssue]

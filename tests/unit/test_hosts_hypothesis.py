@@ -24,7 +24,7 @@ addresses = (
 paths = st.from_regex(r"(/|[A-Z]:\\)[A-Za-z0-9 ,()=#\\/._-]{1,30}", fullmatch=True)
 fingerprints = st.text(string.ascii_letters + string.digits + "+/", min_size=43, max_size=43)
 valid_hosts = st.builds(
-    host_list.Host,
+    host_list.HostConfig,
     user=users,
     address=addresses,
     port=st.integers(1, 65535),
@@ -54,10 +54,10 @@ def test_any_text_is_hosts_or_a_host_list_error(text: str) -> None:
         assert str(error).startswith(("host list: ", "host list, line "))  # noqa: PT017 - either outcome is right
         return
 
-    assert all(isinstance(host, host_list.Host) for host in parsed)
+    assert all(isinstance(host, host_list.HostConfig) for host in parsed)
 
 
-def short_form(host: host_list.Host) -> str:
+def short_form(host: host_list.HostConfig) -> str:
     """The host as a person would write it."""
     address = f"[{host.address}]" if ":" in host.address else host.address
     words = [f"{host.user}@{address}:{host.port}", f'name="{host.name}"']
@@ -68,14 +68,14 @@ def short_form(host: host_list.Host) -> str:
 
 
 @given(valid_hosts)
-def test_a_host_comes_back_from_its_short_form(host: host_list.Host) -> None:
+def test_a_host_comes_back_from_its_short_form(host: host_list.HostConfig) -> None:
     text = short_form(host)
 
     assert mv.parse_hosts(text) == (host,)
 
 
 @given(st.lists(valid_hosts, max_size=4, unique_by=lambda host: host.address.lower()))
-def test_hosts_come_back_from_a_list_in_their_order(listed: list[host_list.Host]) -> None:
+def test_hosts_come_back_from_a_list_in_their_order(listed: list[host_list.HostConfig]) -> None:
     listed = [host.model_copy(update={"name": f"n{number}"}) for number, host in enumerate(listed)]
 
     text = ",".join(short_form(host) for host in listed)
@@ -84,7 +84,7 @@ def test_hosts_come_back_from_a_list_in_their_order(listed: list[host_list.Host]
 
 
 @given(valid_hosts)
-def test_a_host_comes_back_from_its_mapping(host: host_list.Host) -> None:
+def test_a_host_comes_back_from_its_mapping(host: host_list.HostConfig) -> None:
     entry = host.model_dump(by_alias=True)
 
     assert mv.parse_hosts([entry]) == (host,)
@@ -97,7 +97,7 @@ hostile = st.text(st.sampled_from("abcdXYZ019_.-/:+\\ `$;&|<>*?!'\"\n\r\0()#~é"
 
 @given(user=hostile, address=hostile, path=hostile)
 def test_no_accepted_text_holds_a_shell_character(user: str, address: str, path: str) -> None:
-    parsed: list[host_list.Host] = []
+    parsed: list[host_list.HostConfig] = []
     for entry in (
         {"user": user, "address": "h"},
         {"user": "a", "address": address},

@@ -14,13 +14,13 @@ import pytest
 from maas_virtualbox.provisioning import ownership
 from maas_virtualbox.virtualbox import parsers, settings_xml
 from maas_virtualbox.virtualbox.parsers import HardDisk
-from maas_virtualbox.virtualbox.settings_xml import Machine
+from maas_virtualbox.virtualbox.settings_xml import VMSettings
 from maas_virtualbox.virtualbox.states import VMState
 
 SAMPLES = pathlib.Path(__file__).parent / "samples"
 UUID = "0c06ecdf-282e-4a3b-8cfb-b50f570662a8"
 OTHER = "b572724a-291f-45a5-942e-f93fc4e74b4d"
-VM = Machine(UUID, "n 1", "/home/vbox/VirtualBox VMs/n 1/n 1.vbox", VMState.POWEROFF)
+VM = VMSettings(UUID, "n 1", "/home/vbox/VirtualBox VMs/n 1/n 1.vbox", VMState.POWEROFF)
 NODE1 = (SAMPLES / "node1.vbox.xml").read_text(encoding="utf-8")
 
 

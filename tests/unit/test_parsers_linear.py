@@ -38,8 +38,8 @@ ONE = "95581d29-3e5e-472e-8f12-f452e8095714"
 NAMES = {ONE: "x" * 5000, **{f"{n:08x}-0000-0000-0000-000000000000": "y" * n for n in range(99)}}
 
 
-def machine_of(name: str) -> settings_files.Machine:
-    return settings_files.Machine(ONE, name, "/x.vbox", VMState.POWEROFF)
+def machine_of(name: str) -> settings_files.VMSettings:
+    return settings_files.VMSettings(ONE, name, "/x.vbox", VMState.POWEROFF)
 
 
 def error_of(text: str) -> object:
@@ -79,7 +79,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "name of an unfinished VM": lambda text: ownership.unfinished(machine_of(text)),
     "model of a NIC": lambda text: checks.judge_vm(
         "h",
-        settings_files.Machine(
+        settings_files.VMSettings(
             ONE,
             "n",
             "/x.vbox",

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from maas_virtualbox.fleet import fleet
 from maas_virtualbox.virtualbox import settings_xml
-from maas_virtualbox.virtualbox.settings_xml import NIC, Machine
+from maas_virtualbox.virtualbox.settings_xml import NIC, VMSettings
 from maas_virtualbox.virtualbox.states import VMState
 
 UUID = "95581d29-3e5e-472e-8f12-f452e8095714"
 
 
-def machine(uuid: str, name: str, mac: str = "08:00:27:aa:bb:01") -> Machine:
+def machine(uuid: str, name: str, mac: str = "08:00:27:aa:bb:01") -> VMSettings:
     """A VM with one NIC."""
     nic = NIC(1, mac, "82540EM", "nat", "", cable=True)
-    return Machine(uuid, name, "", VMState.POWEROFF, nics=(nic,))
+    return VMSettings(uuid, name, "", VMState.POWEROFF, nics=(nic,))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_mac_that_is_also_a_tail_fits_both() -> None:
 
 
 def test_an_inaccessible_vm_has_no_name() -> None:
-    lost = Machine(UUID, "", "", VMState.INACCESSIBLE, accessible=False)
+    lost = VMSettings(UUID, "", "", VMState.INACCESSIBLE, accessible=False)
 
     assert fleet.matching("", [lost]) == []
     assert fleet.matching(UUID, [lost]) == [lost]

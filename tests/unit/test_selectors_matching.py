@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 
 from maas_virtualbox.fleet import fleet
 from maas_virtualbox.virtualbox import settings_xml
-from maas_virtualbox.virtualbox.settings_xml import NIC, Machine
+from maas_virtualbox.virtualbox.settings_xml import NIC, VMSettings
 from maas_virtualbox.virtualbox.states import VMState
 
 UUID = "95581d29-3e5e-472e-8f12-f452e8095714"
 OTHER = "f9fbeea5-59c6-4fa9-a4f5-cb29fc063408"
 
 
-def machine(uuid: str, name: str, *macs: str) -> Machine:
+def machine(uuid: str, name: str, *macs: str) -> VMSettings:
     """A VM with NICs of these MACs."""
     nics = tuple(NIC(n, mac, "82540EM", "nat", "", cable=True) for n, mac in enumerate(macs, 1))
-    return Machine(uuid, name, "", VMState.POWEROFF, nics=nics)
+    return VMSettings(uuid, name, "", VMState.POWEROFF, nics=nics)
 
 
 @pytest.mark.parametrize("selector", [UUID, UUID.upper(), f"{{{UUID}}}", f" {UUID}\n"])
@@ -80,20 +80,20 @@ def test_an_odd_name_is_found(name: str) -> None:
 
 
 def test_an_inaccessible_vm_is_not_found_by_a_name() -> None:
-    lost = Machine(UUID, "node1", "", VMState.INACCESSIBLE, accessible=False)
+    lost = VMSettings(UUID, "node1", "", VMState.INACCESSIBLE, accessible=False)
 
     assert fleet.matching("node1", [lost]) == []
 
 
 @pytest.mark.parametrize("selector", [UUID, "f4:52:e8:09:57:14"])
 def test_an_inaccessible_vm_is_found_by_its_uuid_or_its_tail(selector: str) -> None:
-    lost = Machine(UUID, "", "", VMState.INACCESSIBLE, accessible=False)
+    lost = VMSettings(UUID, "", "", VMState.INACCESSIBLE, accessible=False)
 
     assert fleet.matching(selector, [lost]) == [lost]
 
 
 def test_a_vm_whose_nics_were_not_read_fits_no_mac() -> None:
-    head = Machine(UUID, "node1", "", VMState.POWEROFF)
+    head = VMSettings(UUID, "node1", "", VMState.POWEROFF)
 
     assert fleet.matching("08:00:27:00:00:01", [head]) == []
 

@@ -30,7 +30,7 @@ def test_a_real_file_is_read_whole() -> None:
     machine = settings_xml.parse_machine(UUID, FILE, NODE1)
 
     nic = settings_xml.NIC(1, "08:00:27:aa:bb:01", "82540EM", "nat", "", cable=True)
-    assert machine == settings_xml.Machine(
+    assert machine == settings_xml.VMSettings(
         uuid=UUID,
         name="node1",
         settings_file=FILE,

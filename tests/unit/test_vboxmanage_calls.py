@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from maas_virtualbox import Host
+from maas_virtualbox import HostConfig
 from maas_virtualbox.transport import CommandResult
 from maas_virtualbox.virtualbox import shells, vboxmanage
 
@@ -74,7 +74,7 @@ class Known(vboxmanage.VBoxManage):
     """The VBoxManage of a host that need not be asked what it is."""
 
     def __init__(self, recorder: Recorder, shell: shells.Shell, system: str) -> None:
-        super().__init__(Host(user="u", address="h"), recorder)
+        super().__init__(HostConfig(user="u", address="h"), recorder)
         self._known = vboxmanage.Installation(system, "u", "/x/VBoxManage", "7.2", shell)
 
     def installation(self, *, timeout: float) -> vboxmanage.Installation:

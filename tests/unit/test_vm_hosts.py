@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from maas_virtualbox import errors
-from maas_virtualbox.config.host_list import Host, parse_hosts
+from maas_virtualbox.config.host_list import HostConfig, parse_hosts
 from maas_virtualbox.fleet import vm_hosts, vm_hosts_file
 from maas_virtualbox.fleet.vm_hosts import Verdict, VMHosts, judge
 from maas_virtualbox.fleet.vm_hosts_file import VMHostsFile
@@ -86,7 +86,7 @@ def test_judge_while_a_host_is_awaited(
 # -- One fleet --------------------------------------------------------------------------------
 
 
-def settled(path: Path | None = None, *hosts: Host) -> VMHosts:
+def settled(path: Path | None = None, *hosts: HostConfig) -> VMHosts:
     """A memory of hosts that were all polled, and list nothing."""
     made = VMHosts(hosts or (A, B, C), path)
     for host in hosts or (A, B, C):
@@ -106,7 +106,9 @@ def stored(path: Path) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("order", [(A, B, C), (C, B, A), (B, A, C)])
-def test_hosts_first_polled_at_once_are_a_conflict_in_any_order(order: tuple[Host, ...]) -> None:
+def test_hosts_first_polled_at_once_are_a_conflict_in_any_order(
+    order: tuple[HostConfig, ...],
+) -> None:
     made = VMHosts((A, B, C))
 
     for host in order:

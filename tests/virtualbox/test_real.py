@@ -142,13 +142,13 @@ def test_a_crashed_vm_is_on_and_can_be_switched_off_and_on(bootable: benches.Rea
         fleet.power_on(vm)
         while bootable.lab.state("vbox", "node1") != "gurumeditation":
             time.sleep(0.5)
-        fleet.hosts[0].observer.make_stale()
+        fleet.hosts[0].state.make_stale()
 
         crashed = fleet.hosts[0].vm(vm.uuid, exact=True)
         fleet.power_on(vm)
         restarted = [
             "to 'RUNNING'" in line
-            for line in fleet.hosts[0].vboxmanage.read_log(crashed.machine, lines=400, timeout=10)
+            for line in fleet.hosts[0].vboxmanage.read_log(crashed.settings, lines=400, timeout=10)
         ]
         fleet.power_off(vm)
 
@@ -197,7 +197,7 @@ def test_an_inaccessible_vm_is_not_started_and_the_file_is_named(lab: Lab) -> No
 def test_a_disk_from_elsewhere_is_found_behind_a_snapshot(ten: benches.RealBench) -> None:
     with benches.fleet_of(ten) as fleet:
         vm = fleet.create_vm(mv.VMSpec(name="made", disk=1, attachment="none"))
-        path = f"{vm.machine.settings_file.partition('/VirtualBox VMs/')[0]}/precious.vdi"
+        path = f"{vm.settings.settings_file.partition('/VirtualBox VMs/')[0]}/precious.vdi"
         place = ("--storagectl", "IDE", "--port", "0", "--device", "0", "--type", "hdd")
         for command in (
             ("createmedium", "disk", "--filename", path, "--size", "8"),
@@ -219,7 +219,7 @@ def test_what_unregistervm_deletes_is_known(ten: benches.RealBench) -> None:
     """If VirtualBox became more careful, so might `ownership.foreign_disks`."""
     with benches.fleet_of(ten) as fleet:
         vm = fleet.create_vm(mv.VMSpec(name="made", disk=1, attachment="none"))
-    folder, _, _ = vm.machine.settings_file.rpartition("/")
+    folder, _, _ = vm.settings.settings_file.rpartition("/")
     notes = ten.lab.path(f"{folder}/notes.txt")
     notes.write_text("mine")
     elsewhere = f"{folder.partition('/VirtualBox VMs/')[0]}/precious.vdi"
@@ -240,7 +240,7 @@ def test_states_of_200_vms_are_one_command_for_ten_who_ask(lab: Lab) -> None:
     bench = benches.RealBench(lab, "vbox200")
     with benches.fleet_of(bench) as fleet:
         fleet.vms()
-        fleet.hosts[0].observer.make_stale()
+        fleet.hosts[0].state.make_stale()
         before = bench.commands_run()
 
         with futures.ThreadPoolExecutor(10) as threads:
@@ -286,7 +286,7 @@ def test_a_refused_key_is_not_tried_again_at_once_and_the_right_one_still_gets_i
             texts: list[str] = []
             for _ in range(20):
                 with pytest.raises(mv.LoginRefused) as caught:
-                    refused.hosts[0].observer.observe(max_age=0.0)
+                    refused.hosts[0].state.observe(max_age=0.0)
                 texts.append(str(caught.value))
         with benches.fleet_of(ten) as fleet:
             vms = fleet.vms()

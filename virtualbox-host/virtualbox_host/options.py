@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import pydantic
 
 from maas_virtualbox.config import options
-from maas_virtualbox.config.host_list import Host
+from maas_virtualbox.config.host_list import HostConfig
 from maas_virtualbox.provisioning import spec
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _EXPECTED = {
     "network": "network: expected the name of an interface or a network",
     "zone": "zone: expected the name of a zone",
 }
-"""How errors of a field of `blueprint.VMSpec` or `Host` begin, or of all fields together."""
+"""How errors of a field of `blueprint.VMSpec` or `HostConfig` begin, or of all fields together."""
 
 
 class HostOptions(options.Options):
@@ -64,7 +64,7 @@ class HostOptions(options.Options):
         if not _VERSION.fullmatch(self.version):
             raise ValueError(f"version: expected a version of a package, not {self.version!r}")
         try:
-            Host(zone=self.zone)
+            HostConfig(zone=self.zone)
             self.spec(self._name(0, 1))
         except pydantic.ValidationError as error:
             raise ValueError(_explain(error)) from None

@@ -107,7 +107,7 @@ class Options:
         """
         return self.loaded.vm_hosts if self.config and self.hosts is None else None
 
-    def listed(self) -> tuple[host_list.Host, ...]:
+    def listed(self) -> tuple[host_list.HostConfig, ...]:
         """Return the hosts. Raises `HostListError` or `ConfigError`."""
         listed = (
             host_list.parse_hosts(self.hosts)
@@ -133,7 +133,7 @@ class Options:
             "off-mode": self.loaded.off_mode,
             "off-timeout": self.loaded.off_timeout,
             "saved-state": self.loaded.saved_state,
-            "snapshot-age": self.loaded.snapshot_age,
+            "state-max-age": self.loaded.state_max_age,
         }
 
 

@@ -31,7 +31,7 @@ from maas_virtualbox.simulator import maas
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from maas_virtualbox.config.host_list import Host
+    from maas_virtualbox.config.host_list import HostConfig
 
 _T = TypeVar("_T")
 
@@ -49,7 +49,9 @@ def run_simulated(vms: int, as_format: output.Format) -> bool:
         return run(listed, {"ssh-private-key-file": str(host.key_file)}, as_format)
 
 
-def run(listed: Sequence[Host], options: dict[str, object], as_format: output.Format) -> bool:
+def run(
+    listed: Sequence[HostConfig], options: dict[str, object], as_format: output.Format
+) -> bool:
     """Run the demonstration; true if every VM went on and off. VMs that are on stay alone.
 
     Whatever happens, what the demonstration switched on is switched off at the end.
@@ -90,7 +92,7 @@ class _Service:
 
 @contextlib.contextmanager
 def _service(
-    folder: Path, listed: Sequence[Host], options: dict[str, object]
+    folder: Path, listed: Sequence[HostConfig], options: dict[str, object]
 ) -> Generator[_Service]:
     """Start the power service and stop it at the end."""
     with socket.socket() as probe:

@@ -50,7 +50,7 @@ def run(hosts: Fleet, verb: str, mac: str) -> int:
     except errors.UnknownVM as error:
         print(printable(error), file=sys.stderr)
         return NO_VM
-    except errors.VMOutOfReach as error:
+    except errors.VMUnreachable as error:
         print(printable(error), file=sys.stderr)
         return OUT_OF_REACH
     except errors.Error as error:

@@ -246,7 +246,7 @@ def _fleet(options: _Options) -> Fleet:
         identity=options.identity_file or loaded.ssh_private_key_file,
         known_hosts=pins,
         vm_hosts=loaded.vm_hosts if options.config else None,
-        policy=PowerPolicy(off_mode="hard", saved_state="discard", snapshot_age=_ONE_LOOK_S),
+        policy=PowerPolicy(off_mode="hard", saved_state="discard", state_max_age=_ONE_LOOK_S),
     )
 
 

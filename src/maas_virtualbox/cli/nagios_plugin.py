@@ -148,7 +148,7 @@ def _fleet(options: _Options) -> Fleet:
         known_hosts=options.known_hosts or loaded.known_hosts,
         vm_hosts=loaded.vm_hosts if options.config else None,
         # The look that lists the VMs also says which run, however slow it is: one command a host.
-        policy=PowerPolicy(snapshot_age=_LONGEST_S),
+        policy=PowerPolicy(state_max_age=_LONGEST_S),
     )
 
 

@@ -52,7 +52,7 @@ def set_host_up(
         else:
             written = scripts.install(owner)
             key_file = options.key_file()
-            if key_file is None and (gate or not owner.host.is_local):
+            if key_file is None and (gate or not owner.config.is_local):
                 raise errors.ConfigError(
                     "which key is it for? say --key FILE, or ssh-private-key-file in --config"
                 )
@@ -74,7 +74,7 @@ def set_host_up(
     if options.format is not output.Format.JSON:
         if line:
             print(
-                f"\nIn ~/.ssh/authorized_keys of {owner.host.account}:\n{output.printable(line)}"
+                f"\nIn ~/.ssh/authorized_keys of {owner.config.account}:\n{output.printable(line)}"
             )
         if remove:
             print("\nIf a line of its authorized_keys names the gate, take it out too.")

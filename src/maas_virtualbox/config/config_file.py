@@ -25,7 +25,7 @@ import pydantic
 
 from maas_virtualbox import errors
 from maas_virtualbox.config import host_list, options
-from maas_virtualbox.config.host_list import Host
+from maas_virtualbox.config.host_list import HostConfig
 
 if TYPE_CHECKING:
     from maas_virtualbox.host.host import PowerPolicy
@@ -99,7 +99,7 @@ def check_maas_url(url: str) -> None:
 class SharedOptions(options.Options):
     """What people decide about hosts and power, alike in a configuration file and in Juju."""
 
-    hosts: tuple[Host, ...] | Literal["from-zones"] = ()
+    hosts: tuple[HostConfig, ...] | Literal["from-zones"] = ()
     """The host list, in short form or as YAML; or from the descriptions of MAAS's zones."""
     maas_url: str = ""
     """Such as `http://10.0.0.2:5240/MAAS`, for `hosts: from-zones` and enlistment."""
@@ -144,7 +144,7 @@ class Config(SharedOptions):
     """Where host keys are pinned."""
     vm_hosts_file: Path | None = None
     """Where the host of each VM is remembered; see `vm_hosts`. None: beside the known hosts."""
-    snapshot_age: float = pydantic.Field(default=2.0, ge=0.0, le=60.0)
+    state_max_age: float = pydantic.Field(default=2.0, ge=0.0, le=60.0)
     """Seconds for which one observation of a host answers every query."""
 
     listen: Listen = Listen("0.0.0.0")  # noqa: S104 - MAAS is on other machines
@@ -172,7 +172,7 @@ class Config(SharedOptions):
             raise ValueError("tls-certificate-file and tls-key-file go together: give both")
         return self
 
-    def find_hosts(self) -> tuple[Host, ...]:
+    def find_hosts(self) -> tuple[HostConfig, ...]:
         """Return the hosts, asking MAAS for them if they are to come from its zones.
 
         Raises:
@@ -232,7 +232,7 @@ class Config(SharedOptions):
             off_mode=self.off_mode,
             off_timeout=self.off_timeout,
             saved_state=self.saved_state,
-            snapshot_age=self.snapshot_age,
+            state_max_age=self.state_max_age,
         )
 
 

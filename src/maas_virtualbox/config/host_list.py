@@ -6,8 +6,9 @@ The short form is one entry a host, apart by commas or newlines, options after t
 
     ivan@10.0.0.5 zone=izMBP13, ivan@[fe80::1]:2222 name=attic vboxmanage="/opt/my vbox/VBoxManage"
 
-The long form is YAML (or JSON): a list of such entries or of mappings with the fields of `Host`,
-bare or under the key `hosts`. `parse_hosts` reads both. Nothing here opens a connection.
+The long form is YAML (or JSON): a list of such entries or of mappings with the fields of
+`HostConfig`, bare or under the key `hosts`. `parse_hosts` reads both. Nothing here
+opens a connection.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def _address(text: str) -> str:
     return text
 
 
-class Host(options.Options):
+class HostConfig(options.Options):
     """One account that owns VMs: on another machine over SSH, or on this one.
 
     Immutable and safe to share between threads. `parse_hosts` makes it from a list; other
@@ -145,7 +146,7 @@ class Host(options.Options):
         return self.name or self.account
 
 
-def parse_hosts(source: str | Sequence[object]) -> tuple[Host, ...]:
+def parse_hosts(source: str | Sequence[object]) -> tuple[HostConfig, ...]:
     """Read a host list from text (short form or YAML) or from already parsed YAML.
 
     Entries come back in their order, each with a unique `name`. An empty list is allowed.
@@ -205,13 +206,13 @@ def _split_short(text: str) -> list[str]:
     return [entry.strip() for entry in entries if entry.strip()]
 
 
-def _parse_entry(label: str, entry: object) -> Host:
+def _parse_entry(label: str, entry: object) -> HostConfig:
     where = f"host list: {label}" + (f" {entry!r}" if isinstance(entry, str) else "")
     try:
         if isinstance(entry, str):
-            return Host.model_validate(_parse_short(entry))
+            return HostConfig.model_validate(_parse_short(entry))
         if isinstance(entry, dict):
-            return Host.model_validate(_parse_mapping(cast("dict[object, object]", entry)))
+            return HostConfig.model_validate(_parse_mapping(cast("dict[object, object]", entry)))
         raise ValueError("expected user@address or a mapping")
     except pydantic.ValidationError as error:
         raise errors.HostListError(f"{where}: {options.explain(error)}") from None
@@ -291,9 +292,9 @@ def _parse_mapping(entry: dict[object, object]) -> dict[str, object]:
     return fields
 
 
-def _named(hosts: Iterable[Host]) -> tuple[Host, ...]:
+def _named(hosts: Iterable[HostConfig]) -> tuple[HostConfig, ...]:
     hosts = list(hosts)
-    seen: dict[tuple[str, str, int], Host] = {}
+    seen: dict[tuple[str, str, int], HostConfig] = {}
     for host in hosts:
         place = (host.user, host.address.lower(), host.port) if host.user else ("", "", 0)
         if place in seen:
@@ -301,7 +302,7 @@ def _named(hosts: Iterable[Host]) -> tuple[Host, ...]:
         seen[place] = host
     zones = collections.Counter(host.zone for host in hosts)
     addresses = collections.Counter(host.address for host in hosts)
-    named: dict[str, Host] = {}
+    named: dict[str, HostConfig] = {}
     for host in hosts:
         name = host.name
         if not name and host.zone and zones[host.zone] == 1:

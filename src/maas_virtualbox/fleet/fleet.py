@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     import paramiko
     from typing_extensions import Self
 
-    from maas_virtualbox.config.host_list import Host
+    from maas_virtualbox.config.host_list import HostConfig
     from maas_virtualbox.fleet.vm_hosts import Claim
     from maas_virtualbox.provisioning.create import Creation
     from maas_virtualbox.provisioning.spec import VMSpec
     from maas_virtualbox.transport import Transport
-    from maas_virtualbox.virtualbox.settings_xml import Machine
+    from maas_virtualbox.virtualbox.settings_xml import VMSettings
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ _THREADS_PER_HOST = 16
 class HostReport:
     """One host's VMs, or why they cannot be told."""
 
-    host: Host
+    host: HostConfig
     """The host."""
 
     vms: tuple[VM, ...]
@@ -82,7 +82,7 @@ class Fleet:
 
     def __init__(
         self,
-        hosts: Iterable[Host],
+        hosts: Iterable[HostConfig],
         *,
         identity: Path | str | paramiko.PKey | None = None,
         known_hosts: Path | str | None = None,
@@ -110,15 +110,15 @@ class Fleet:
             VirtualBoxHost(host, transport, self.policy)
             for host, transport in _transports(hosts, identity, known_hosts)
         )
-        self.vm_hosts = VMHosts((owner.host for owner in self.hosts), vm_hosts)
+        self.vm_hosts = VMHosts((owner.config for owner in self.hosts), vm_hosts)
         """Which host each VM belongs to."""
         self._lock = threading.Lock()
         self._refreshed: dict[str, float] = {}
         # Threads of its own for each host: however many wait for a dead one, they are not lacking
         # elsewhere.
         self._threads = {
-            owner.host.name: concurrent.futures.ThreadPoolExecutor(
-                _THREADS_PER_HOST, f"fleet {owner.host}"
+            owner.config.name: concurrent.futures.ThreadPoolExecutor(
+                _THREADS_PER_HOST, f"fleet {owner.config}"
             )
             for owner in self.hosts
         }
@@ -149,15 +149,15 @@ class Fleet:
         listed when they were last asked; asks none of them, but the hosts of such VMs."""
         listed: list[tuple[VirtualBoxHost, str]] = []
         for owner in hosts:
-            if owner.observer.inventory_began == float("-inf"):
-                self.vm_hosts.record_failure(owner.host)
+            if owner.state.inventory_began == float("-inf"):
+                self.vm_hosts.record_failure(owner.config)
                 continue
-            vms = owner.observer.remembered()
-            self.vm_hosts.record_poll(owner.host, vms, owner.observer.inventory_began)
+            vms = owner.state.remembered()
+            self.vm_hosts.record_poll(owner.config, vms, owner.state.inventory_began)
             listed += [(owner, uuid) for uuid in vms]
         deadline = Deadline.after(state.CALL_TIMEOUT_S if timeout is None else timeout)
         self._poll_first_hosts(hosts, listed, deadline)
-        names = {owner.host.name for owner in hosts}
+        names = {owner.config.name for owner in hosts}
         return [claim for claim in self.vm_hosts.claims() if claim.host.name in names]
 
     def create_vm(self, spec: VMSpec, *, host: str = "", timeout: float = create.TIMEOUT_S) -> VM:
@@ -192,7 +192,7 @@ class Fleet:
         """
         owners = self.scope(host=host)
         if len(owners) != 1:
-            names = ", ".join(str(owner.host) for owner in owners) or "no hosts"
+            names = ", ".join(str(owner.config) for owner in owners) or "no hosts"
             raise errors.UnknownVM(f"say which host shall have the VMs: {names}")
         others = [owner for owner in self.hosts if owner is not owners[0]]
         deadline = Deadline.after(_MACS_S)
@@ -240,7 +240,7 @@ class Fleet:
 
     def host_of(self, vm: VM) -> VirtualBoxHost:
         """Return the host a VM of this fleet is on."""
-        return next(host for host in self.hosts if host.host == vm.host)
+        return next(host for host in self.hosts if host.config == vm.host)
 
     def power_off(self, vm: VM | str, *, timeout: float | None = None) -> None:
         """Switch a VM off, given a VM or a selector; see `VirtualBoxHost.power_off`."""
@@ -279,10 +279,10 @@ class Fleet:
                 vms = tuple(self._poll(owner, deadline, exact=exact))
             except errors.Error as error:
                 return failed(owner, error)
-            return HostReport(owner.host, vms, None, time.monotonic() - began)
+            return HostReport(owner.config, vms, None, time.monotonic() - began)
 
         def failed(owner: VirtualBoxHost, error: errors.Error) -> HostReport:
-            return HostReport(owner.host, (), error, time.monotonic() - began)
+            return HostReport(owner.config, (), error, time.monotonic() - began)
 
         reports = self._ask_all(owners, ask, failed, deadline)
         found = [
@@ -304,14 +304,14 @@ class Fleet:
         found = [
             owner
             for owner in self.hosts
-            if (not host or owner.host.name == host) and (not zone or owner.host.zone == zone)
+            if (not host or owner.config.name == host) and (not zone or owner.config.zone == zone)
         ]
         if not found and (host or zone):
             wish = " and ".join(
                 f"{what} {name!r}" for what, name in (("host", host), ("zone", zone)) if name
             )
             names = ", ".join(
-                f"{owner.host}" + (f" (zone {owner.host.zone})" if owner.host.zone else "")
+                f"{owner.config}" + (f" (zone {owner.config.zone})" if owner.config.zone else "")
                 for owner in self.hosts
             )
             raise errors.UnknownVM(f"no {wish} in the host list; it has {names or 'no hosts'}")
@@ -339,7 +339,7 @@ class Fleet:
         else:
             if uuid not in listed:
                 raise errors.UnknownVM(f"{host}: it lists no VM {uuid}; nothing was changed")
-        self.vm_hosts.trust(uuid, owner.host)
+        self.vm_hosts.trust(uuid, owner.config)
 
     def vms(
         self,
@@ -376,7 +376,7 @@ class Fleet:
 
     def _resolve(
         self, selector: str, deadline: Deadline, *, host: str = "", zone: str = ""
-    ) -> tuple[VirtualBoxHost, Machine]:
+    ) -> tuple[VirtualBoxHost, VMSettings]:
         hosts = self.scope(host=host, zone=zone)
         if on_first_host := self._on_first_host(
             settings_xml.normalise_uuid(selector), hosts, deadline
@@ -389,7 +389,7 @@ class Fleet:
         listed = [(owner, machine.uuid) for owner, machine in found]
         down |= self._poll_first_hosts(hosts, listed, deadline)
         claims = found
-        found = [pair for pair in found if self.vm_hosts.can_answer(pair[0].host, pair[1].uuid)]
+        found = [pair for pair in found if self.vm_hosts.can_answer(pair[0].config, pair[1].uuid)]
         if claims and not found:
             raise self._contested(*claims[0], down)
         if len(found) == 1:
@@ -399,12 +399,12 @@ class Fleet:
         if down:
             name, error = next(iter(down.items()))
             reason = error.reason if isinstance(error, errors.HostDown) else str(error)
-            retry = errors.VMOutOfReach(
+            retry = errors.VMUnreachable(
                 name, f"{selector!r} is on no host in reach and may be on this one: {reason}"
             )
             retry.retry = any(problem.retry for problem in down.values())
             raise retry from error
-        accounts = ", ".join(f"{owner.host} ({owner.host.account})" for owner in hosts)
+        accounts = ", ".join(f"{owner.config} ({owner.config.account})" for owner in hosts)
         raise errors.UnknownVM(
             f"no VM answers to {selector!r}; asked: {accounts or 'no hosts'}. Each account of a"
             " host has its own VMs: is it another account's?"
@@ -418,29 +418,29 @@ class Fleet:
         deadline: Deadline,
         *,
         refresh: bool,
-    ) -> list[tuple[VirtualBoxHost, Machine]]:
-        def ask(owner: VirtualBoxHost) -> tuple[list[Machine], errors.Error | None]:
+    ) -> list[tuple[VirtualBoxHost, VMSettings]]:
+        def ask(owner: VirtualBoxHost) -> tuple[list[VMSettings], errors.Error | None]:
             try:
                 if refresh and self._may_refresh(owner):
-                    machines = owner.observer.inventory(max_age=0.0, deadline=deadline)
+                    machines = owner.state.inventory(max_age=0.0, deadline=deadline)
                 else:
-                    machines = owner.observer.inventory(deadline=deadline)
+                    machines = owner.state.inventory(deadline=deadline)
             except errors.Error as error:
                 return failed(owner, error)
-            self.vm_hosts.record_poll(owner.host, machines, owner.observer.inventory_began)
+            self.vm_hosts.record_poll(owner.config, machines, owner.state.inventory_began)
             return matching(selector, machines.values()), None
 
         def failed(
             owner: VirtualBoxHost, error: errors.Error
-        ) -> tuple[list[Machine], errors.Error | None]:
-            self.vm_hosts.record_failure(owner.host)
-            return matching(selector, owner.observer.remembered().values()), error
+        ) -> tuple[list[VMSettings], errors.Error | None]:
+            self.vm_hosts.record_failure(owner.config)
+            return matching(selector, owner.state.remembered().values()), error
 
-        found: list[tuple[VirtualBoxHost, Machine]] = []
+        found: list[tuple[VirtualBoxHost, VMSettings]] = []
         answers = self._ask_all(hosts, ask, failed, deadline)
         for owner, (machines, error) in zip(hosts, answers, strict=True):
             if error is not None:
-                down[owner.host.name] = error
+                down[owner.config.name] = error
             found += [(owner, machine) for machine in machines]
         uuid = settings_xml.normalise_uuid(selector)
         exact = [pair for pair in found if pair[1].uuid == uuid]
@@ -455,30 +455,30 @@ class Fleet:
         try:
             vms = owner.vms(exact=exact, timeout=deadline.remaining)
         except errors.Error:
-            self.vm_hosts.record_failure(owner.host, began)
+            self.vm_hosts.record_failure(owner.config, began)
             raise
-        self.vm_hosts.record_poll(owner.host, (vm.uuid for vm in vms), began)
+        self.vm_hosts.record_poll(owner.config, (vm.uuid for vm in vms), began)
         return vms
 
     def _on_first_host(
         self, uuid: str, hosts: Sequence[VirtualBoxHost], deadline: Deadline
-    ) -> tuple[VirtualBoxHost, Machine] | None:
+    ) -> tuple[VirtualBoxHost, VMSettings] | None:
         """Return a VM on the host that it belongs to, asking no other; None if that one is not
         known, not among these hosts, or no longer lists the VM.
 
         Raises:
-            VMOutOfReach: the host is down, and was never up.
+            VMUnreachable: the host is down, and was never up.
         """
         first = self.vm_hosts.host_of(uuid) if uuid else None
-        owner = next((owner for owner in hosts if owner.host is first), None)
+        owner = next((owner for owner in hosts if owner.config is first), None)
         if owner is None:
             return None
         try:
-            machines = {vm.uuid: vm.machine for vm in self._poll(owner, deadline)}
+            machines = {vm.uuid: vm.settings for vm in self._poll(owner, deadline)}
         except errors.Error as error:
-            machines = owner.observer.remembered()
+            machines = owner.state.remembered()
             if uuid not in machines:
-                raise belongs_to_down_host(uuid, owner.host, error) from error
+                raise belongs_to_down_host(uuid, owner.config, error) from error
         return (owner, machines[uuid]) if uuid in machines else None
 
     def _poll_first_hosts(
@@ -492,10 +492,10 @@ class Fleet:
         firsts = {
             first.name
             for owner, uuid in listed
-            if not self.vm_hosts.can_answer(owner.host, uuid)
+            if not self.vm_hosts.can_answer(owner.config, uuid)
             and (first := self.vm_hosts.host_of(uuid)) is not None
         }
-        others = [owner for owner in self.hosts if owner.host.name in firsts]
+        others = [owner for owner in self.hosts if owner.config.name in firsts]
         others = [owner for owner in others if owner not in asked]
 
         def ask(owner: VirtualBoxHost) -> errors.Error | None:
@@ -507,21 +507,21 @@ class Fleet:
 
         answers = self._ask_all(others, ask, lambda _, error: error, deadline)
         return {
-            owner.host.name: error for owner, error in zip(others, answers, strict=True) if error
+            owner.config.name: error for owner, error in zip(others, answers, strict=True) if error
         }
 
     def _contested(
-        self, owner: VirtualBoxHost, vm: Machine, down: Mapping[str, errors.Error]
+        self, owner: VirtualBoxHost, vm: VMSettings, down: Mapping[str, errors.Error]
     ) -> errors.Error:
         """Return the error for a VM that belongs to another host."""
         first = self.vm_hosts.host_of(vm.uuid)
         if first is not None and (error := down.get(first.name)):
             return belongs_to_down_host(vm.uuid, first, error)
         return errors.ContestedVM(
-            f"VM {vm.uuid} on {owner.host} belongs to {first or 'another host'}, which is down or"
-            " lists it too; unregister it on one of them, or decide: maas-virtualbox trust-vm"
-            f" {vm.uuid} --host {owner.host}",
-            candidates=[f"{host}/{{{vm.uuid}}}" for host in (first, owner.host) if host],
+            f"VM {vm.uuid} on {owner.config} belongs to {first or 'another host'}, which is"
+            " down or lists it too; unregister it on one of them, or decide: maas-virtualbox"
+            f" trust-vm {vm.uuid} --host {owner.config}",
+            candidates=[f"{host}/{{{vm.uuid}}}" for host in (first, owner.config) if host],
         )
 
     # -- Asking -------------------------------------------------------------------------------
@@ -531,9 +531,9 @@ class Fleet:
         flood of unknown names is no load on it."""
         now = time.monotonic()
         with self._lock:
-            if now - self._refreshed.get(owner.host.name, float("-inf")) < _REFRESH_PAUSE_S:
+            if now - self._refreshed.get(owner.config.name, float("-inf")) < _REFRESH_PAUSE_S:
                 return False
-            self._refreshed[owner.host.name] = now
+            self._refreshed[owner.config.name] = now
             return True
 
     def _ask_all(
@@ -548,7 +548,7 @@ class Fleet:
         if len(hosts) == 1:
             return [ask(hosts[0])]
         try:
-            jobs = [self._threads[owner.host.name].submit(ask, owner) for owner in hosts]
+            jobs = [self._threads[owner.config.name].submit(ask, owner) for owner in hosts]
         except RuntimeError:
             raise errors.Closed("all hosts", "this fleet was closed") from None
         answers: list[_T] = []
@@ -558,7 +558,9 @@ class Fleet:
                 answers.append(job.result())
             else:
                 job.cancel()
-                late = errors.CommandTimeout(str(owner.host), "too many calls wait for it already")
+                late = errors.CommandTimeout(
+                    str(owner.config), "too many calls wait for it already"
+                )
                 answers.append(failed(owner, late))
         return answers
 
@@ -566,7 +568,7 @@ class Fleet:
 def _macs(owner: VirtualBoxHost, deadline: Deadline) -> list[str]:
     """The MACs of a host's VMs; those last seen where it cannot be asked."""
     try:
-        machines = owner.observer.inventory(deadline=deadline)
+        machines = owner.state.inventory(deadline=deadline)
     except errors.Error as error:
         log.warning("%s; whether its VMs have the new VMs' MACs is not known", error)
         return _known_macs(owner)
@@ -574,13 +576,13 @@ def _macs(owner: VirtualBoxHost, deadline: Deadline) -> list[str]:
 
 
 def _known_macs(owner: VirtualBoxHost) -> list[str]:
-    return [mac for vm in owner.observer.remembered().values() for mac in vm.macs]
+    return [mac for vm in owner.state.remembered().values() for mac in vm.macs]
 
 
-def belongs_to_down_host(uuid: str, host: Host, error: errors.Error) -> errors.VMOutOfReach:
+def belongs_to_down_host(uuid: str, host: HostConfig, error: errors.Error) -> errors.VMUnreachable:
     """Return the error for a VM whose host is down, and was never up."""
     reason = error.reason if isinstance(error, errors.HostDown) else str(error)
-    late = errors.VMOutOfReach(
+    late = errors.VMUnreachable(
         host.name, f"VM {uuid} belongs to this host, which is down: {reason}"
     )
     late.retry = error.retry
@@ -588,10 +590,10 @@ def belongs_to_down_host(uuid: str, host: Host, error: errors.Error) -> errors.V
 
 
 def ambiguous(
-    selector: str, found: Sequence[tuple[VirtualBoxHost, Machine]]
+    selector: str, found: Sequence[tuple[VirtualBoxHost, VMSettings]]
 ) -> errors.AmbiguousVM:
     """Return the error for a selector that fits several VMs."""
-    candidates = [f"{owner.host}/{vm.name} {{{vm.uuid}}}" for owner, vm in found]
+    candidates = [f"{owner.config}/{vm.name} {{{vm.uuid}}}" for owner, vm in found]
     shown = ", ".join(candidates[:_MAX_CANDIDATES])
     more = len(candidates) - _MAX_CANDIDATES
     hint = "use a UUID, or say which host or zone"
@@ -608,7 +610,7 @@ def ambiguous(
     )
 
 
-def matching(selector: str, machines: Iterable[Machine]) -> list[Machine]:
+def matching(selector: str, machines: Iterable[VMSettings]) -> list[VMSettings]:
     """Return the VMs a selector fits: by UUID if any does, else by MAC, UUID tail or name."""
     machines = list(machines)
     uuid = settings_xml.normalise_uuid(selector)
@@ -624,10 +626,10 @@ def matching(selector: str, machines: Iterable[Machine]) -> list[Machine]:
 
 
 def _transports(
-    hosts: Iterable[Host],
+    hosts: Iterable[HostConfig],
     identity: Path | str | paramiko.PKey | None,
     known_hosts: Path | str | None,
-) -> Iterator[tuple[Host, Transport]]:
+) -> Iterator[tuple[HostConfig, Transport]]:
     # paramiko takes a tenth of a second to load, and who reads host lists needs none of it.
     from maas_virtualbox.transport import host_keys, local, ssh  # noqa: PLC0415
 

@@ -37,7 +37,7 @@ from maas_virtualbox.fleet.vm_hosts_file import Remembered, VMHostsFile
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from maas_virtualbox.config.host_list import Host
+    from maas_virtualbox.config.host_list import HostConfig
 
 log = logging.getLogger(__name__)
 
@@ -93,9 +93,9 @@ class Claim:
     """A VM that a host lists and that is not known to be its own."""
 
     uuid: str
-    host: Host
+    host: HostConfig
     """The host that lists it."""
-    first: Host | None
+    first: HostConfig | None
     """The host that it belongs to; None: it is not known which of several had it first."""
 
 
@@ -108,7 +108,7 @@ class VMHosts:
     queries of others.
     """
 
-    def __init__(self, hosts: Iterable[Host], path: Path | str | None = None) -> None:
+    def __init__(self, hosts: Iterable[HostConfig], path: Path | str | None = None) -> None:
         """Read what was remembered.
 
         Args:
@@ -146,7 +146,7 @@ class VMHosts:
         self._is_failing = False
         self._refresh()
 
-    def can_answer(self, host: Host, uuid: str) -> bool:
+    def can_answer(self, host: HostConfig, uuid: str) -> bool:
         """Return whether a host may answer for a VM that it lists, and may get actions on it; true
         for several hosts where it is not known which one the VM belongs to."""
         return self._first.get(uuid) in (None, _account(host))
@@ -161,7 +161,7 @@ class VMHosts:
             for account in sorted(accounts)
         ]
 
-    def claims_made(self, host: Host) -> int:
+    def claims_made(self, host: HostConfig) -> int:
         """Return how many claims a host has made, those that have ended too."""
         return self._claims_made[_account(host)]
 
@@ -177,18 +177,18 @@ class VMHosts:
         with self._writing:
             pass  # What another thread has begun to write is written.
 
-    def host_of(self, uuid: str) -> Host | None:
+    def host_of(self, uuid: str) -> HostConfig | None:
         """Return the host that a VM belongs to; None if there is none, or it is not known."""
         self._refresh()
         return self._host(self._first.get(uuid))
 
-    def record_delay(self, host: Host) -> None:
+    def record_delay(self, host: HostConfig) -> None:
         """Wait no longer for the first poll of a host: it does not answer in time."""
         with self._lock:
             self._judge(self._stop_awaiting(_account(host)))
         self._log_claims()
 
-    def record_failure(self, host: Host, began: float | None = None) -> None:
+    def record_failure(self, host: HostConfig, began: float | None = None) -> None:
         """Record that a host is down: its VMs stay its own, and its claims end.
 
         Args:
@@ -200,14 +200,16 @@ class VMHosts:
             self._record(_account(host), None, began)
         self._log_claims()
 
-    def record_poll(self, host: Host, uuids: Iterable[str], began: float | None = None) -> None:
+    def record_poll(
+        self, host: HostConfig, uuids: Iterable[str], began: float | None = None
+    ) -> None:
         """Record that a host is up, and all VMs that it lists; see `record_failure`."""
         self._refresh()
         with self._lock:
             self._record(_account(host), frozenset(uuids), began)
         self._log_claims()
 
-    def trust(self, uuid: str, host: Host) -> None:
+    def trust(self, uuid: str, host: HostConfig) -> None:
         """Let a VM belong to a host from now on, because a person decided so.
 
         Another process with the same file notices it at its next poll or query.
@@ -228,7 +230,7 @@ class VMHosts:
             self._changes.pop(uuid, None)
             self._decide(uuid, account)
 
-    def _host(self, account: str | None) -> Host | None:
+    def _host(self, account: str | None) -> HostConfig | None:
         return None if account is None else self._hosts.get(account)
 
     # -- Deciding; `_lock` is held -------------------------------------------------------------
@@ -328,7 +330,7 @@ class VMHosts:
     def _log_claims(self) -> None:
         """Log each claim once, and at most one line a minute for each host."""
         now = time.monotonic()
-        due: list[tuple[Host, list[str]]] = []
+        due: list[tuple[HostConfig, list[str]]] = []
         with self._lock:
             for account, uuids in self._unlogged.items():
                 logged_at = self._logged_at.get(account, float("-inf"))
@@ -459,6 +461,6 @@ class VMHosts:
             log.error("vm-hosts-file: %s; which host VMs belong to is forgotten at the end", error)
 
 
-def _account(host: Host) -> str:
+def _account(host: HostConfig) -> str:
     user, at, address = host.account.rpartition("@")
     return f"{user}{at}{address.lower()}"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from maas_virtualbox.fleet.vm_hosts import Claim
     from maas_virtualbox.host.host import VirtualBoxHost
-    from maas_virtualbox.virtualbox.settings_xml import Machine
+    from maas_virtualbox.virtualbox.settings_xml import VMSettings
     from maas_virtualbox.virtualbox.vboxmanage import Installation, Surroundings
 
 _TIMEOUT_S = 40.0
@@ -71,17 +71,17 @@ class Finding:
 
 def examine(owner: VirtualBoxHost) -> list[Finding]:
     """Look at one host and all its VMs, with three commands; never raises for what it finds."""
-    name = str(owner.host)
+    name = str(owner.config)
     try:
         deadline = Deadline.after(_TIMEOUT_S)
         where = owner.vboxmanage.installation(timeout=deadline.remaining)
-        machines = owner.observer.inventory(max_age=0.0, deadline=deadline)
+        machines = owner.state.inventory(max_age=0.0, deadline=deadline)
         folder = _folder(machines)
         around = owner.vboxmanage.inspect(folder, timeout=deadline.remaining)
     except errors.Error as error:
         return [_failure(name, error)]
     findings = [
-        Finding(name, "", "connection", Level.OK, f"logged in to {owner.host.account}"),
+        Finding(name, "", "connection", Level.OK, f"logged in to {owner.config.account}"),
         _version(name, where),
         _account(name, where.user, machines),
         *_surroundings(name, where.user, folder, around),
@@ -135,7 +135,7 @@ def _version(host: str, where: Installation) -> Finding:
     return Finding(host, "", "VBoxManage", Level.WARNING, text, remedy)
 
 
-def _account(host: str, user: str, machines: Mapping[str, Machine]) -> Finding:
+def _account(host: str, user: str, machines: Mapping[str, VMSettings]) -> Finding:
     text = f"the account {user} owns {len(machines)} VMs"
     if machines:
         return Finding(host, "", "account", Level.OK, text)
@@ -165,7 +165,7 @@ def _surroundings(host: str, user: str, folder: str, around: Surroundings) -> It
         )
 
 
-def _shared_macs(host: str, machines: Mapping[str, Machine]) -> Iterator[Finding]:
+def _shared_macs(host: str, machines: Mapping[str, VMSettings]) -> Iterator[Finding]:
     owners: dict[str, list[str]] = collections.defaultdict(list)
     for machine in machines.values():
         for mac in machine.macs:
@@ -186,7 +186,7 @@ _Trouble = tuple[Level, str, str, str]
 """Level, check, text and remedy of a finding about a VM."""
 
 
-def judge_vm(host: str, machine: Machine, around: Surroundings) -> list[Finding]:
+def judge_vm(host: str, machine: VMSettings, around: Surroundings) -> list[Finding]:
     """Return what stands in the way of a VM's boot from MAAS's network, or that nothing does."""
     modify = f"VBoxManage modifyvm {machine.uuid}"
     if machine.accessible:
@@ -206,7 +206,7 @@ def judge_vm(host: str, machine: Machine, around: Surroundings) -> list[Finding]
     ]
 
 
-def _boot_troubles(machine: Machine, modify: str) -> Iterator[_Trouble]:
+def _boot_troubles(machine: VMSettings, modify: str) -> Iterator[_Trouble]:
     if machine.boot_order[:1] != ("net",):
         order = ", ".join(device for device in machine.boot_order if device != "none")
         text = f"boots from {order or 'nothing'}, not from the network first"
@@ -217,7 +217,7 @@ def _boot_troubles(machine: Machine, modify: str) -> Iterator[_Trouble]:
         yield Level.WARNING, "firmware", text, f"{modify} --firmware bios"
 
 
-def _nic_troubles(machine: Machine, modify: str, around: Surroundings) -> Iterator[_Trouble]:
+def _nic_troubles(machine: VMSettings, modify: str, around: Surroundings) -> Iterator[_Trouble]:
     if not machine.nics:
         yield Level.ERROR, "NIC", "has no network card", f"{modify} --nic1 hostonly"
         return
@@ -240,7 +240,7 @@ def _nic_troubles(machine: Machine, modify: str, around: Surroundings) -> Iterat
             yield Level.ERROR, "DHCP", text, remedy
 
 
-def _folder(machines: Mapping[str, Machine]) -> str:
+def _folder(machines: Mapping[str, VMSettings]) -> str:
     files = [machine.settings_file for machine in machines.values() if machine.settings_file]
     return posixpath.dirname(files[0]) if files and files[0].startswith("/") else "."
 

@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from maas_virtualbox import errors
 from maas_virtualbox.deadline import Deadline
-from maas_virtualbox.host.state import CALL_TIMEOUT_S, Observer
+from maas_virtualbox.host.state import CALL_TIMEOUT_S, StateCache
 from maas_virtualbox.transport import MAX_PARALLEL
 from maas_virtualbox.virtualbox import vboxmanage
-from maas_virtualbox.virtualbox.error_codes import Fault
+from maas_virtualbox.virtualbox.error_codes import ErrorCode
 from maas_virtualbox.virtualbox.states import Power, VMState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from maas_virtualbox.config.host_list import Host
+    from maas_virtualbox.config.host_list import HostConfig
     from maas_virtualbox.transport import Transport
-    from maas_virtualbox.virtualbox.settings_xml import Machine
-    from maas_virtualbox.virtualbox.vboxmanage import Observation
+    from maas_virtualbox.virtualbox.settings_xml import VMSettings
+    from maas_virtualbox.virtualbox.vboxmanage import HostState
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class PowerPolicy:
     saved_state: Literal["discard", "resume"] = "discard"
     """discard: a saved VM boots anew from the network, as metal would. resume: it goes on."""
 
-    snapshot_age: float = 2.0
+    state_max_age: float = 2.0
     """Seconds for which one observation of a host answers every query."""
 
     action_timeout: float = 25.0
@@ -83,10 +83,10 @@ class PowerPolicy:
 class VM:
     """One VM as last seen. A picture, not a handle: it never changes."""
 
-    host: Host
+    host: HostConfig
     """The host it is on."""
 
-    machine: Machine
+    settings: VMSettings
     """What its settings file says."""
 
     state: VMState
@@ -99,17 +99,17 @@ class VM:
     @property
     def uuid(self) -> str:
         """Lower case, without braces."""
-        return self.machine.uuid
+        return self.settings.uuid
 
     @property
     def name(self) -> str:
         """Its name; `<inaccessible>`, as VirtualBox says, when it cannot be read."""
-        return self.machine.name if self.machine.accessible else "<inaccessible>"
+        return self.settings.name if self.settings.accessible else "<inaccessible>"
 
     @property
     def macs(self) -> tuple[str, ...]:
         """Its NICs' MAC addresses."""
-        return self.machine.macs
+        return self.settings.macs
 
     def __str__(self) -> str:
         return f"{self.host}/{self.name} {{{self.uuid}}}"
@@ -125,12 +125,12 @@ class VirtualBoxHost:
     """
 
     def __init__(
-        self, host: Host, transport: Transport, policy: PowerPolicy | None = None
+        self, host: HostConfig, transport: Transport, policy: PowerPolicy | None = None
     ) -> None:
-        self.host = host
+        self.config = host
         self.policy = policy or PowerPolicy()
         self.vboxmanage = vboxmanage.VBoxManage(host, transport)
-        self.observer = Observer(host, self.vboxmanage, self.policy.snapshot_age)
+        self.state = StateCache(host, self.vboxmanage, self.policy.state_max_age)
         self.changing = threading.BoundedSemaphore(_MAX_CHANGING)
         """Held by each call that takes a VM's lock."""
         self.second_copies_refused = 0
@@ -143,17 +143,17 @@ class VirtualBoxHost:
     def close(self) -> None:
         """Close the connection. Actions under way fail."""
         self.transport.close()
-        self.observer.close()
+        self.state.close()
 
     # -- Looking ------------------------------------------------------------------------------
 
     def vm(self, uuid: str, *, exact: bool = False, timeout: float | None = None) -> VM:
         """Return one VM as it is now; see `vms`. Raises `UnknownVM` if the host has none such."""
         deadline = _deadline(timeout)
-        picture = self.poll(exact=exact, since=self.observer.stale_before(uuid), deadline=deadline)
+        picture = self.poll(exact=exact, since=self.state.stale_before(uuid), deadline=deadline)
         if exact:
             picture = self._settled(picture, deadline, only=uuid)
-        return self._vm(picture, self.observer.machine(picture, uuid, deadline=deadline))
+        return self._vm(picture, self.state.machine(picture, uuid, deadline=deadline))
 
     def vms(
         self,
@@ -171,7 +171,7 @@ class VirtualBoxHost:
             timeout: seconds for everything (default: `observer.CALL_TIMEOUT_S`).
 
         Raises:
-            HostDown, VBoxManageError: as `Observer.observe` does.
+            HostDown, VBoxManageError: as `StateCache.observe` does.
         """
         deadline = _deadline(timeout)
         picture = self.poll(exact=exact, max_age=max_age, deadline=deadline)
@@ -186,28 +186,28 @@ class VirtualBoxHost:
         max_age: float | None = None,
         since: float | None = None,
         deadline: Deadline,
-    ) -> Observation:
-        """Return which VMs run; see `Observer.observe`. The inventory is there afterwards."""
-        self.observer.inventory(deadline=deadline)  # if it has to be read, that is a poll too
-        return self.observer.observe(exact=exact, max_age=max_age, since=since, deadline=deadline)
+    ) -> HostState:
+        """Return which VMs run; see `StateCache.observe`. The inventory is there afterwards."""
+        self.state.inventory(deadline=deadline)  # if it has to be read, that is a poll too
+        return self.state.observe(exact=exact, max_age=max_age, since=since, deadline=deadline)
 
-    def vms_of(self, picture: Observation, deadline: Deadline) -> list[VM]:
-        """Return all VMs as a poll has them. Raises what `Observer.machines` does."""
-        machines = self.observer.machines(picture, deadline=deadline)
+    def vms_of(self, picture: HostState, deadline: Deadline) -> list[VM]:
+        """Return all VMs as a poll has them. Raises what `StateCache.machines` does."""
+        machines = self.state.machines(picture, deadline=deadline)
         return [self._vm(picture, machine) for machine in machines.values()]
 
-    def _vm(self, picture: Observation, machine: Machine) -> VM:
+    def _vm(self, picture: HostState, machine: VMSettings) -> VM:
         uuid = machine.uuid
         if (state := picture.running.get(uuid)) is not None:
-            return VM(self.host, machine, state, state.power)
+            return VM(self.config, machine, state, state.power)
         if (pid := picture.processes.get(uuid)) is None:
-            return VM(self.host, machine, machine.off_state, machine.off_state.power)
+            return VM(self.config, machine, machine.off_state, machine.off_state.power)
         # While the process lives the VM is on, whatever VirtualBox calls it: it holds its disks.
         with self._lock:
             _, state = self._closer_looks.get((uuid, pid), (0.0, VMState.STARTING))
-        return VM(self.host, machine, state, Power.ON)
+        return VM(self.config, machine, state, Power.ON)
 
-    def _settled(self, picture: Observation, deadline: Deadline, only: str = "") -> Observation:
+    def _settled(self, picture: HostState, deadline: Deadline, only: str = "") -> HostState:
         """Find the exact states of VMs that a process runs but VirtualBox does not list as
         running, and return the poll that shows them. Almost all of these are starting or ending:
         they are all given the same moment, and only what stays is asked for, one by one.
@@ -221,7 +221,7 @@ class VirtualBoxHost:
         while self._unexplained(picture, only) and not settled.is_past:
             time.sleep(min(_LONGEST_PAUSE_S, settled.remaining))
             try:
-                picture = self.observer.observe(max_age=0.0, exact=True, deadline=deadline)
+                picture = self.state.observe(max_age=0.0, exact=True, deadline=deadline)
             except errors.HostDown as error:
                 log.info("%s; exact states are not known", error)
                 return picture
@@ -229,7 +229,7 @@ class VirtualBoxHost:
             self._look_closer(uuid, pid, deadline)
         return picture
 
-    def _unexplained(self, picture: Observation, only: str) -> list[tuple[str, int]]:
+    def _unexplained(self, picture: HostState, only: str) -> list[tuple[str, int]]:
         """VMs whose process nothing explains: no action of ours, no recent closer look."""
         return [
             (uuid, pid)
@@ -258,7 +258,7 @@ class VirtualBoxHost:
             limit = deadline.within(CALL_TIMEOUT_S).remaining
             state = self.vboxmanage.showvminfo(uuid, timeout=limit).state
         except (errors.HostDown, errors.VBoxManageError) as error:
-            log.info("%s: the exact state of VM %s is not known: %s", self.host, uuid, error)
+            log.info("%s: the exact state of VM %s is not known: %s", self.config, uuid, error)
             return
         finally:
             lock.release()
@@ -287,7 +287,7 @@ class VirtualBoxHost:
         Raises:
             UnknownVM: the host has no such VM.
             PowerTimeout: it is not off in time. Retry.
-            SplitBrain: VirtualBox cannot stop the process that runs it.
+            OrphanedProcess: VirtualBox cannot stop the process that runs it.
             PowerError: VirtualBox refuses for good; the text has its words.
             HostDown: the host cannot be asked.
         """
@@ -299,7 +299,7 @@ class VirtualBoxHost:
                 if not action.is_up(picture):
                     # A VM that VirtualBox cannot read and that no process runs is off too.
                     if self._forgets(machine) and not action.tries(
-                        self.vboxmanage.discardstate, {Fault.WRONG_STATE}
+                        self.vboxmanage.discardstate, {ErrorCode.WRONG_STATE}
                     ):
                         continue
                     return
@@ -309,7 +309,7 @@ class VirtualBoxHost:
                     if action.hidden_for(picture) > _LINGER_S:
                         raise self._split_brain(machine, picture, "switch it off")
                     continue
-                pulled = action.tries(self.vboxmanage.poweroff, {Fault.NOT_RUNNING})
+                pulled = action.tries(self.vboxmanage.poweroff, {ErrorCode.NOT_RUNNING})
 
     def power_on(self, uuid: str, *, timeout: float | None = None) -> None:
         """Switch a VM on; returns when it runs. Idempotent.
@@ -327,7 +327,7 @@ class VirtualBoxHost:
                 machine = action.readable_machine(picture)
                 if uuid in picture.running:
                     # `resume` tells running and paused apart in 30 ms: it refuses the former.
-                    if started or action.tries(self.vboxmanage.resume, {Fault.WRONG_STATE}):
+                    if started or action.tries(self.vboxmanage.resume, {ErrorCode.WRONG_STATE}):
                         return
                 elif uuid in picture.processes:
                     self._wait_or_recover(action, picture, machine)
@@ -346,8 +346,8 @@ class VirtualBoxHost:
             for picture in action.looks():
                 machine = action.readable_machine(picture)
                 if uuid in picture.running:
-                    resumed = action.tries(self.vboxmanage.resume, {Fault.WRONG_STATE})
-                    if resumed and action.tries(self.vboxmanage.reset, {Fault.NOT_RUNNING}):
+                    resumed = action.tries(self.vboxmanage.resume, {ErrorCode.WRONG_STATE})
+                    if resumed and action.tries(self.vboxmanage.reset, {ErrorCode.NOT_RUNNING}):
                         return
                 elif uuid in picture.processes:
                     if self._wait_or_recover(action, picture, machine):
@@ -374,27 +374,27 @@ class VirtualBoxHost:
         with self._lock:
             return self._vm_locks.setdefault(uuid, threading.Lock())
 
-    def _forgets(self, machine: Machine) -> bool:
+    def _forgets(self, machine: VMSettings) -> bool:
         """Whether the VM has a saved state that on and off throw away."""
         return machine.off_state in _SAVED and self.policy.saved_state == "discard"
 
-    def _guest_may_react(self, action: _Action, picture: Observation) -> bool:
+    def _guest_may_react(self, action: _Action, picture: HostState) -> bool:
         """Press the power button once; true while the guest still has time to react."""
         if action.press_until is None:
             action.press_until = action.spare(self.policy.off_timeout)
             if action.uuid in picture.running:
-                refusals = {Fault.WRONG_STATE, Fault.NOT_RUNNING}
+                refusals = {ErrorCode.WRONG_STATE, ErrorCode.NOT_RUNNING}
                 action.tries(self.vboxmanage.acpipowerbutton, refusals)
         return time.monotonic() < action.press_until
 
-    def _discarded(self, action: _Action, picture: Observation, machine: Machine) -> bool:
+    def _discarded(self, action: _Action, picture: HostState, machine: VMSettings) -> bool:
         """See to it that a start boots anew; false if that has to be tried again."""
         unknown = picture.machines is None and self.policy.saved_state == "discard"
         if not (self._forgets(machine) or unknown):
             return True
-        return action.tries(self.vboxmanage.discardstate, {Fault.WRONG_STATE})
+        return action.tries(self.vboxmanage.discardstate, {ErrorCode.WRONG_STATE})
 
-    def _wait_or_recover(self, action: _Action, picture: Observation, machine: Machine) -> bool:
+    def _wait_or_recover(self, action: _Action, picture: HostState, machine: VMSettings) -> bool:
         """Deal with a VM that has a process but is not listed: it is starting, saving, crashed, or
         VirtualBox has lost sight of it. True if it had crashed and is off now."""
         if action.hidden_for(picture) < _SETTLE_S or not action.may_ask():
@@ -403,21 +403,21 @@ class VirtualBoxHost:
         if info is None or info.state.passes:
             return False
         if info.state is VMState.GURU_MEDITATION:
-            return action.tries(self.vboxmanage.poweroff, {Fault.NOT_RUNNING})
+            return action.tries(self.vboxmanage.poweroff, {ErrorCode.NOT_RUNNING})
         if info.state.power is Power.ON or action.hidden_for(picture) < _LINGER_S:
             return False
-        again = self.observer.observe(
-            max_age=0.0, since=time.monotonic(), deadline=action.deadline
-        )
+        again = self.state.observe(max_age=0.0, since=time.monotonic(), deadline=action.deadline)
         if again.processes.get(action.uuid) == picture.processes[action.uuid]:
             self.second_copies_refused += 1
             raise self._split_brain(machine, picture, action.name)
         return False
 
-    def _split_brain(self, machine: Machine, picture: Observation, wish: str) -> errors.SplitBrain:
+    def _split_brain(
+        self, machine: VMSettings, picture: HostState, wish: str
+    ) -> errors.OrphanedProcess:
         pid = picture.processes[machine.uuid]
-        return errors.SplitBrain(
-            f"{self.host}/{machine.name}: cannot {wish}: VirtualBox says it is off, but process"
+        return errors.OrphanedProcess(
+            f"{self.config}/{machine.name}: cannot {wish}: VirtualBox says it is off, but process"
             f" {pid} runs it (its folder /tmp/.vbox-*-ipc was probably removed); nothing was done,"
             f" to save its disks. Shut the guest down from inside, or end it on the host: kill"
             f" {pid}"
@@ -450,7 +450,7 @@ class _Action:
         self._last_trouble = ""
         self._vm_name = uuid
 
-    def looks(self) -> Iterator[Observation]:
+    def looks(self) -> Iterator[HostState]:
         """Yield fresh pictures of the host, with growing pauses, until the deadline.
 
         A host that goes away after the first look may come back; one that is down from the
@@ -459,10 +459,10 @@ class _Action:
         pause = _FIRST_PAUSE_S
         seen = False
         # What an earlier action changed must not be answered for by a poll from before it.
-        self._since = self._host.observer.stale_before(self.uuid)
+        self._since = self._host.state.stale_before(self.uuid)
         while True:
             try:
-                picture = self._host.observer.observe(
+                picture = self._host.state.observe(
                     max_age=0.0, since=self._since, deadline=self.deadline
                 )
             except (errors.HostDown, errors.VBoxManageError) as error:
@@ -482,13 +482,13 @@ class _Action:
         """When waiting for the guest has to end, so that time is left to pull the plug."""
         return min(time.monotonic() + seconds, self.deadline.at - _HARD_OFF_RESERVE_S)
 
-    def machine(self, picture: Observation) -> Machine:
+    def machine(self, picture: HostState) -> VMSettings:
         """The VM's settings. Raises `UnknownVM`."""
-        machine = self._host.observer.machine(picture, self.uuid, deadline=self.deadline)
+        machine = self._host.state.machine(picture, self.uuid, deadline=self.deadline)
         self._vm_name = machine.name or self.uuid
         return machine
 
-    def readable_machine(self, picture: Observation) -> Machine:
+    def readable_machine(self, picture: HostState) -> VMSettings:
         """The VM's settings. Raises `UnknownVM`, or `PowerError` if VirtualBox cannot read it and
         no process runs it."""
         machine = self.machine(picture)
@@ -499,11 +499,11 @@ class _Action:
             )
         return machine
 
-    def is_up(self, picture: Observation) -> bool:
+    def is_up(self, picture: HostState) -> bool:
         """Whether the VM is up in any way."""
         return self.uuid in picture.running or self.uuid in picture.processes
 
-    def hidden_for(self, picture: Observation) -> float:
+    def hidden_for(self, picture: HostState) -> float:
         """Seconds for which a process has been seen to run the VM without it being listed."""
         since = self._hidden_since.setdefault(picture.processes[self.uuid], picture.began)
         return time.monotonic() - since
@@ -523,7 +523,7 @@ class _Action:
         self._does(lambda seconds: answer.append(call(self.uuid, timeout=seconds)))
         return answer[0] if answer else None
 
-    def tries(self, call: _Call[None], accepted: set[Fault]) -> bool:
+    def tries(self, call: _Call[None], accepted: set[ErrorCode]) -> bool:
         """Make a call that changes the VM.
 
         Returns true when it succeeded or its error is one of `accepted`, which mean that there is
@@ -534,7 +534,7 @@ class _Action:
         except errors.VBoxManageError as error:
             if error.kind in accepted:
                 return True
-            if error.kind in (Fault.NOT_RUNNING, Fault.WRONG_STATE):
+            if error.kind in (ErrorCode.NOT_RUNNING, ErrorCode.WRONG_STATE):
                 # It changed between the look and the call.
                 self._last_trouble = str(error)
                 return False
@@ -545,7 +545,7 @@ class _Action:
         if not self._host.changing.acquire(timeout=self.deadline.remaining):
             self._last_trouble = "the host is busy with other VMs"
             return False
-        self._since = self._host.observer.make_stale(self.uuid)
+        self._since = self._host.state.make_stale(self.uuid)
         try:
             call(max(0.1, self.deadline.within(CALL_TIMEOUT_S).remaining))
         except (errors.VBoxManageError, errors.HostDown) as error:
@@ -556,21 +556,21 @@ class _Action:
             return False
         finally:
             self._host.changing.release()
-            self._since = self._host.observer.make_stale(self.uuid)
+            self._since = self._host.state.make_stale(self.uuid)
         return True
 
-    def starts(self, machine: Machine) -> bool:
+    def starts(self, machine: VMSettings) -> bool:
         """Start the VM; false when it has to be tried again. Raises with reason and log."""
         try:
             return self.tries(self._host.vboxmanage.startvm, set())
         except errors.PowerError as error:
             cause = error.__cause__
-            if isinstance(cause, errors.VBoxManageError) and cause.kind == Fault.START_FAILED:
+            if isinstance(cause, errors.VBoxManageError) and cause.kind == ErrorCode.START_FAILED:
                 tail = self.log_tail(machine)
                 raise self.failed(str(cause), tail) from cause
             raise
 
-    def log_tail(self, machine: Machine) -> tuple[str, ...]:
+    def log_tail(self, machine: VMSettings) -> tuple[str, ...]:
         """The end of the VM's VBox.log, or nothing where it cannot be had."""
         try:
             timeout = self.deadline.within(_LOG_READ_S).remaining
@@ -581,7 +581,7 @@ class _Action:
 
     def failed(self, reason: str, log_tail: tuple[str, ...] = ()) -> errors.PowerError:
         """The error for a state that cannot be reached."""
-        text = f"{self._host.host}/{self._vm_name}: {self.name} failed: {reason}"
+        text = f"{self._host.config}/{self._vm_name}: {self.name} failed: {reason}"
         if log_tail:
             text += "\nits VBox.log ends:\n  " + "\n  ".join(log_tail)
         return errors.PowerError(text, log_tail=log_tail)
@@ -589,6 +589,6 @@ class _Action:
     def timed_out(self, trouble: str) -> errors.PowerTimeout:
         """The error for a state that was not reached in time."""
         return errors.PowerTimeout(
-            f"{self._host.host}/{self._vm_name}: {self.name} is not done in time"
+            f"{self._host.config}/{self._vm_name}: {self.name} is not done in time"
             + (f": {trouble}" if trouble else "; try again, or look at its window on the host")
         )

@@ -57,7 +57,7 @@ def install(owner: VirtualBoxHost) -> list[Written]:
     for name, content in scripts((where.program,)).items():
         answer = _run(owner, _posix(owner).install(FOLDER, name, content))
         if answer not in ("changed", "same"):
-            raise errors.BadOutput(str(owner.host), f"{FOLDER}/{name} was not written: {answer}")
+            raise errors.BadOutput(str(owner.config), f"{FOLDER}/{name} was not written: {answer}")
         written.append(Written(name, answer == "changed"))
     return written
 
@@ -95,7 +95,7 @@ def _posix(owner: VirtualBoxHost) -> shells.Posix:
     shell = owner.vboxmanage.installation(timeout=_TIMEOUT_S).shell
     if not isinstance(shell, shells.Posix):
         raise errors.HostSetupRefused(
-            str(owner.host), "the extension scripts are for Linux and macOS, and this is Windows"
+            str(owner.config), "the extension scripts are for Linux and macOS, and this is Windows"
         )
     return shell
 
@@ -105,7 +105,7 @@ def _run(owner: VirtualBoxHost, command: str) -> str:
     if result.exit_code != 0:
         words = result.stderr.decode("utf-8", "replace").strip()
         raise errors.HostSetupRefused(
-            str(owner.host),
+            str(owner.config),
             f"{words or f'exit code {result.exit_code}'}; a key that is bound to the gate cannot"
             " do this: say another with --key",
         )

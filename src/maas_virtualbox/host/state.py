@@ -20,9 +20,9 @@ from maas_virtualbox.deadline import Deadline
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from maas_virtualbox.config.host_list import Host
-    from maas_virtualbox.virtualbox.settings_xml import Machine
-    from maas_virtualbox.virtualbox.vboxmanage import Observation, VBoxManage
+    from maas_virtualbox.config.host_list import HostConfig
+    from maas_virtualbox.virtualbox.settings_xml import VMSettings
+    from maas_virtualbox.virtualbox.vboxmanage import HostState, VBoxManage
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +43,10 @@ class _Flight:
 
     began: float
     exact: bool
-    future: futures.Future[Observation]
+    future: futures.Future[HostState]
 
 
-class Observer:
+class StateCache:
     """All that is known of one host's VMs. Made by `VirtualBoxHost`; shared between threads.
 
     Concurrency. `_lock` guards the fields and is held for moments only. One observation under way
@@ -55,15 +55,15 @@ class Observer:
     waiting. An observation also wakes VBoxSVC up, alone, as a burst of parallel calls must not.
     """
 
-    def __init__(self, host: Host, vboxmanage: VBoxManage, snapshot_age: float) -> None:
+    def __init__(self, host: HostConfig, vboxmanage: VBoxManage, state_max_age: float) -> None:
         self._host = host
         self._vboxmanage = vboxmanage
-        self._snapshot_age = snapshot_age
+        self._max_age = state_max_age
         self._lock = threading.Lock()
-        self._pictures: dict[bool, Observation] = {}
+        self._pictures: dict[bool, HostState] = {}
         self._flights: list[_Flight] = []
         self._changed: dict[str, float] = {}
-        self._inventory: dict[str, Machine] = {}
+        self._inventory: dict[str, VMSettings] = {}
         self._inventory_read = float("-inf")
         self._inventory_lock = threading.Lock()
         self._threads = futures.ThreadPoolExecutor(_MAX_FLIGHTS, f"observe {host}")
@@ -74,7 +74,7 @@ class Observer:
 
     def inventory(
         self, *, max_age: float = _INVENTORY_AGE_S, deadline: Deadline | None = None
-    ) -> dict[str, Machine]:
+    ) -> dict[str, VMSettings]:
         """Return all VMs with their NICs, by UUID; read anew when older than `max_age` seconds.
 
         One command on the host, which serves as an observation too.
@@ -119,8 +119,8 @@ class Observer:
             self._publish(picture)
 
     def machine(
-        self, picture: Observation, uuid: str, *, deadline: Deadline | None = None
-    ) -> Machine:
+        self, picture: HostState, uuid: str, *, deadline: Deadline | None = None
+    ) -> VMSettings:
         """Return one VM of a picture. Raises `UnknownVM` if the host has none such, and what
         `inventory` raises."""
         machine = self.machines(picture, deadline=deadline).get(uuid)
@@ -131,8 +131,8 @@ class Observer:
         return machine
 
     def machines(
-        self, picture: Observation, *, deadline: Deadline | None = None
-    ) -> dict[str, Machine]:
+        self, picture: HostState, *, deadline: Deadline | None = None
+    ) -> dict[str, VMSettings]:
         """Return all VMs with their NICs, by UUID, and with the off state the picture shows.
 
         Reads the inventory again when the picture shows that VMs came, went or were renamed.
@@ -189,7 +189,7 @@ class Observer:
         exact: bool = False,
         since: float | None = None,
         deadline: Deadline | None = None,
-    ) -> Observation:
+    ) -> HostState:
         """Return a picture of all VMs, from memory if one is fresh enough.
 
         However many threads ask, the host sees one command, and none while a picture is fresh.
@@ -207,12 +207,12 @@ class Observer:
         """
         asked = time.monotonic()
         deadline = deadline or Deadline.after(CALL_TIMEOUT_S)
-        oldest = asked - (self._snapshot_age if max_age is None else max_age)
+        oldest = asked - (self._max_age if max_age is None else max_age)
         # Once, before the loop: where VMs are changed faster than a poll takes, there is always a
         # later change, and nobody would ever be answered.
         needed = self.stale_before() if since is None else since
         # A poll under way is joined, but not one that stalls: its answer may be as old as itself.
-        joinable = max(needed, min(oldest, asked - self._snapshot_age))
+        joinable = max(needed, min(oldest, asked - self._max_age))
         while True:
             with self._lock:
                 for kind in {exact, True}:
@@ -244,7 +244,7 @@ class Observer:
                     str(self._host), "VirtualBox does not say in time which VMs run"
                 )
 
-    def remembered(self) -> dict[str, Machine]:
+    def remembered(self) -> dict[str, VMSettings]:
         """Return the inventory as it was last read, however old; asks nobody."""
         return self._inventory
 
@@ -259,8 +259,8 @@ class Observer:
         self._flights.append(flight)
         return flight
 
-    def _take(self, began: float, *, exact: bool) -> Observation:
-        picture: Observation | None = None
+    def _take(self, began: float, *, exact: bool) -> HostState:
+        picture: HostState | None = None
         try:
             picture = self._retried_once(
                 lambda: self._vboxmanage.observe(long=exact, timeout=CALL_TIMEOUT_S)
@@ -272,14 +272,14 @@ class Observer:
                 if picture is not None:
                     self._publish(picture)
 
-    def _publish(self, picture: Observation) -> None:
+    def _publish(self, picture: HostState) -> None:
         """Keep a picture if it is newer than the one at hand; `_lock` is held."""
         for kind in {False, picture.long}:
             known = self._pictures.get(kind)
             if known is None or known.began < picture.began:
                 self._pictures[kind] = picture
 
-    def _retried_once(self, look: Callable[[], Observation]) -> Observation:
+    def _retried_once(self, look: Callable[[], HostState]) -> HostState:
         """Look again after a failure that passes: a service that races, a connection that broke,
         an answer cut off. Looking changes nothing, so it may be done twice."""
         try:
@@ -292,7 +292,7 @@ class Observer:
             log.info("%s; asking once more", error)
             return look()
 
-    def _registered(self, picture: Observation) -> dict[str, Machine] | None:
+    def _registered(self, picture: HostState) -> dict[str, VMSettings] | None:
         """The VMs the settings files name, unless VirtualBox evidently uses other files."""
         machines = picture.machines
         if machines is None or any(uuid not in machines for uuid in picture.running):

@@ -15,7 +15,7 @@ from maas_virtualbox.juju.schema import AccountData, KeysData, SSHKey
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from maas_virtualbox.config.host_list import Host
+    from maas_virtualbox.config.host_list import HostConfig
 
 
 class HostsChangedEvent(ops.EventBase):
@@ -35,7 +35,7 @@ class RelatedHost:
     unit: str
     """The unit, such as `laptop/0`; its name in this model."""
 
-    host: Host
+    host: HostConfig
     """The account, as in a host list; its name is the unit's with a dash: `laptop-0`."""
 
     gate: bool

@@ -97,7 +97,7 @@ class AccountData(_Data):
     gate: bool = False
     """Whether the keys are bound to the gate."""
 
-    def host(self, name: str) -> host_list.Host:
+    def host(self, name: str) -> host_list.HostConfig:
         """Return it as an entry of a host list, held to the rules of those that people write.
 
         Raises:
@@ -108,7 +108,7 @@ class AccountData(_Data):
             raise ValueError("none of its host keys can be used")
         if not (self.address and self.user):
             raise ValueError("it names no address or no user")
-        return host_list.Host.model_validate(
+        return host_list.HostConfig.model_validate(
             {
                 "name": name,
                 "address": self.address,

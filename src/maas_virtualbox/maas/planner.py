@@ -194,7 +194,7 @@ class _Planner:
         return _said(Kind.LEAVE_ALONE, vm, message, machine)
 
     def _create(self, vm: VM, namesakes: str) -> Change:
-        if not vm.machine.accessible:
+        if not vm.settings.accessible:
             return _said(Kind.LEAVE_ALONE, vm, messages.INACCESSIBLE)
         if not vm.macs:
             return _said(Kind.LEAVE_ALONE, vm, messages.NO_NIC.of(uuid=vm.uuid))
@@ -293,7 +293,7 @@ class _Planner:
         said = [why]
         if machine is None:
             fields += [
-                ("architecture", f"{vm.machine.architecture or 'amd64'}/generic"),
+                ("architecture", f"{vm.settings.architecture or 'amd64'}/generic"),
                 *(("mac_addresses", mac) for mac in dict.fromkeys(vm.macs)),
                 # MAAS would by itself, before the machine is as it should be.
                 ("commission", "false"),
@@ -373,7 +373,7 @@ class _Planner:
             comment = self._known.tags.get(tag, "") if tag in machine.tags else ""
             before = comment.removeprefix(REMEMBERS)
             was_ours = machine.hostname in hostnames.candidates(before, vm.host.name, vm.uuid)
-            renamed = comment and vm.machine.accessible and comment != _comment(vm)
+            renamed = comment and vm.settings.accessible and comment != _comment(vm)
             if not (renamed and was_ours):
                 return machine.hostname
         own = machine.hostname if machine else None
@@ -408,7 +408,7 @@ class _Planner:
         made = tag in self._known.tags
         put = tag not in tags
         others = tuple(each for each in tags if each.startswith(TAG_PREFIX) and each != tag)
-        write = made and vm.machine.accessible and self._known.tags[tag] != comment
+        write = made and vm.settings.accessible and self._known.tags[tag] != comment
         if made and not (put or others or write):
             return Writes()
         return Writes(
@@ -439,7 +439,7 @@ def _any(names: Iterable[str], end: str) -> bool:
 
 
 def _slot(vm: VM, mac: str) -> int:
-    return next(nic.slot for nic in vm.machine.nics or () if nic.mac == mac)
+    return next(nic.slot for nic in vm.settings.nics or () if nic.mac == mac)
 
 
 def _said(kind: Kind, vm: VM, message: Message, machine: Machine | None = None) -> Change:

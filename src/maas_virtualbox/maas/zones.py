@@ -17,13 +17,13 @@ from maas_virtualbox.config import host_list
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from maas_virtualbox.config.host_list import Host
+    from maas_virtualbox.config.host_list import HostConfig
     from maas_virtualbox.maas.models import Zone
 
 log = logging.getLogger(__name__)
 
 
-def hosts_from_zones(zones: Iterable[Zone]) -> tuple[Host, ...]:
+def hosts_from_zones(zones: Iterable[Zone]) -> tuple[HostConfig, ...]:
     """Return the hosts that zones' descriptions name: `user@address` and a host list's options.
 
     A description without `@` is a text for people. One that is no entry is passed over with a

@@ -27,14 +27,14 @@ from maas_virtualbox.provisioning import delete, ownership
 from maas_virtualbox.provisioning.spec import NIC_TYPES
 from maas_virtualbox.transport import MAX_PARALLEL
 from maas_virtualbox.virtualbox import settings_xml
-from maas_virtualbox.virtualbox.error_codes import Fault
+from maas_virtualbox.virtualbox.error_codes import ErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from maas_virtualbox.host.host import VM, VirtualBoxHost
     from maas_virtualbox.provisioning.spec import VMSpec
-    from maas_virtualbox.virtualbox.settings_xml import Machine
+    from maas_virtualbox.virtualbox.settings_xml import VMSettings
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def create(
     plans = _plan(owner, specs, delete.clear_abandoned(owner), frozenset(macs))
     stop = threading.Event()
     makings = [_Making(owner, plan, timeout, stop) for plan in plans]
-    with futures.ThreadPoolExecutor(MAX_PARALLEL, f"make {owner.host}") as threads:
+    with futures.ThreadPoolExecutor(MAX_PARALLEL, f"make {owner.config}") as threads:
         jobs = {threads.submit(making.run): making for making in makings}
         try:
             for job in futures.as_completed(jobs):
@@ -128,7 +128,7 @@ def create(
 def _plan(
     owner: VirtualBoxHost,
     specs: Sequence[VMSpec],
-    machines: Mapping[str, Machine],
+    machines: Mapping[str, VMSettings],
     macs: frozenset[str],
 ) -> list[_Plan]:
     """See to it that all the VMs can be made."""
@@ -253,7 +253,7 @@ class _Making:
         """What became of it, given the VM as it is seen now, or why it is not seen."""
         error = self.error
         if vm is None and error is None:
-            error = errors.CreationError(f"{self._owner.host}/{self.plan.spec.name}: {reason}")
+            error = errors.CreationError(f"{self._owner.config}/{self.plan.spec.name}: {reason}")
         return Creation(self.plan.spec, vm, error, self._ended - self._began)
 
     def run(self) -> None:
@@ -330,11 +330,11 @@ class _Making:
             ) from cause
         return True
 
-    def _as_it_is(self, uuid: str) -> Machine | None:
+    def _as_it_is(self, uuid: str) -> VMSettings | None:
         trouble: errors.Error | None = None
         for deadline in delete.attempts(Deadline.after(_LOOK_S)):
             try:
-                machines = self._owner.observer.inventory(max_age=0.0, deadline=deadline)
+                machines = self._owner.state.inventory(max_age=0.0, deadline=deadline)
                 return machines.get(uuid)
             except (errors.VBoxManageError, errors.HostDown) as error:
                 if not delete.passes(error):
@@ -350,22 +350,22 @@ def _explained(owner: VirtualBoxHost, call: Callable[[], _T]) -> _T:
         return call()
     except errors.VBoxManageError as error:
         if _is_gated(error):
-            raise errors.CreationError(f"{owner.host}: {delete.GATED}") from error
+            raise errors.CreationError(f"{owner.config}: {delete.GATED}") from error
         raise
 
 
 def _is_gated(error: BaseException) -> bool:
-    return isinstance(error, errors.VBoxManageError) and error.kind == Fault.GATED
+    return isinstance(error, errors.VBoxManageError) and error.kind == ErrorCode.GATED
 
 
 def _failed(owner: VirtualBoxHost, spec: VMSpec, cause: BaseException) -> errors.CreationError:
     if _is_gated(cause):
         return _refused(owner, spec, delete.GATED)
     retry = isinstance(cause, errors.Error) and cause.retry
-    return _refused(owner, spec, str(cause).removeprefix(f"{owner.host}: "), retry=retry)
+    return _refused(owner, spec, str(cause).removeprefix(f"{owner.config}: "), retry=retry)
 
 
 def _refused(
     owner: VirtualBoxHost, spec: VMSpec, reason: str, *, retry: bool = False
 ) -> errors.CreationError:
-    return errors.CreationError(f"{owner.host}/{spec.name}: not made: {reason}", retry=retry)
+    return errors.CreationError(f"{owner.config}/{spec.name}: not made: {reason}", retry=retry)

@@ -16,14 +16,14 @@ from maas_virtualbox import errors
 from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.host import state
 from maas_virtualbox.provisioning import ownership
-from maas_virtualbox.virtualbox.error_codes import Fault
+from maas_virtualbox.virtualbox.error_codes import ErrorCode
 from maas_virtualbox.virtualbox.states import Power
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
 
     from maas_virtualbox.host.host import VirtualBoxHost
-    from maas_virtualbox.virtualbox.settings_xml import Machine
+    from maas_virtualbox.virtualbox.settings_xml import VMSettings
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +69,10 @@ def delete(
                 raise
             trouble = str(error)
         except errors.VBoxManageError as error:
-            if deletion.sent and error.kind == Fault.NOT_FOUND:
+            if deletion.sent and error.kind == ErrorCode.NOT_FOUND:
                 return
             if not (deletion.seen and passes(error)):
-                reason = GATED if error.kind == Fault.GATED else str(error)
+                reason = GATED if error.kind == ErrorCode.GATED else str(error)
                 raise deletion.refused(reason) from error
             trouble = str(error)
         else:
@@ -99,21 +99,21 @@ class _Deletion:
     def attempt(self, deadline: Deadline) -> None:
         """Look, and delete the VM if it may be."""
         owner, uuid = self._owner, self._uuid
-        owner.observer.make_stale()
+        owner.state.make_stale()
         vm = owner.vm(uuid, timeout=deadline.remaining)
         self.seen = True
         self._name = vm.name
-        if not vm.machine.accessible:
-            what = f"VirtualBox cannot read {vm.machine.settings_file}"
+        if not vm.settings.accessible:
+            what = f"VirtualBox cannot read {vm.settings.settings_file}"
             raise self.refused(f"{what}, so whose it is cannot be told")
-        if not ownership.is_made(owner.vboxmanage, vm.machine, timeout=deadline.remaining):
+        if not ownership.is_made(owner.vboxmanage, vm.settings, timeout=deadline.remaining):
             raise self.refused(
                 "it was not made by maas-virtualbox; who made it may delete it on the host:"
                 f" VBoxManage unregistervm {uuid} --delete"
             )
         if vm.power is not Power.OFF and not self._power_off:
             raise self.refused("it is on; switch it off first, or say so (--power-off)")
-        if foreign := _foreign_disks(owner, vm.machine, deadline):
+        if foreign := _foreign_disks(owner, vm.settings, deadline):
             raise self.refused(
                 f"disks that are not in its folder would be deleted too: {', '.join(foreign)};"
                 " detach them on the host first: VBoxManage storageattach with --medium none"
@@ -123,46 +123,49 @@ class _Deletion:
         if vm.power is not Power.OFF:
             owner.power_off(uuid, mode="hard", timeout=self.deadline.remaining)
         self.sent = True
-        _remove(owner, vm.machine, self.deadline)
+        _remove(owner, vm.settings, self.deadline)
 
     def refused(self, reason: str, *, retry: bool = False) -> errors.DeletionError:
         """The error for a VM that stays."""
-        host = f"{self._owner.host}"
+        host = f"{self._owner.config}"
         text = f"{host}/{self._name}: not deleted: {reason.removeprefix(f'{host}: ')}"
         return errors.DeletionError(text, retry=retry)
 
 
-def clear_abandoned(owner: VirtualBoxHost) -> Mapping[str, Machine]:
+def clear_abandoned(owner: VirtualBoxHost) -> Mapping[str, VMSettings]:
     """Remove half-made VMs whose process has ended; return the host's VMs, read anew.
 
     One that may still be under way, as its process is on another machine, is left and logged.
     """
-    machines = owner.observer.inventory(max_age=0.0)
+    machines = owner.state.inventory(max_age=0.0)
     abandoned = [uuid for uuid, machine in machines.items() if _is_abandoned(owner, machine)]
     if not abandoned:
         return machines
     # The process has ended by now, but perhaps not before it had made the VM: look once more.
-    machines = owner.observer.inventory(max_age=0.0)
+    machines = owner.state.inventory(max_age=0.0)
     for uuid in abandoned:
         if (machine := machines.get(uuid)) and ownership.unfinished(machine):
-            log.info("%s: removing what is left of %s", owner.host, machine.name)
+            log.info("%s: removing what is left of %s", owner.config, machine.name)
             try:
                 clear(owner, machine)
             except errors.Error as error:
                 log.warning(
-                    "%s/%s: half made, and cannot be removed: %s", owner.host, machine.name, error
+                    "%s/%s: half made, and cannot be removed: %s",
+                    owner.config,
+                    machine.name,
+                    error,
                 )
-    return owner.observer.inventory(max_age=0.0)
+    return owner.state.inventory(max_age=0.0)
 
 
-def _is_abandoned(owner: VirtualBoxHost, machine: Machine) -> bool:
+def _is_abandoned(owner: VirtualBoxHost, machine: VMSettings) -> bool:
     half = ownership.unfinished(machine)
     if half is None or half.is_abandoned:
         return half is not None
     log.warning(
         "%s/%s: process %d on %s makes it, or made it and was interrupted: if that has ended,"
         " delete the VM: maas-virtualbox delete %s",
-        owner.host,
+        owner.config,
         half.name,
         half.pid,
         half.machine,
@@ -171,7 +174,7 @@ def _is_abandoned(owner: VirtualBoxHost, machine: Machine) -> bool:
     return False
 
 
-def clear(owner: VirtualBoxHost, machine: Machine) -> None:
+def clear(owner: VirtualBoxHost, machine: VMSettings) -> None:
     """Remove a half-made VM, again while that fails in a way that passes.
 
     Raises:
@@ -185,7 +188,7 @@ def clear(owner: VirtualBoxHost, machine: Machine) -> None:
                 raise errors.DeletionError(f"somebody has attached {', '.join(foreign)} to it")
             _remove(owner, machine, deadline)
         except (errors.VBoxManageError, errors.HostDown) as error:
-            if isinstance(error, errors.VBoxManageError) and error.kind == Fault.NOT_FOUND:
+            if isinstance(error, errors.VBoxManageError) and error.kind == ErrorCode.NOT_FOUND:
                 return
             if not passes(error):
                 raise
@@ -211,7 +214,7 @@ def passes(error: errors.VBoxManageError | errors.HostDown) -> bool:
     VirtualBox's service then comes back too: when its clients' connections break it may fail for a
     moment with a code that otherwise stands for a damaged VirtualBox.xml (measured).
     """
-    service = isinstance(error, errors.VBoxManageError) and error.kind == Fault.SERVICE
+    service = isinstance(error, errors.VBoxManageError) and error.kind == ErrorCode.SERVICE
     return error.retry or service
 
 
@@ -219,20 +222,20 @@ def passes(error: errors.VBoxManageError | errors.HostDown) -> bool:
 def turn(owner: VirtualBoxHost, deadline: Deadline) -> Generator[float]:
     """Wait until a VM of the host may be changed; gives the seconds the call may take."""
     if not owner.changing.acquire(timeout=deadline.remaining):
-        raise errors.CommandTimeout(str(owner.host), "the host is busy with other VMs")
+        raise errors.CommandTimeout(str(owner.config), "the host is busy with other VMs")
     try:
         yield max(0.1, deadline.within(state.CALL_TIMEOUT_S).remaining)
     finally:
         owner.changing.release()
-        owner.observer.make_stale()
+        owner.state.make_stale()
 
 
-def _foreign_disks(owner: VirtualBoxHost, machine: Machine, deadline: Deadline) -> list[str]:
+def _foreign_disks(owner: VirtualBoxHost, machine: VMSettings, deadline: Deadline) -> list[str]:
     disks = owner.vboxmanage.list_hard_disks(timeout=deadline.remaining)
     return ownership.foreign_disks(machine, disks)
 
 
-def _remove(owner: VirtualBoxHost, machine: Machine, deadline: Deadline) -> None:
+def _remove(owner: VirtualBoxHost, machine: VMSettings, deadline: Deadline) -> None:
     half = ownership.unfinished_name(machine)
     if half and machine.settings_file:
         # A disk that is not attached yet would stay; one that is, or is not there, is refused.
@@ -245,7 +248,7 @@ def _remove(owner: VirtualBoxHost, machine: Machine, deadline: Deadline) -> None
                 raise
     lock = owner.lock_of(machine.uuid)
     if not lock.acquire(timeout=deadline.remaining):
-        raise errors.CommandTimeout(str(owner.host), "another action on it is still under way")
+        raise errors.CommandTimeout(str(owner.config), "another action on it is still under way")
     try:
         with turn(owner, deadline) as seconds:
             owner.vboxmanage.unregistervm(machine.uuid, timeout=seconds)

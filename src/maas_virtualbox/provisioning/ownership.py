@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from maas_virtualbox.virtualbox.parsers import HardDisk
-    from maas_virtualbox.virtualbox.settings_xml import Machine
+    from maas_virtualbox.virtualbox.settings_xml import VMSettings
     from maas_virtualbox.virtualbox.vboxmanage import VBoxManage
 
 _UNFINISHED = re.compile(
@@ -79,7 +79,7 @@ def end(uuid: str) -> None:
         _being_made.discard(uuid)
 
 
-def unfinished(machine: Machine) -> Unfinished | None:
+def unfinished(machine: VMSettings) -> Unfinished | None:
     """Return what a half-made VM's name says; None for others and for those being made here."""
     found = _UNFINISHED.fullmatch(machine.name)
     with _lock:
@@ -88,13 +88,13 @@ def unfinished(machine: Machine) -> Unfinished | None:
     return Unfinished(found["name"], found["machine"], int(found["pid"]))
 
 
-def unfinished_name(machine: Machine) -> str:
+def unfinished_name(machine: VMSettings) -> str:
     """Return the name a half-made VM was to get; empty for all others."""
     found = _UNFINISHED.fullmatch(machine.name)
     return found["name"] if found else ""
 
 
-def is_made(vboxmanage: VBoxManage, machine: Machine, *, timeout: float) -> bool:
+def is_made(vboxmanage: VBoxManage, machine: VMSettings, *, timeout: float) -> bool:
     """Whether this library made a VM, or half made it. Asks VirtualBox, one command."""
     if _UNFINISHED.fullmatch(machine.name):
         return True
@@ -103,7 +103,7 @@ def is_made(vboxmanage: VBoxManage, machine: Machine, *, timeout: float) -> bool
     )
 
 
-def foreign_disks(machine: Machine, disks: Sequence[HardDisk]) -> list[str]:
+def foreign_disks(machine: VMSettings, disks: Sequence[HardDisk]) -> list[str]:
     """Return the hard disks that would be deleted with a VM although they are not in its folder.
 
     `unregistervm --delete` deletes every hard disk attached to the VM or to a snapshot of it and

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from maas_virtualbox.config.host_list import Host
+    from maas_virtualbox.config.host_list import HostConfig
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _LOCAL_SHARE = 4
 """One of so many connections is for the UNIX socket."""
 
 
-def limits_for_clients(hosts: Iterable[Host]) -> tuple[int, int]:
+def limits_for_clients(hosts: Iterable[HostConfig]) -> tuple[int, int]:
     """Return how many connections there may be over TCP and over the UNIX socket.
 
     Args:

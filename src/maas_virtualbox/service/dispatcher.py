@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from maas_virtualbox.fleet.fleet import Fleet
     from maas_virtualbox.fleet.vm_hosts import Claim
     from maas_virtualbox.service.watch import HostWatch, Look
-    from maas_virtualbox.virtualbox.settings_xml import Machine
+    from maas_virtualbox.virtualbox.settings_xml import VMSettings
 
 log = logging.getLogger(__name__)
 power_log = logging.getLogger("maas_virtualbox.power")
@@ -88,7 +88,7 @@ class _Action:
     """One change of one VM, under way or waiting for another to end."""
 
     watch: HostWatch
-    machine: Machine
+    machine: VMSettings
     change: Change
     caller: Caller
     """Who asked first."""
@@ -97,7 +97,7 @@ class _Action:
     task: asyncio.Task[None] = dataclasses.field(init=False)
 
     def __str__(self) -> str:
-        return f"{self.watch.owner.host}/{self.machine.name} {{{self.machine.uuid}}}"
+        return f"{self.watch.owner.config}/{self.machine.name} {{{self.machine.uuid}}}"
 
 
 class Dispatcher:
@@ -180,7 +180,7 @@ class Dispatcher:
         serving = self._fleet
         reports = [
             HostReport(
-                host.owner.host, tuple(look.vms.values()), look.error, look.ended - look.began
+                host.owner.config, tuple(look.vms.values()), look.error, look.ended - look.began
             )
             for host, look in await self.looks()
         ]
@@ -204,7 +204,7 @@ class Dispatcher:
             raise
         return look.vms[machine.uuid].power if look.error is None else Power.UNKNOWN
 
-    async def _locate(self, selector: str) -> tuple[HostWatch, Machine, Look]:
+    async def _locate(self, selector: str) -> tuple[HostWatch, VMSettings, Look]:
         """Return the host and settings of the one VM a selector stands for, and a look at the host
         that shows the VM or an error. Raises as `Fleet.find` does.
 
@@ -221,7 +221,7 @@ class Dispatcher:
             # It has left this host since it was last asked: another one may have it now.
         raise errors.UnknownVM(f"no VM answers to {selector!r}: it has just gone")
 
-    async def _resolve(self, selector: str) -> tuple[HostWatch, Machine]:
+    async def _resolve(self, selector: str) -> tuple[HostWatch, VMSettings]:
         """Poll all hosts and return the host and settings of the one VM a selector stands for.
         Raises as `Fleet.find` does."""
         looks = await self.looks()
@@ -229,7 +229,7 @@ class Dispatcher:
         down = [look.error for _, look in looks if isinstance(look.error, errors.HostDown)]
         if not found and down:
             text = f"{selector!r} is on no host in reach and may be on this one:"
-            raise errors.VMOutOfReach(down[0].host, f"{text} {down[0].reason}")
+            raise errors.VMUnreachable(down[0].host, f"{text} {down[0].reason}")
         if not found and self._fleet is not None:
             # All hosts are up: what they have to be asked for beyond a look is quick.
             await self._find(self._fleet, selector)
@@ -240,27 +240,27 @@ class Dispatcher:
             raise fleet.ambiguous(selector, [(each.owner, machine) for each, machine in found])
         return found[0]
 
-    async def _on_first_host(self, uuid: str) -> tuple[HostWatch, Machine, Look] | None:
+    async def _on_first_host(self, uuid: str) -> tuple[HostWatch, VMSettings, Look] | None:
         """Return what `_locate` does of a VM on the host that it belongs to; None if that one is
         not known, or no longer lists the VM.
 
         Raises:
-            VMOutOfReach: the host is down, and was never up.
+            VMUnreachable: the host is down, and was never up.
         """
         first = self._fleet.vm_hosts.host_of(uuid) if uuid and self._fleet else None
-        host = next((each for each in self.watches if each.owner.host is first), None)
+        host = next((each for each in self.watches if each.owner.config is first), None)
         if host is None:
             return None
         look = await host.look(uuid)
         if look.error is None and uuid not in look.vms:
             # It has left, or came after that poll, as a VM does that a person has just trusted.
-            host.owner.observer.make_stale(uuid)
+            host.owner.state.make_stale(uuid)
             look = await host.look(uuid)
         if look.error is None:
-            return (host, look.vms[uuid].machine, look) if uuid in look.vms else None
-        machine = host.owner.observer.remembered().get(uuid)
+            return (host, look.vms[uuid].settings, look) if uuid in look.vms else None
+        machine = host.owner.state.remembered().get(uuid)
         if machine is None:
-            raise fleet.belongs_to_down_host(uuid, host.owner.host, look.error)
+            raise fleet.belongs_to_down_host(uuid, host.owner.config, look.error)
         return host, machine, look
 
     async def _find(self, hosts: Fleet, selector: str) -> None:
@@ -272,8 +272,8 @@ class Dispatcher:
             raise errors.CommandTimeout("all hosts", f"{selector!r} is not found in time")
         search.result()
 
-    def _remembered(self, selector: str) -> list[tuple[HostWatch, Machine]]:
-        inventories = [(each, each.owner.observer.remembered()) for each in self.watches]
+    def _remembered(self, selector: str) -> list[tuple[HostWatch, VMSettings]]:
+        inventories = [(each, each.owner.state.remembered()) for each in self.watches]
         uuid = settings_xml.normalise_uuid(selector)
         found = [
             (each, machine)
@@ -287,7 +287,7 @@ class Dispatcher:
         if self._fleet is None:
             return found
         can_answer = self._fleet.vm_hosts.can_answer
-        return [pair for pair in found if can_answer(pair[0].owner.host, pair[1].uuid)]
+        return [pair for pair in found if can_answer(pair[0].owner.config, pair[1].uuid)]
 
     # -- Acting -------------------------------------------------------------------------------
 
@@ -330,7 +330,9 @@ class Dispatcher:
                 " ask again"
             )
 
-    def _ask(self, owner: HostWatch, machine: Machine, change: Change, caller: Caller) -> _Action:
+    def _ask(
+        self, owner: HostWatch, machine: VMSettings, change: Change, caller: Caller
+    ) -> _Action:
         """Join the action that does this, or line one up: one runs, at most one waits.
 
         Raises:
@@ -339,7 +341,7 @@ class Dispatcher:
         line = self._actions[machine.uuid]
         same = next((each for each in line if each.change is change), None)
         if same is None and not self._accepting:
-            vm = f"{owner.owner.host}/{machine.name} {{{machine.uuid}}}"
+            vm = f"{owner.owner.config}/{machine.name} {{{machine.uuid}}}"
             raise Stopping(f"{vm}: power {change} was not begun: the service stops; retry")
         for superseded in line[1:]:
             if superseded is not same:
@@ -376,7 +378,7 @@ class Dispatcher:
             raise
         finally:
             seconds = time.monotonic() - began
-            self.metrics.count_action(str(owner.host), action.change, error, seconds)
+            self.metrics.count_action(str(owner.config), action.change, error, seconds)
             _log_action(str(action), action.change, action.caller, error, seconds, action)
 
     def _ended(self, action: _Action, task: asyncio.Task[None]) -> None:
@@ -410,7 +412,7 @@ def _log_action(
     fields: dict[str, object] = {
         "change": change.value,
         "vm": vm,
-        "host": str(action.watch.owner.host) if action else "",
+        "host": str(action.watch.owner.config) if action else "",
         "uuid": action.machine.uuid if action else "",
         "client": caller.address,
         "token": caller.token,

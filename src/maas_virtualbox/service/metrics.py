@@ -135,7 +135,9 @@ class _Hosts(registry.Collector):
             "maas_virtualbox_host_up", "Whether the last look succeeded.", labels=("host", "zone")
         )
         age = core.GaugeMetricFamily(
-            "maas_virtualbox_snapshot_age_seconds", "Age of the last look.", labels=("host",)
+            "maas_virtualbox_host_state_age_seconds",
+            "Age of the last known state of the host.",
+            labels=("host",),
         )
         vms = core.GaugeMetricFamily(
             "maas_virtualbox_vms", "VMs by state.", labels=("host", "state")
@@ -162,7 +164,7 @@ class _Hosts(registry.Collector):
         )
         claimed = collections.Counter(claim.host.name for claim in self._claims())
         for watch in self._watches():
-            host = watch.owner.host
+            host = watch.owner.config
             claims.add_metric((str(host),), claimed[host.name])
             claims_made.add_metric((str(host),), watch.claims_made)
             second_copies.add_metric((str(host),), watch.owner.second_copies_refused)

@@ -129,7 +129,7 @@ class Service:
 
     def connection_limits(self) -> tuple[int, int]:
         """Return how many connections of clients there may be, over TCP and the UNIX socket."""
-        return descriptors.limits_for_clients(owner.host for owner in self._fleet.hosts)
+        return descriptors.limits_for_clients(owner.config for owner in self._fleet.hosts)
 
     def forget_local_socket(self) -> None:
         """Remove the UNIX socket's file, unless the next process needs it."""

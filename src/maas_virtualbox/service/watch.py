@@ -73,13 +73,13 @@ class HostWatch:
         self.last: Look | None = None
         """The last look that ended, however old."""
         self._polls: dict[asyncio.Task[Look], _Poll] = {}
-        self._look_threads = futures.ThreadPoolExecutor(_MAX_POLLS, f"look {owner.host}")
-        self._action_threads = futures.ThreadPoolExecutor(_THREADS, f"act {owner.host}")
+        self._look_threads = futures.ThreadPoolExecutor(_MAX_POLLS, f"look {owner.config}")
+        self._action_threads = futures.ThreadPoolExecutor(_THREADS, f"act {owner.config}")
 
     @property
     def claims_made(self) -> int:
         """How often the host began to list a VM that is not known to be its own."""
-        return self._vm_hosts.claims_made(self.owner.host)
+        return self._vm_hosts.claims_made(self.owner.config)
 
     def close(self) -> None:
         """Start nothing more."""
@@ -94,12 +94,12 @@ class HostWatch:
         """Return the last look if it may still answer a query of a VM, given its UUID; without
         one, a query of all VMs."""
         look = self.last
-        if look is None or look.began < self.owner.observer.stale_before(vm):
+        if look is None or look.began < self.owner.state.stale_before(vm):
             return None
         now = time.monotonic()
         if look.error is not None:
             return look if now - look.ended < _FAILURE_AGE_S else None
-        return look if now - look.began <= self.owner.policy.snapshot_age else None
+        return look if now - look.began <= self.owner.policy.state_max_age else None
 
     async def look(self, vm: str = "", patience: float = PATIENCE_S) -> Look:
         """Return a look that is fresh for a VM (without a UUID: for all), taking one if need be.
@@ -113,8 +113,8 @@ class HostWatch:
             return look
         asked = time.monotonic()
         until = asked + patience
-        changed = self.owner.observer.stale_before(vm)
-        oldest = asked - self.owner.policy.snapshot_age
+        changed = self.owner.state.stale_before(vm)
+        oldest = asked - self.owner.policy.state_max_age
         needed = max(changed, oldest)
         if self._hangs(patience):
             return self._late(min(poll.began for poll in self._polls.values()))
@@ -148,8 +148,8 @@ class HostWatch:
 
     def _late(self, began: float) -> Look:
         late = f"VirtualBox has not answered for {time.monotonic() - began:.1f} s"
-        error = errors.CommandTimeout(str(self.owner.host), late)
-        self._vm_hosts.record_delay(self.owner.host)
+        error = errors.CommandTimeout(str(self.owner.config), late)
+        self._vm_hosts.record_delay(self.owner.config)
         return Look(began, time.monotonic(), {}, error)
 
     def _start_poll(self, since: float) -> asyncio.Task[Look]:
@@ -167,15 +167,15 @@ class HostWatch:
             look = self._failed(began, error)
         except Exception as fault:
             # A fault of ours that one host's answer brings about must not reach the others.
-            log.exception("%s: a poll failed", self.owner.host)
+            log.exception("%s: a poll failed", self.owner.config)
             reason = f"its answer caused {fault!r:.200}"
-            look = self._failed(began, errors.BadOutput(str(self.owner.host), reason))
+            look = self._failed(began, errors.BadOutput(str(self.owner.config), reason))
         if self.last is None or look.began >= self.last.began:
             self._keep(look)
         return look
 
     def _failed(self, began: float, error: errors.Error) -> Look:
-        self._vm_hosts.record_failure(self.owner.host, began)
+        self._vm_hosts.record_failure(self.owner.config, began)
         return Look(began, time.monotonic(), {}, error)
 
     def _read(self, since: float) -> Look:
@@ -183,7 +183,7 @@ class HostWatch:
         deadline = Deadline.after(state.CALL_TIMEOUT_S)
         picture = self.owner.poll(since=since, deadline=deadline)
         vms = {vm.uuid: vm for vm in self.owner.vms_of(picture, deadline)}
-        self._vm_hosts.record_poll(self.owner.host, vms, picture.began)
+        self._vm_hosts.record_poll(self.owner.config, vms, picture.began)
         return Look(picture.began, time.monotonic(), vms, None)
 
     def _keep(self, look: Look) -> None:
@@ -191,5 +191,5 @@ class HostWatch:
         if look.error is not None and (self.last is None or was_up):
             log.warning("host down: %s", look.error)
         elif look.error is None and not was_up:
-            log.info("host up: %s has %d VMs", self.owner.host, len(look.vms))
+            log.info("host up: %s has %d VMs", self.owner.config, len(look.vms))
         self.last = look

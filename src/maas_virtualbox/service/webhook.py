@@ -46,7 +46,7 @@ _CODES: tuple[tuple[type[errors.Error], int], ...] = (
     (errors.UnknownVM, 410),
     (errors.AmbiguousVM, 409),
     (Superseded, 409),
-    (errors.SplitBrain, 409),
+    (errors.OrphanedProcess, 409),
     (errors.PowerTimeout, 504),
     (errors.PowerError, 502),
     (errors.HostDown, 503),

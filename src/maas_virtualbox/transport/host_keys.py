@@ -49,7 +49,7 @@ class KnownHosts:
             reason = getattr(error, "strerror", None) or error
             raise errors.ConfigError(f"known hosts file {self._path}: {reason}") from None
 
-    def algorithms(self, host: host_list.Host) -> tuple[str, ...]:
+    def algorithms(self, host: host_list.HostConfig) -> tuple[str, ...]:
         """Return the host key algorithms to ask for: those of pinned keys before all others.
 
         Without this a host that has several keys might present one that is not the pinned one.
@@ -58,7 +58,7 @@ class KnownHosts:
         ordered = sorted(known_hosts.ALGORITHMS, key=lambda name: name not in pinned)
         return tuple(algorithm for name in ordered for algorithm in known_hosts.ALGORITHMS[name])
 
-    def check(self, host: host_list.Host, key: paramiko.PKey) -> None:
+    def check(self, host: host_list.HostConfig, key: paramiko.PKey) -> None:
         """Accept the key a host presented, pinning it if it is the first.
 
         Raises:
@@ -84,7 +84,7 @@ class KnownHosts:
             fingerprints = [pin.fingerprint for pin in pinned]
             raise self._changed(host, fingerprints, presented.fingerprint, self._place())
 
-    def pinned(self, host: host_list.Host) -> list[PublicKey]:
+    def pinned(self, host: host_list.HostConfig) -> list[PublicKey]:
         """Return the keys the file pins for a host; what its `host-key=` says is not among them.
 
         Raises:
@@ -93,7 +93,7 @@ class KnownHosts:
         with self._usable(host, "read"):
             return [entry.key for entry in self._read().find(known_hosts.name_of(host))]
 
-    def replace(self, host: host_list.Host, key: paramiko.PKey) -> None:
+    def replace(self, host: host_list.HostConfig, key: paramiko.PKey) -> None:
         """Pin another key for a host, because a person compared its fingerprint.
 
         Pins of other hosts stay, also where one line pins several.
@@ -114,7 +114,7 @@ class KnownHosts:
             self._change(change)
 
     def _pin_first(
-        self, host: host_list.Host, name: str, presented: PublicKey
+        self, host: host_list.HostConfig, name: str, presented: PublicKey
     ) -> known_hosts.KnownKeys:
         """Pin a key, unless another call or process has just pinned one; returns what is known."""
         pinned: list[bool] = []
@@ -162,7 +162,7 @@ class KnownHosts:
         return str(self._path) if self._path else "this program's memory"
 
     def _check_revoked(
-        self, host: host_list.Host, known: known_hosts.KnownKeys, key: PublicKey
+        self, host: host_list.HostConfig, known: known_hosts.KnownKeys, key: PublicKey
     ) -> None:
         revoked = known.find(known_hosts.name_of(host), known_hosts.REVOKED)
         if any(entry.key == key for entry in revoked):
@@ -176,7 +176,7 @@ class KnownHosts:
 
     @staticmethod
     def _changed(
-        host: host_list.Host, pinned: list[str] | tuple[str, ...], presented: str, place: str
+        host: host_list.HostConfig, pinned: list[str] | tuple[str, ...], presented: str, place: str
     ) -> errors.HostKeyChanged:
         return errors.HostKeyChanged(
             str(host),
@@ -189,7 +189,7 @@ class KnownHosts:
         )
 
     @contextlib.contextmanager
-    def _usable(self, host: host_list.Host, verb: str) -> Generator[None]:
+    def _usable(self, host: host_list.HostConfig, verb: str) -> Generator[None]:
         """Turn a file that cannot be used into a sentence; never go on without it."""
         try:
             yield

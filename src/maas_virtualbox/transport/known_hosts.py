@@ -165,7 +165,7 @@ class KnownKeys:
         return named, others
 
 
-def name_of(host: host_list.Host) -> str:
+def name_of(host: host_list.HostConfig) -> str:
     """Return a host's name in such a file: its address, with the port where that is not 22."""
     address = host.address.lower()
     return address if host.port == 22 else f"[{address}]:{host.port}"

@@ -86,7 +86,7 @@ def load_identity(path: Path | str) -> paramiko.PKey:
 
 
 def presented_key(
-    host: host_list.Host, known_hosts: host_keys.KnownHosts, *, timeout: float
+    host: host_list.HostConfig, known_hosts: host_keys.KnownHosts, *, timeout: float
 ) -> paramiko.PKey:
     """Return the key a host presents now, of a pinned sort if it has one; trusts it with nothing.
 
@@ -112,7 +112,7 @@ class SSHTransport:
 
     def __init__(
         self,
-        host: host_list.Host,
+        host: host_list.HostConfig,
         known_hosts: host_keys.KnownHosts,
         identity: paramiko.PKey | None = None,
         *,
@@ -242,7 +242,7 @@ class _Connection:
 
     def __init__(
         self,
-        host: host_list.Host,
+        host: host_list.HostConfig,
         known_hosts: host_keys.KnownHosts,
         identity: paramiko.PKey | None,
         *,
@@ -428,7 +428,7 @@ def _close(channel: paramiko.Channel) -> None:
 
 
 def _log_in(
-    host: host_list.Host,
+    host: host_list.HostConfig,
     known_hosts: host_keys.KnownHosts,
     identity: paramiko.PKey | None,
     deadline: float,
@@ -445,7 +445,7 @@ def _log_in(
     return session
 
 
-def _open_session(host: host_list.Host, deadline: float) -> paramiko.Transport:
+def _open_session(host: host_list.HostConfig, deadline: float) -> paramiko.Transport:
     name = str(host)
     seconds = max(0.1, deadline - time.monotonic())
     try:
@@ -480,7 +480,7 @@ def _tune(sock: socket.socket) -> None:
 
 def _negotiate(
     session: paramiko.Transport,
-    host: host_list.Host,
+    host: host_list.HostConfig,
     algorithms: tuple[str, ...],
     deadline: float,
 ) -> paramiko.PKey:
@@ -509,7 +509,7 @@ def _negotiate(
 
 def _authenticate(
     session: paramiko.Transport,
-    host: host_list.Host,
+    host: host_list.HostConfig,
     identity: paramiko.PKey | None,
     deadline: float,
 ) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from maas_virtualbox.transport import CommandResult
 
 
-class Fault(str, enum.Enum):
+class ErrorCode(str, enum.Enum):
     """The sorts of error VBoxManage reports."""
 
     CPU_TAKEN = "cpu-taken"
@@ -40,64 +40,66 @@ class Fault(str, enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Row:
-    fault: Fault
+    fault: ErrorCode
     pattern: re.Pattern[str]
     hint: str = ""
     retry: bool = False
 
 
-def _row(fault: Fault, pattern: str, hint: str = "", *, retry: bool = False) -> _Row:
+def _row(fault: ErrorCode, pattern: str, hint: str = "", *, retry: bool = False) -> _Row:
     return _Row(fault, re.compile(pattern), hint, retry)
 
 
 # The first row that matches anything in the error's whole text decides. Codes stand before words,
 # because words may be translated; a word row stands first where one code means several things.
 _FAULTS = (
-    _row(Fault.GATED, "(?m)^maas-virtualbox gate: refused"),
+    _row(ErrorCode.GATED, "(?m)^maas-virtualbox gate: refused"),
     _row(
-        Fault.INACCESSIBLE,
+        ErrorCode.INACCESSIBLE,
         "object functionality is limited",
         "VirtualBox cannot read the VM's settings file; open VirtualBox on the host to see why",
     ),
-    _row(Fault.LOCKED, r"An unexpected process \(PID=\w{1,20}\) has tried to lock", retry=True),
     _row(
-        Fault.CPU_TAKEN,
+        ErrorCode.LOCKED, r"An unexpected process \(PID=\w{1,20}\) has tried to lock", retry=True
+    ),
+    _row(
+        ErrorCode.CPU_TAKEN,
         "VERR_VMX_IN_VMX_ROOT_MODE|VERR_SVM_IN_USE",
         "KVM holds the processor; stop its VMs or boot with kvm.enable_virt_at_load=0",
     ),
     _row(
-        Fault.NETWORK,
+        ErrorCode.NETWORK,
         "VERR_INTNET_FLT_IF_NOT_FOUND|Nonexistent host networking interface",
         "the network interface the VM is attached to does not exist on the host; list them with"
         " `VBoxManage list bridgedifs` and `VBoxManage list hostonlyifs`",
     ),
     _row(
-        Fault.NETWORK,
+        ErrorCode.NETWORK,
         "Host-only adapters are no longer supported",
         "macOS needs a host-only"
         " network instead: `VBoxManage hostonlynet add`, then --nic1 hostonlynet",
     ),
     _row(
-        Fault.LOCALE,
+        ErrorCode.LOCALE,
         "VERR_PROC_NO_ARG_TRANSLATION|VERR_NO_TRANSLATION",
         "VirtualBox's service"
         " was started without a UTF-8 locale; close all its VMs and windows and try again",
     ),
     _row(
-        Fault.NOT_FOUND,
+        ErrorCode.NOT_FOUND,
         "VBOX_E_OBJECT_NOT_FOUND|0x80bb0001",
         "each account of a host has its own VMs; is it another account's?",
     ),
     _row(
-        Fault.LOCKED,
+        ErrorCode.LOCKED,
         "VBOX_E_INVALID_OBJECT_STATE|0x80bb0007",
         "something else is changing the VM",
         retry=True,
     ),
-    _row(Fault.WRONG_STATE, "VBOX_E_INVALID_VM_STATE|0x80bb0002"),
-    _row(Fault.NOT_READY, "E_ACCESSDENIED|0x80070005", retry=True),
+    _row(ErrorCode.WRONG_STATE, "VBOX_E_INVALID_VM_STATE|0x80bb0002"),
+    _row(ErrorCode.NOT_READY, "E_ACCESSDENIED|0x80070005", retry=True),
     _row(
-        Fault.SERVICE,
+        ErrorCode.SERVICE,
         "NS_ERROR_SOCKET_FAIL|0xC1F30200|NS_ERROR_FACTORY_NOT_REGISTERED"
         "|0x80040154|NS_ERROR_ABORT|NS_ERROR_CALL_FAILED|NS_ERROR_NOT_AVAILABLE|E_NOINTERFACE"
         "|RPC_E_|RPC_S_|CO_E_SERVER_EXEC_FAILURE",
@@ -105,30 +107,30 @@ _FAULTS = (
         retry=True,
     ),
     _row(
-        Fault.SERVICE,
+        ErrorCode.SERVICE,
         "Failed to create the VirtualBox object",
         "run `VBoxManage list vms` there to see why; its VirtualBox.xml may be damaged",
     ),
     _row(
-        Fault.START_FAILED,
+        ErrorCode.START_FAILED,
         "terminated unexpectedly during startup|VM session was aborted"
         "|session was closed before any attempt|terminated prematurely during startup",
     ),
     _row(
-        Fault.OTHER,
+        ErrorCode.OTHER,
         "invalid guest OS type",
         "`VBoxManage list ostypes` on the host shows those there are",
     ),
     _row(
-        Fault.OTHER,
+        ErrorCode.OTHER,
         r"to save the settings file \(VERR_ALREADY_EXISTS\)",
         "move that folder away on the host, or take another name",
     ),
-    _row(Fault.OTHER, "VERR_DISK_FULL", "free some space on the host"),
-    _row(Fault.NOT_RUNNING, "is not currently running"),
-    _row(Fault.SYNTAX, "Usage - |Unknown option|Invalid parameter|Invalid command"),
-    _row(Fault.START_FAILED, "NS_ERROR_FAILURE|E_FAIL|0x80004005"),
-    _row(Fault.OTHER, ""),
+    _row(ErrorCode.OTHER, "VERR_DISK_FULL", "free some space on the host"),
+    _row(ErrorCode.NOT_RUNNING, "is not currently running"),
+    _row(ErrorCode.SYNTAX, "Usage - |Unknown option|Invalid parameter|Invalid command"),
+    _row(ErrorCode.START_FAILED, "NS_ERROR_FAILURE|E_FAIL|0x80004005"),
+    _row(ErrorCode.OTHER, ""),
 )
 
 _ERROR_LINE = re.compile(r"^VBoxManage(?:\.exe)?: (?:fatal )?error: ?(.*)$", re.MULTILINE)

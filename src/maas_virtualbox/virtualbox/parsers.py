@@ -19,7 +19,7 @@ import re
 from typing import TYPE_CHECKING
 
 from maas_virtualbox.virtualbox import settings_xml
-from maas_virtualbox.virtualbox.settings_xml import Machine
+from maas_virtualbox.virtualbox.settings_xml import VMSettings
 from maas_virtualbox.virtualbox.states import VMState
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ def _name_end(before: Sequence[tuple[int, str]]) -> int:
     return before[number][0]
 
 
-def parse_long_list(text: str) -> dict[str, tuple[Machine, VMState]]:
+def parse_long_list(text: str) -> dict[str, tuple[VMSettings, VMState]]:
     """Read `list --long vms` or `list --long runningvms`: UUID → machine and state.
 
     Text for people, parsed only where nothing better is at hand: for the exact states of running
@@ -315,7 +315,7 @@ def parse_long_list(text: str) -> dict[str, tuple[Machine, VMState]]:
     }
 
 
-def _long_entry(head: _LongHead, text: str) -> tuple[Machine, VMState]:
+def _long_entry(head: _LongHead, text: str) -> tuple[VMSettings, VMState]:
     fields: dict[str, str] = {}
     nics: list[settings_xml.NIC] = []
     for _, line in _lines(text):
@@ -332,7 +332,7 @@ def _long_entry(head: _LongHead, text: str) -> tuple[Machine, VMState]:
     boot = tuple(
         _LONG_BOOT.get(fields.get(f"Boot Device {number}", ""), "none") for number in range(1, 5)
     )
-    machine = settings_xml.Machine(
+    machine = settings_xml.VMSettings(
         head.uuid,
         (head.name or "") if accessible else "",
         fields.get("Config file", ""),

@@ -101,7 +101,7 @@ class NIC:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Machine:
+class VMSettings:
     """What is written about one VM. Cut short (`nics` is None) when only its head was read."""
 
     uuid: str
@@ -202,7 +202,7 @@ def parse_mac(text: str) -> str:
     return format_mac(re.sub(r"[^0-9a-f]", "", text))
 
 
-def parse_machine(uuid: str, settings_file: str, xml: str) -> Machine:
+def parse_machine(uuid: str, settings_file: str, xml: str) -> VMSettings:
     """Read the text of a .vbox file, or only its `<Machine …>` line.
 
     A file that is empty, cut off, not XML or about another VM gives an inaccessible machine, as
@@ -231,7 +231,7 @@ def parse_machine(uuid: str, settings_file: str, xml: str) -> Machine:
         (False, True): VMState.ABORTED,
         (True, True): VMState.ABORTED_SAVED,
     }[saved, aborted]
-    read = Machine(uuid, machine.get("name", ""), settings_file, off_state)
+    read = VMSettings(uuid, machine.get("name", ""), settings_file, off_state)
     if head_only:
         return read
     return dataclasses.replace(
@@ -245,9 +245,9 @@ def parse_machine(uuid: str, settings_file: str, xml: str) -> Machine:
     )
 
 
-def inaccessible(uuid: str, settings_file: str, refused: str = "") -> Machine:
+def inaccessible(uuid: str, settings_file: str, refused: str = "") -> VMSettings:
     """Return a VM whose settings file was not read, and why if it is beyond a limit."""
-    return Machine(
+    return VMSettings(
         uuid, "", settings_file, VMState.INACCESSIBLE, accessible=False, refused=refused
     )
 

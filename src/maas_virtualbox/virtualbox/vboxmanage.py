@@ -27,10 +27,10 @@ from maas_virtualbox.virtualbox.states import VMState
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from maas_virtualbox.config.host_list import Host
+    from maas_virtualbox.config.host_list import HostConfig
     from maas_virtualbox.transport import CommandResult, Transport
     from maas_virtualbox.virtualbox.parsers import HardDisk
-    from maas_virtualbox.virtualbox.settings_xml import Machine
+    from maas_virtualbox.virtualbox.settings_xml import VMSettings
 
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class Installation:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Observation:
+class HostState:
     """All VMs of a host at one moment, seen with one command that takes no lock."""
 
     running: Mapping[str, VMState]
@@ -99,7 +99,7 @@ class Observation:
     processes: Mapping[str, int]
     """By UUID, the process that runs the VM. Each VM that is up in any way has one (measured)."""
 
-    machines: Mapping[str, Machine] | None
+    machines: Mapping[str, VMSettings] | None
     """By UUID, the registered VMs. None: VirtualBox.xml could not be found."""
 
     long: bool
@@ -148,7 +148,7 @@ class VBoxManage:
     also finds the program. May be shared between threads.
     """
 
-    def __init__(self, host: Host, transport: Transport) -> None:
+    def __init__(self, host: HostConfig, transport: Transport) -> None:
         self._host = host
         self._transport = transport
         self._installation: Installation | None = None
@@ -216,7 +216,7 @@ class VBoxManage:
         )
         return self._parsed(parsers.parse_hard_disks, output)
 
-    def list_long_vms(self, *, timeout: float) -> dict[str, tuple[Machine, VMState]]:
+    def list_long_vms(self, *, timeout: float) -> dict[str, tuple[VMSettings, VMState]]:
         """All VMs without the help of the settings files. Slow: about 40 ms a VM.
 
         For every VM it cannot read VBoxManage also prints an error, and goes on; so errors are no
@@ -256,7 +256,7 @@ class VBoxManage:
 
     def observe(
         self, *, settings_read: shells.SettingsRead = "heads", long: bool = False, timeout: float
-    ) -> Observation:
+    ) -> HostState:
         """See all VMs at once, with one command that takes no lock."""
         began = time.monotonic()
         deadline = began + timeout
@@ -285,7 +285,7 @@ class VBoxManage:
                 self._parsed(lambda text: parsers.parse_vm_list(text, names), running),
                 VMState.RUNNING,
             )
-        return Observation(
+        return HostState(
             running=states,
             processes=self._parsed(parsers.parse_processes, self._one(parts, "processes")),
             machines=machines,
@@ -298,7 +298,7 @@ class VBoxManage:
         """Pull the plug. Raises NOT_RUNNING for a VM that is off or saved."""
         self.run(["controlvm", uuid, "poweroff"], timeout=timeout)
 
-    def read_log(self, machine: Machine, *, lines: int, timeout: float) -> tuple[str, ...]:
+    def read_log(self, machine: VMSettings, *, lines: int, timeout: float) -> tuple[str, ...]:
         """Return the last lines of a VM's VBox.log; empty when it has none."""
         if not machine.log_file:
             return ()
@@ -446,11 +446,11 @@ class VBoxManage:
             raise errors.BadOutput(str(self._host), f"no exit code: {end.detail[:60]!r}")
         return int(end.detail)
 
-    def _machines(self, parts: Sequence[shells.Section]) -> dict[str, Machine] | None:
+    def _machines(self, parts: Sequence[shells.Section]) -> dict[str, VMSettings] | None:
         """What the settings files say, by UUID; None where VirtualBox.xml was not found."""
         if self._one(parts, "registry").strip() == "/nowhere":
             return None
-        machines: dict[str, Machine] = {}
+        machines: dict[str, VMSettings] = {}
         refused: dict[str, str] = {}
         budget = ProcessorBudget()
         for part, following in itertools.pairwise(parts):
