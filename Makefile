@@ -61,11 +61,11 @@ benchmark: $(UV)  ## Ratios beside plain VBoxManage and fence_vbox (root, Debian
 	$(TOX) -e benchmark
 
 pack: $(UV)  ## Pack both charms into dist/ (Debian 12, or where charmcraft is installed)
-	@$(UV) run --quiet --frozen --no-dev python -m tests.charm.packing dist
-	@$(UV) run --quiet --frozen --no-dev python -m tests.charm.packing --project virtualbox-host dist
+	@$(UV) run --quiet --frozen --no-dev python -m tools.packing dist
+	@$(UV) run --quiet --frozen --no-dev python -m tools.packing --project virtualbox-host dist
 
 docs: $(UV)  ## Write docs/reference/charm.md anew from charmcraft.yaml
-	@$(UV) run --quiet --frozen --no-dev python -m tests.charm.reference
+	@$(UV) run --quiet --frozen --no-dev python -m tools.reference
 
 clean:  ## Remove what these targets made
 	rm -rf .tools .venv .tox .coverage* .pytest_cache .ruff_cache .hypothesis dist

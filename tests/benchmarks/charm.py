@@ -16,10 +16,10 @@ from pathlib import Path
 
 from maas_virtualbox.simulator import Simulator, Timings
 
-from tests.charm import packing
 from tests.charm.juju import Juju
 from tests.charm.machine import Machine
 from tests.service import free_port
+from tools import packing
 
 _ROOT = Path(__file__).parents[2]
 _EMPTY = _ROOT / "tests/charm/empty"

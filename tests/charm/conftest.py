@@ -28,9 +28,10 @@ import workload
 from charm import MAASVirtualBoxCharm
 from maas_virtualbox.schemas import HostView
 
-from tests.charm import charmcraft, packing
+from tests.charm import charmcraft
 from tests.conftest import unavailable
 from tests.service import PROGRAM
+from tools import packing
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

@@ -20,7 +20,8 @@ from maas_virtualbox.cli import app as cli_app
 from maas_virtualbox.config import config_file
 from maas_virtualbox.simulator import Simulator
 
-from tests.charm import charmcraft, pages, reference
+from tests.charm import charmcraft, pages
+from tools import reference
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

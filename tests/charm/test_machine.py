@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import pytest
 
-from tests.charm import packing
 from tests.charm.juju import Juju
 from tests.charm.machine import Machine, unsupported
 from tests.conftest import unavailable
+from tools import packing
 
 if TYPE_CHECKING:
     from collections.abc import Generator

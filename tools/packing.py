@@ -5,7 +5,7 @@
     charm = pack(Path("."), Path("dist"))
     folder = unpack(charm, tmp_path / "charm")
 
-As a program (`make pack`): `python -m tests.charm.packing [--project FOLDER] [DESTINATION]`.
+As a program (`make pack`): `python -m tools.packing [--project FOLDER] [DESTINATION]`.
 
 The real charm is for Ubuntu 24.04. Here a copy of the tree says that it is for this system and is
 packed in destructive mode, with charmcraft from PyPI in an environment that is made once and kept.

@@ -184,7 +184,7 @@ STATUSES = (
 _HEAD = """\
 # Reference: the charm
 
-<!-- Written by `make docs` from charmcraft.yaml: change that, or tests/charm/reference.py. -->
+<!-- Written by `make docs` from charmcraft.yaml: change that, or tools/reference.py. -->
 
 {summary}
 
