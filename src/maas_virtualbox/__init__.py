@@ -47,6 +47,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from maas_virtualbox.config.host_list import HostConfig, parse_hosts
+    from maas_virtualbox.config.policy import PowerPolicy
     from maas_virtualbox.errors import (
         AmbiguousVM,
         BadOutput,
@@ -75,7 +76,7 @@ if TYPE_CHECKING:
         VMUnreachable,
     )
     from maas_virtualbox.fleet.fleet import Fleet, HostReport
-    from maas_virtualbox.host.host import VM, PowerPolicy, VirtualBoxHost
+    from maas_virtualbox.host.host import VM, VirtualBoxHost
     from maas_virtualbox.provisioning.create import Creation
     from maas_virtualbox.provisioning.spec import VMSpec
     from maas_virtualbox.virtualbox.settings_xml import NIC, VMSettings
@@ -125,6 +126,7 @@ __all__ = [
 _HOMES = (
     "errors",
     "config.host_list",
+    "config.policy",
     "virtualbox.states",
     "virtualbox.settings_xml",
     "provisioning.spec",

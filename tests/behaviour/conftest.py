@@ -36,7 +36,7 @@ def bench(
     """A host with ten VMs, all off, simulated or real."""
     if request.param == "simulator":
         # A simulated VM's process is gone at once; none is waited for as long as a real one.
-        monkeypatch.setattr("maas_virtualbox.host.host._LINGER_S", 2.0)
+        monkeypatch.setattr("maas_virtualbox.host.power._LINGER_S", 2.0)
         with benches.simulated() as bench:
             yield bench
         return

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, NoReturn, cast
 
 from maas_virtualbox import errors
 from maas_virtualbox.config import config_file, host_list
+from maas_virtualbox.config.policy import PowerPolicy
 from maas_virtualbox.escape import log_to_stderr, printable
 from maas_virtualbox.fleet.fleet import Fleet
-from maas_virtualbox.host.host import PowerPolicy
 from maas_virtualbox.version import VERSION
 from maas_virtualbox.virtualbox.states import Power
 

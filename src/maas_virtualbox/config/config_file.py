@@ -26,9 +26,9 @@ import pydantic
 from maas_virtualbox import errors
 from maas_virtualbox.config import host_list, options
 from maas_virtualbox.config.host_list import HostConfig
+from maas_virtualbox.config.policy import PowerPolicy
 
 if TYPE_CHECKING:
-    from maas_virtualbox.host.host import PowerPolicy
     from maas_virtualbox.maas.client import MAAS
 
 FROM_ZONES = "from-zones"
@@ -226,8 +226,6 @@ class Config(SharedOptions):
     @property
     def policy(self) -> PowerPolicy:
         """What on and off mean."""
-        from maas_virtualbox.host.host import PowerPolicy  # noqa: PLC0415 - slow to load
-
         return PowerPolicy(
             off_mode=self.off_mode,
             off_timeout=self.off_timeout,

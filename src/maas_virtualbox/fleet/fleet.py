@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from maas_virtualbox import errors
+from maas_virtualbox.config.policy import PowerPolicy
 from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.fleet.vm_hosts import VMHosts
 from maas_virtualbox.host import state
-from maas_virtualbox.host.host import VM, PowerPolicy, VirtualBoxHost
+from maas_virtualbox.host.host import VM, VirtualBoxHost
 from maas_virtualbox.provisioning import create, delete
 from maas_virtualbox.virtualbox import settings_xml
 
