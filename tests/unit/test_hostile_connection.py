@@ -10,7 +10,7 @@ import types
 import paramiko
 import pytest
 
-from maas_virtualbox.transport import budget, ssh
+from maas_virtualbox.transport import cpu_throttle, ssh
 
 
 def test_a_packet_of_4_gb_is_refused_before_it_is_read() -> None:
@@ -57,25 +57,25 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         thread_time=lambda: clock.worked,
         sleep=clock.sleep,
     )
-    monkeypatch.setattr(budget, "time", times)
+    monkeypatch.setattr(cpu_throttle, "time", times)
     return clock
 
 
 def test_a_thread_that_works_on_gets_a_tenth_of_a_processor(clock: Clock) -> None:
-    limited = budget.ProcessorBudget()
+    limited = cpu_throttle.CPUThrottle()
 
     for _ in range(10_000):
-        limited.rest()
+        limited.pause()
         clock.work(0.001)
 
     assert 0.09 < clock.worked / (clock.worked + clock.rested) < 0.11
 
 
 def test_a_little_work_needs_no_rest(clock: Clock) -> None:
-    limited = budget.ProcessorBudget()
+    limited = cpu_throttle.CPUThrottle()
 
     for _ in range(1000):
-        limited.rest()
+        limited.pause()
         clock.work(0.002)
         clock.rested += 0.03
 

@@ -34,7 +34,7 @@ import uvicorn
 from maas_virtualbox import errors
 from maas_virtualbox.config import config_file, tokens
 from maas_virtualbox.fleet.fleet import Fleet
-from maas_virtualbox.service import app, descriptors, logs, systemd
+from maas_virtualbox.service import app, connection_limits, logs, systemd
 from maas_virtualbox.service.auth import Access
 from maas_virtualbox.service.dispatcher import Dispatcher
 from maas_virtualbox.service.listener import Listener
@@ -129,7 +129,7 @@ class Service:
 
     def connection_limits(self) -> tuple[int, int]:
         """Return how many connections of clients there may be, over TCP and the UNIX socket."""
-        return descriptors.limits_for_clients(owner.config for owner in self._fleet.hosts)
+        return connection_limits.limits_for_clients(owner.config for owner in self._fleet.hosts)
 
     def forget_local_socket(self) -> None:
         """Remove the UNIX socket's file, unless the next process needs it."""

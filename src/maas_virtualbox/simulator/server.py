@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import paramiko
 from paramiko import common
 
-from maas_virtualbox.transport import sessions, ssh_keys
+from maas_virtualbox.transport import paramiko_transport, ssh_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +102,7 @@ class SSHServer:
             threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
-        session = sessions.new_session(sock)
+        session = paramiko_transport.new_transport(sock)
         session.add_server_key(self.host_key)
         with self._lock:
             self._sessions.add(session)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from maas_virtualbox import errors
 from maas_virtualbox.config import atomic_files, host_list
-from maas_virtualbox.transport import known_hosts
-from maas_virtualbox.transport.known_hosts import PublicKey
+from maas_virtualbox.transport import known_hosts_file
+from maas_virtualbox.transport.known_hosts_file import PublicKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -45,7 +45,7 @@ class KnownHosts:
         self._memory = b""
         try:
             self._read()
-        except (OSError, known_hosts.Broken) as error:
+        except (OSError, known_hosts_file.Broken) as error:
             reason = getattr(error, "strerror", None) or error
             raise errors.ConfigError(f"known hosts file {self._path}: {reason}") from None
 
@@ -55,8 +55,10 @@ class KnownHosts:
         Without this a host that has several keys might present one that is not the pinned one.
         """
         pinned = [key.kind for key in self.pinned(host)]
-        ordered = sorted(known_hosts.ALGORITHMS, key=lambda name: name not in pinned)
-        return tuple(algorithm for name in ordered for algorithm in known_hosts.ALGORITHMS[name])
+        ordered = sorted(known_hosts_file.ALGORITHMS, key=lambda name: name not in pinned)
+        return tuple(
+            algorithm for name in ordered for algorithm in known_hosts_file.ALGORITHMS[name]
+        )
 
     def check(self, host: host_list.HostConfig, key: paramiko.PKey) -> None:
         """Accept the key a host presented, pinning it if it is the first.
@@ -73,7 +75,7 @@ class KnownHosts:
                     host, host.host_key, presented.fingerprint, "its host-key= option"
                 )
             return
-        name = known_hosts.name_of(host)
+        name = known_hosts_file.name_of(host)
         with self._usable(host, "read"):
             known = self._read()
         self._check_revoked(host, known, presented)
@@ -91,7 +93,7 @@ class KnownHosts:
             KnownHostsBroken: the file cannot be used any more.
         """
         with self._usable(host, "read"):
-            return [entry.key for entry in self._read().find(known_hosts.name_of(host))]
+            return [entry.key for entry in self._read().find(known_hosts_file.name_of(host))]
 
     def replace(self, host: host_list.HostConfig, key: paramiko.PKey) -> None:
         """Pin another key for a host, because a person compared its fingerprint.
@@ -103,10 +105,10 @@ class KnownHosts:
             KnownHostsBroken: the file cannot be used any more.
             HostUnreachable: it cannot be written; it stays as it was.
         """
-        name, accepted = known_hosts.name_of(host), PublicKey.of(key)
+        name, accepted = known_hosts_file.name_of(host), PublicKey.of(key)
 
         def change(content: bytes) -> bytes:
-            known = known_hosts.parse(content)
+            known = known_hosts_file.parse(content)
             self._check_revoked(host, known, accepted)
             return known.with_pins_replaced(name, accepted)
 
@@ -115,13 +117,13 @@ class KnownHosts:
 
     def _pin_first(
         self, host: host_list.HostConfig, name: str, presented: PublicKey
-    ) -> known_hosts.KnownKeys:
+    ) -> known_hosts_file.KnownKeys:
         """Pin a key, unless another call or process has just pinned one; returns what is known."""
         pinned: list[bool] = []
 
         def change(content: bytes) -> bytes:
-            known = known_hosts.parse(content)
-            if authority := known.find(name, known_hosts.CERT_AUTHORITY):
+            known = known_hosts_file.parse(content)
+            if authority := known.find(name, known_hosts_file.CERT_AUTHORITY):
                 raise errors.KnownHostsBroken(
                     str(host),
                     f"line {authority[0].number} of {self._place()} lets in only keys that an"
@@ -144,12 +146,12 @@ class KnownHosts:
             )
         return known
 
-    def _read(self) -> known_hosts.KnownKeys:
+    def _read(self) -> known_hosts_file.KnownKeys:
         content = self._memory
         if self._path is not None:
             with contextlib.suppress(FileNotFoundError):
                 content = atomic_files.read(self._path).content
-        return known_hosts.parse(content)
+        return known_hosts_file.parse(content)
 
     def _change(self, change: Callable[[bytes], bytes]) -> None:
         with self._lock:
@@ -162,9 +164,9 @@ class KnownHosts:
         return str(self._path) if self._path else "this program's memory"
 
     def _check_revoked(
-        self, host: host_list.HostConfig, known: known_hosts.KnownKeys, key: PublicKey
+        self, host: host_list.HostConfig, known: known_hosts_file.KnownKeys, key: PublicKey
     ) -> None:
-        revoked = known.find(known_hosts.name_of(host), known_hosts.REVOKED)
+        revoked = known.find(known_hosts_file.name_of(host), known_hosts_file.REVOKED)
         if any(entry.key == key for entry in revoked):
             raise errors.HostKeyChanged(
                 str(host),
@@ -193,7 +195,7 @@ class KnownHosts:
         """Turn a file that cannot be used into a sentence; never go on without it."""
         try:
             yield
-        except (OSError, known_hosts.Broken) as error:
+        except (OSError, known_hosts_file.Broken) as error:
             reason = getattr(error, "strerror", None) or error
             raise errors.KnownHostsBroken(
                 str(host), f"cannot {verb} the known hosts file {self._path}: {reason}"

@@ -29,7 +29,7 @@ import paramiko
 from paramiko import buffered_pipe, pkey, ssh_exception
 
 from maas_virtualbox import errors, transport
-from maas_virtualbox.transport import budget, sessions
+from maas_virtualbox.transport import cpu_throttle, paramiko_transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -412,12 +412,12 @@ class _Socket(socket.socket):
 
     def __init__(self, connected: socket.socket) -> None:
         super().__init__(fileno=connected.detach())
-        self._budget = budget.ProcessorBudget()
+        self._throttle = cpu_throttle.CPUThrottle()
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         if bufsize > _MAX_PACKET:
             raise paramiko.SSHException(f"the host announces a packet of {bufsize} bytes")
-        self._budget.rest()
+        self._throttle.pause()
         return super().recv(bufsize, flags)
 
 
@@ -465,7 +465,7 @@ def _open_session(host: host_list.HostConfig, deadline: float) -> paramiko.Trans
             " (macOS: Remote Login) on?",
         ) from error
     _tune(sock)
-    return sessions.new_session(_Socket(sock))
+    return paramiko_transport.new_transport(_Socket(sock))
 
 
 def _tune(sock: socket.socket) -> None:

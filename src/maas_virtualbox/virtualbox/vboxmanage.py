@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from maas_virtualbox import errors
 from maas_virtualbox.transport import MAX_OUTPUT
-from maas_virtualbox.transport.budget import ProcessorBudget
+from maas_virtualbox.transport.cpu_throttle import CPUThrottle
 from maas_virtualbox.virtualbox import error_codes, parsers, settings_xml, shells
 from maas_virtualbox.virtualbox.states import VMState
 
@@ -452,9 +452,9 @@ class VBoxManage:
             return None
         machines: dict[str, VMSettings] = {}
         refused: dict[str, str] = {}
-        budget = ProcessorBudget()
+        throttle = CPUThrottle()
         for part, following in itertools.pairwise(parts):
-            budget.rest()
+            throttle.pause()
             if part.name != "machine":
                 continue
             braced, _, source = part.detail.partition(" ")

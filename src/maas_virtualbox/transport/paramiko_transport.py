@@ -6,7 +6,7 @@ paramiko logs every broken connection with its traceback, which Python prints to
 where a program has not configured logging. The connection's error says the same in a sentence.
 Therefore our transports log to a channel that nobody sees unless a program asks for it:
 
-    logging.getLogger(sessions.LOG_CHANNEL).addHandler(logging.StreamHandler())
+    logging.getLogger(paramiko_transport.LOG_CHANNEL).addHandler(logging.StreamHandler())
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import paramiko
 if TYPE_CHECKING:
     import socket
 
-LOG_CHANNEL = f"{__name__}.paramiko"
+LOG_CHANNEL = "maas_virtualbox.paramiko"
 """The name of the logger of all our transports; it has a handler only where a program adds one."""
 
 _log = logging.getLogger(LOG_CHANNEL)
@@ -27,13 +27,13 @@ _log.propagate = False
 _log.addHandler(logging.NullHandler())
 
 
-def new_session(sock: socket.socket) -> paramiko.Transport:
+def new_transport(sock: socket.socket) -> paramiko.Transport:
     """Return a transport over a connected socket, on a thread that keeps no program from ending.
 
     Raises:
         SSHException, OSError: the socket is of no use.
     """
-    session = paramiko.Transport(sock)
-    session.daemon = True
-    session.set_log_channel(LOG_CHANNEL)
-    return session
+    transport = paramiko.Transport(sock)
+    transport.daemon = True
+    transport.set_log_channel(LOG_CHANNEL)
+    return transport

@@ -14,19 +14,19 @@ _SLICE_S = 0.001
 _LONGEST_REST_S = 0.1
 
 
-class ProcessorBudget:
+class CPUThrottle:
     """Makes one thread pause while its work has cost more than its share.
 
     Without pauses a thread that works on in Python keeps the interpreter's lock for milliseconds
     each time another one wants it, and longer when the system takes the processor away from it
-    meanwhile. Belongs to the thread that calls `rest`.
+    meanwhile. Belongs to the thread that calls `pause`.
     """
 
     def __init__(self) -> None:
         self._credit = _BURST_S
         self._seen: tuple[float, float] | None = None
 
-    def rest(self) -> None:
+    def pause(self) -> None:
         """Pause if necessary, for 0.1 s at the most; to be called often."""
         now, used = time.monotonic(), time.thread_time()
         then, used_then = self._seen or (now, used)
