@@ -60,7 +60,7 @@ def test_a_mac_two_vms_share_is_ambiguous_and_both_are_named(
 
 def test_ten_queries_at_once_are_one_command_on_the_host(bench: Bench, fleet: mv.Fleet) -> None:
     fleet.vms()
-    fleet.hosts[0].state.make_stale()
+    fleet.hosts[0].state.invalidate()
     before = bench.commands_run()
 
     with futures.ThreadPoolExecutor(10) as threads:

@@ -205,7 +205,7 @@ def test_status_says_virtualboxs_word(
     for verb in preparation:
         bench.vboxmanage("controlvm", vm.uuid, verb)
     until(bench, vm.uuid, word)
-    fleet.hosts[0].state.make_stale()
+    fleet.hosts[0].state.invalidate()
 
     seen = fleet.hosts[0].vm(vm.uuid, exact=True)
 
@@ -217,7 +217,7 @@ def test_status_of_a_killed_vm_is_aborted(bench: Bench, fleet: mv.Fleet) -> None
     fleet.power_on(vm)
     bench.kill_vm(vm.uuid)
     until(bench, vm.uuid, "aborted")
-    fleet.hosts[0].state.make_stale()
+    fleet.hosts[0].state.invalidate()
 
     assert fleet.hosts[0].vm(vm.uuid).state is VMState.ABORTED
 

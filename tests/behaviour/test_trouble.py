@@ -34,7 +34,7 @@ def test_a_vm_virtualbox_lost_sight_of_is_never_called_off(bench: Bench, fleet: 
     vm = fleet.find("node01")
     fleet.power_on(vm)
     bench.lose_sight()
-    fleet.hosts[0].state.make_stale()
+    fleet.hosts[0].state.invalidate()
 
     seen = fleet.hosts[0].vm(vm.uuid)
     with pytest.raises(mv.OrphanedProcess, match="kill"):
@@ -63,7 +63,7 @@ def test_connections_broken_in_the_middle_are_made_again(bench: Bench, fleet: mv
 def test_an_idle_connection_that_died_is_made_again(bench: Bench, fleet: mv.Fleet) -> None:
     fleet.vms()
     bench.restart_sshd()
-    fleet.hosts[0].state.make_stale()
+    fleet.hosts[0].state.invalidate()
 
     assert len(fleet.vms()) == 10
 
@@ -78,7 +78,7 @@ def test_vms_start_again_after_vboxsvc_was_killed(bench: Bench, fleet: mv.Fleet)
         for one in [threads.submit(fleet.power_on, vm, timeout=60) for vm in vms]:
             one.result()
 
-    fleet.hosts[0].state.make_stale()
+    fleet.hosts[0].state.invalidate()
     assert {fleet.hosts[0].vm(vm.uuid).power for vm in vms} == {Power.ON}
 
 

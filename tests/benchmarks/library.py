@@ -84,7 +84,7 @@ def measure(lab: Lab) -> list[Pair]:
             command = where.shell.observe("0" * 16, _VBOXMANAGE, settings="heads", long=False)
             ours, theirs = side_by_side(
                 40,
-                lambda host=host: host.state.observe(max_age=0.0),
+                lambda host=host: host.state.poll(max_age=0.0),
                 lambda account=account, command=command: in_lab(lab, account, command),
             )
             vms = len(host.vms())
@@ -153,7 +153,7 @@ def measure(lab: Lab) -> list[Pair]:
             _fence(lab, "vbox200", "list"),
         )
         ours, theirs = side_by_side(
-            10, lambda: (small.state.make_stale(), fleet.find("node01", host="vbox10")), status
+            10, lambda: (small.state.invalidate(), fleet.find("node01", host="vbox10")), status
         )
         pairs.append(
             Pair(
@@ -166,7 +166,7 @@ def measure(lab: Lab) -> list[Pair]:
             )
         )
         ours, theirs = side_by_side(
-            10, lambda: (large.state.make_stale(), fleet.vms(host="vbox200")), listing
+            10, lambda: (large.state.invalidate(), fleet.vms(host="vbox200")), listing
         )
         pairs.append(
             Pair(

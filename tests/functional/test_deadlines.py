@@ -64,7 +64,7 @@ def test_timeout_holds_while_a_renamed_vm_is_read(
 ) -> None:
     uuid = simulator.virtualbox.vm("node01").uuid
     simulator.vboxmanage("modifyvm", uuid, "--name", "renamed")
-    fleet.hosts[0].state.make_stale()
+    fleet.hosts[0].state.invalidate()
     # The poll that shows the new name is answered; reading the settings files is not.
     simulator.inject(Fault(Action.DELAY, on="observe"))
     simulator.inject(Fault(Action.HANG, on="observe", times=1000))
@@ -75,7 +75,7 @@ def test_timeout_holds_while_a_renamed_vm_is_read(
 def test_reports_holds_its_timeout_for_a_renamed_vm(simulator: Simulator, fleet: mv.Fleet) -> None:
     uuid = simulator.virtualbox.vm("node01").uuid
     simulator.vboxmanage("modifyvm", uuid, "--name", "renamed")
-    fleet.hosts[0].state.make_stale()
+    fleet.hosts[0].state.invalidate()
     simulator.inject(Fault(Action.DELAY, on="observe"))
     simulator.inject(Fault(Action.HANG, on="observe", times=1000))
 
@@ -95,7 +95,7 @@ def test_timeout_of_an_action_includes_finding_the_vm(
 
 
 def test_vms_holds_its_timeout_on_a_hanging_host(simulator: Simulator, fleet: mv.Fleet) -> None:
-    fleet.hosts[0].state.make_stale()
+    fleet.hosts[0].state.invalidate()
     simulator.inject(Fault(Action.HANG, times=1000))
     began = time.monotonic()
 
@@ -117,7 +117,7 @@ def test_timeout_holds_while_the_long_list_hangs(
 def test_timeout_holds_while_a_crashed_vm_is_asked(simulator: Simulator, fleet: mv.Fleet) -> None:
     fleet.power_on("node01")
     simulator.virtualbox.crash_vm("node01")
-    fleet.hosts[0].state.make_stale()
+    fleet.hosts[0].state.invalidate()
     simulator.inject(Fault(Action.HANG, on="showvminfo", times=1000))
 
     began = time.monotonic()

@@ -36,7 +36,7 @@ def fleet(simulator: Simulator) -> Generator[mv.Fleet]:
     hosts = mv.parse_hosts(f"{simulator.host_entry} name=demo")
     with mv.Fleet(hosts, identity=simulator.key_file) as fleet:
         fleet.vms()
-        fleet.hosts[0].state.make_stale()
+        fleet.hosts[0].state.invalidate()
         yield fleet
 
 
@@ -163,7 +163,7 @@ def test_a_start_that_fails_says_why_with_the_end_of_the_log(
 def test_a_crashed_vm_is_on_and_boots_anew(simulator: Simulator, fleet: mv.Fleet) -> None:
     fleet.power_on("node01")
     simulator.virtualbox.crash_vm("node01")
-    fleet.hosts[0].state.make_stale()
+    fleet.hosts[0].state.invalidate()
 
     crashed = fleet.hosts[0].vm(node01(simulator).uuid, exact=True)
     fleet.power_on("node01")
@@ -255,7 +255,7 @@ def test_a_file_broken_below_its_head_costs_no_second_command_a_look(
     before = simulator.count("observe")
 
     for _ in range(5):
-        fleet.hosts[0].state.make_stale()
+        fleet.hosts[0].state.invalidate()
         assert {vm.power for vm in fleet.vms()} == {Power.UNKNOWN}
 
     assert simulator.count("observe") - before == 5

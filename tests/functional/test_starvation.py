@@ -48,12 +48,12 @@ def test_observe_ends_while_vms_change_faster_than_a_poll(
 
     def change() -> None:
         while not over.wait(0.02):
-            observer.make_stale("one of its VMs")
+            observer.invalidate("one of its VMs")
 
     with futures.ThreadPoolExecutor(1) as threads:
         changing = threads.submit(change)
         try:
-            picture = observer.observe(max_age=0.0, deadline=Deadline.after(15.0))
+            picture = observer.poll(max_age=0.0, deadline=Deadline.after(15.0))
         finally:
             over.set()
         changing.result()
@@ -117,7 +117,7 @@ def test_exact_states_of_ten_crashed_vms_are_asked_together(
     for vm in simulator.virtualbox.vms[:10]:
         fleet.power_on(vm.uuid)
         simulator.virtualbox.crash_vm(vm.uuid)
-    fleet.hosts[0].state.make_stale()
+    fleet.hosts[0].state.invalidate()
     polls, asked = simulator.count("observe"), simulator.count("showvminfo")
 
     states = [vm.state for vm in fleet.vms(exact=True)]

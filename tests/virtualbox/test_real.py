@@ -142,7 +142,7 @@ def test_a_crashed_vm_is_on_and_can_be_switched_off_and_on(bootable: benches.Rea
         fleet.power_on(vm)
         while bootable.lab.state("vbox", "node1") != "gurumeditation":
             time.sleep(0.5)
-        fleet.hosts[0].state.make_stale()
+        fleet.hosts[0].state.invalidate()
 
         crashed = fleet.hosts[0].vm(vm.uuid, exact=True)
         fleet.power_on(vm)
@@ -240,7 +240,7 @@ def test_states_of_200_vms_are_one_command_for_ten_who_ask(lab: Lab) -> None:
     bench = benches.RealBench(lab, "vbox200")
     with benches.fleet_of(bench) as fleet:
         fleet.vms()
-        fleet.hosts[0].state.make_stale()
+        fleet.hosts[0].state.invalidate()
         before = bench.commands_run()
 
         with futures.ThreadPoolExecutor(10) as threads:
@@ -286,7 +286,7 @@ def test_a_refused_key_is_not_tried_again_at_once_and_the_right_one_still_gets_i
             texts: list[str] = []
             for _ in range(20):
                 with pytest.raises(mv.LoginRefused) as caught:
-                    refused.hosts[0].state.observe(max_age=0.0)
+                    refused.hosts[0].state.poll(max_age=0.0)
                 texts.append(str(caught.value))
         with benches.fleet_of(ten) as fleet:
             vms = fleet.vms()

@@ -119,7 +119,7 @@ class VirtualBoxHost:
             timeout: seconds for everything (default: `observer.CALL_TIMEOUT_S`).
 
         Raises:
-            HostDown, VBoxManageError: as `StateCache.observe` does.
+            HostDown, VBoxManageError: as `StateCache.poll` does.
         """
         deadline = _deadline(timeout)
         picture = self.poll(exact=exact, max_age=max_age, deadline=deadline)
@@ -135,9 +135,9 @@ class VirtualBoxHost:
         since: float | None = None,
         deadline: Deadline,
     ) -> HostState:
-        """Return which VMs run; see `StateCache.observe`. The inventory is there afterwards."""
+        """Return which VMs run; see `StateCache.poll`. The inventory is there afterwards."""
         self.state.inventory(deadline=deadline)  # if it has to be read, that is a poll too
-        return self.state.observe(exact=exact, max_age=max_age, since=since, deadline=deadline)
+        return self.state.poll(exact=exact, max_age=max_age, since=since, deadline=deadline)
 
     def vms_of(self, picture: HostState, deadline: Deadline) -> list[VM]:
         """Return all VMs as a poll has them. Raises what `StateCache.machines` does."""
@@ -169,7 +169,7 @@ class VirtualBoxHost:
         while self._unexplained(picture, only) and not settled.is_past:
             time.sleep(min(_LONGEST_PAUSE_S, settled.remaining))
             try:
-                picture = self.state.observe(max_age=0.0, exact=True, deadline=deadline)
+                picture = self.state.poll(max_age=0.0, exact=True, deadline=deadline)
             except errors.HostDown as error:
                 log.info("%s; exact states are not known", error)
                 return picture

@@ -214,7 +214,7 @@ class PowerControl:
             return action.tries(self.vboxmanage.poweroff, {ErrorCode.NOT_RUNNING})
         if info.state.power is Power.ON or action.hidden_for(picture) < _LINGER_S:
             return False
-        again = self.state.observe(max_age=0.0, since=time.monotonic(), deadline=action.deadline)
+        again = self.state.poll(max_age=0.0, since=time.monotonic(), deadline=action.deadline)
         if again.processes.get(action.uuid) == picture.processes[action.uuid]:
             self.second_copies_refused += 1
             raise self._split_brain(machine, picture, action.name)
@@ -266,7 +266,7 @@ class _Action:
         self._since = self._host.state.stale_before(self.uuid)
         while True:
             try:
-                picture = self._host.state.observe(
+                picture = self._host.state.poll(
                     max_age=0.0, since=self._since, deadline=self.deadline
                 )
             except (errors.HostDown, errors.VBoxManageError) as error:
@@ -349,7 +349,7 @@ class _Action:
         if not self._host.changing.acquire(timeout=self.deadline.remaining):
             self._last_trouble = "the host is busy with other VMs"
             return False
-        self._since = self._host.state.make_stale(self.uuid)
+        self._since = self._host.state.invalidate(self.uuid)
         try:
             call(max(0.1, self.deadline.within(CALL_TIMEOUT_S).remaining))
         except (errors.VBoxManageError, errors.HostDown) as error:
@@ -360,7 +360,7 @@ class _Action:
             return False
         finally:
             self._host.changing.release()
-            self._since = self._host.state.make_stale(self.uuid)
+            self._since = self._host.state.invalidate(self.uuid)
         return True
 
     def starts(self, machine: VMSettings) -> bool:

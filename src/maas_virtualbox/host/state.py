@@ -84,7 +84,7 @@ class StateCache:
             deadline: when to stop waiting (default: in `CALL_TIMEOUT_S`).
 
         Raises:
-            HostDown, VBoxManageError: as `observe` does.
+            HostDown, VBoxManageError: as `poll` does.
         """
         asked = time.monotonic()
         if asked - self._inventory_read <= max_age:
@@ -176,13 +176,13 @@ class StateCache:
                 return max(self._changed.get(vm, 0.0), self._changed.get("", 0.0))
             return max(self._changed.values(), default=0.0)
 
-    def make_stale(self, vm: str = "") -> float:
+    def invalidate(self, vm: str = "") -> float:
         """Invalidate the state of a VM, or of all, because it is being changed; return now."""
         with self._lock:
             now = self._changed[vm] = time.monotonic()
             return now
 
-    def observe(
+    def poll(
         self,
         *,
         max_age: float | None = None,

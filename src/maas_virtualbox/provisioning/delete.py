@@ -99,7 +99,7 @@ class _Deletion:
     def attempt(self, deadline: Deadline) -> None:
         """Look, and delete the VM if it may be."""
         owner, uuid = self._owner, self._uuid
-        owner.state.make_stale()
+        owner.state.invalidate()
         vm = owner.vm(uuid, timeout=deadline.remaining)
         self.seen = True
         self._name = vm.name
@@ -227,7 +227,7 @@ def turn(owner: VirtualBoxHost, deadline: Deadline) -> Generator[float]:
         yield max(0.1, deadline.within(state.CALL_TIMEOUT_S).remaining)
     finally:
         owner.changing.release()
-        owner.state.make_stale()
+        owner.state.invalidate()
 
 
 def _foreign_disks(owner: VirtualBoxHost, machine: VMSettings, deadline: Deadline) -> list[str]:

@@ -254,7 +254,7 @@ class Dispatcher:
         look = await host.look(uuid)
         if look.error is None and uuid not in look.vms:
             # It has left, or came after that poll, as a VM does that a person has just trusted.
-            host.owner.state.make_stale(uuid)
+            host.owner.state.invalidate(uuid)
             look = await host.look(uuid)
         if look.error is None:
             return (host, look.vms[uuid].settings, look) if uuid in look.vms else None
