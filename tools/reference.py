@@ -1,17 +1,20 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Writes docs/reference/charm.md from charmcraft.yaml: `make docs`."""
+"""Generates docs/reference/charm.md from charmcraft.yaml: `make docs`."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.charm import charmcraft
+import yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-PAGE = charmcraft.ROOT / "docs" / "reference" / "charm.md"
+_ROOT = Path(__file__).parents[1]
+
+PAGE = _ROOT / "docs" / "reference" / "charm.md"
 
 STATUSES = (
     ("active", "24 VMs on 3 hosts, 8 running", "nothing: all is well"),
@@ -279,6 +282,12 @@ def _need(name: str, schema: Mapping[str, Any], action: Mapping[str, Any]) -> st
     return f"default `{str(default).lower() if isinstance(default, bool) else default}`"
 
 
+def main() -> None:
+    """Write the page."""
+    charm = yaml.safe_load((_ROOT / "charmcraft.yaml").read_text(encoding="utf-8"))
+    PAGE.write_text(render(charm), encoding="utf-8")
+    print(PAGE.relative_to(_ROOT))
+
+
 if __name__ == "__main__":
-    PAGE.write_text(render(charmcraft.read()), encoding="utf-8")
-    print(PAGE.relative_to(charmcraft.ROOT))
+    main()

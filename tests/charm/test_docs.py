@@ -16,7 +16,7 @@ import yaml
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from maas_virtualbox.cli import app as cli_app
+from maas_virtualbox.cli import main as program
 from maas_virtualbox.config import config_file
 from maas_virtualbox.simulator import Simulator
 
@@ -39,7 +39,7 @@ NEEDS = {
     "a VirtualBox host",
     "a charm",
 }
-COMMAND = get_command(cli_app.app)
+COMMAND = get_command(program.app)
 USAGE_ERROR = typer.BadParameter.__mro__[1]
 """click's: typer brings a click of its own, or not."""
 _TEXTS = (".j2", ".md", ".py", ".yaml")
@@ -272,7 +272,7 @@ def test_the_reference_is_what_charmcraft_yaml_says() -> None:
 def test_every_status_is_in_the_reference() -> None:
     described = "\n".join(text for _, text, _ in reference.STATUSES)
     missing = [words for words in statuses() if words not in described]
-    assert not missing, "tests/charm/reference.py has no row for these"
+    assert not missing, "tools/reference.py has no row for these"
 
 
 def statuses() -> Iterator[str]:
