@@ -102,7 +102,7 @@ def test_power_off_ignores_a_poll_from_before_the_start(
             pass
         # It is carried out before the VM starts, and answered after that.
         simulator.inject(Fault(Action.LATE, on="observe", seconds=1.4))
-        slow = threads.submit(host.state.observe, max_age=0.0)
+        slow = threads.submit(host.state.poll, max_age=0.0)
         on.result()
 
         host.power_off(vm.uuid)
