@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ import pytest
 
 from maas_virtualbox.cli import main
 from maas_virtualbox.simulator import Action, Fault, Simulator, maas
+from maas_virtualbox.version import VERSION
 from maas_virtualbox.virtualbox.states import VMState
 
 from tests.service import interruptible
@@ -48,6 +51,114 @@ def options(simulator: Simulator, tmp_path: Path) -> list[str]:
 def objects(text: str) -> list[dict[str, Any]]:
     """What `--format json` printed."""
     return json.loads(text)
+
+
+# -- help, version, completion ----------------------------------------------------------------
+
+
+def test_version_option_prints_the_version(run: Run) -> None:
+    assert run("--version") == (0, f"maas-virtualbox {VERSION}\n", "")
+
+
+def test_help_lists_the_commands_in_groups(run: Run) -> None:
+    _, out, _ = run("--help")
+
+    groups: dict[str, list[str]] = {}
+    for line in out.splitlines():
+        if heading := re.match(r"╭─ ([\w ]+) ─", line):
+            groups[heading[1]] = []
+        elif command := re.match(r"│ ([a-z-]+) ", line):
+            groups[list(groups)[-1]].append(command[1])
+    del groups["Options"]
+    assert list(groups.items()) == [
+        ("VMs", ["list", "status", "on", "off", "reset", "create", "delete"]),
+        ("Service", ["serve", "parameters", "admin-token", "rotate-tokens"]),
+        ("MAAS", ["install-template", "remove-template", "maas"]),
+        ("Hosts", ["check", "host-setup", "trust", "trust-vm"]),
+        ("Try it", ["simulate", "demo"]),
+    ]
+
+
+@pytest.mark.parametrize("command", ["on", "status", "create", "check", "delete"])
+def test_usage_has_one_ellipsis_for_many_arguments(run: Run, command: str) -> None:
+    _, out, _ = run(command, "--help")
+
+    usage = next(line for line in out.splitlines() if "Usage:" in line)
+    assert usage.count("...") == 1
+    assert "…" not in usage
+
+
+def complete(shell: str, words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Ask the program, as a shell does, what may follow; its last line lists loaded modules."""
+    check = (
+        "import atexit, sys; sys.argv = ['maas-virtualbox'];"
+        "atexit.register(lambda: print('paramiko' in sys.modules, file=sys.stderr));"
+        "from maas_virtualbox.cli import main; main.main()"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", check],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            **{key: value for key, value in os.environ.items() if key != "MAAS_VIRTUALBOX_HOSTS"},
+            "_MAAS_VIRTUALBOX_COMPLETE": f"complete_{shell}",
+            "_TYPER_COMPLETE_ARGS": words,
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split()) - 1),
+            **environment,
+        },
+    )
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_answers_without_a_host_list(shell: str) -> None:
+    done = complete(shell, "maas-virtualbox o")
+
+    assert re.findall(r"\bo[nf]+\b", done.stdout)[:1] == ["on"]
+    assert done.stderr == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        ("maas-virtualbox maas e", ["enlist"]),
+        ("maas-virtualbox list --format j", ["json"]),
+        ("maas-virtualbox --format p", ["plain"]),
+        ("maas-virtualbox off --ac", ["--acpi"]),
+        ("maas-virtualbox on n", [""]),
+    ],
+)
+def test_completion_connects_to_no_host(words: str, answer: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as host:
+        host.setblocking(False)
+        done = complete(
+            "bash", words, MAAS_VIRTUALBOX_HOSTS=f"x@127.0.0.1:{host.getsockname()[1]}"
+        )
+
+        with pytest.raises(BlockingIOError):
+            host.accept()
+    assert done.stdout.rstrip("\n").split("\n") == answer
+    assert done.stderr == "False\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script_calls_the_program(shell: str) -> None:
+    done = complete(shell, "", _MAAS_VIRTUALBOX_COMPLETE=f"source_{shell}")
+
+    assert f"_MAAS_VIRTUALBOX_COMPLETE=complete_{shell}" in done.stdout
+
+
+def test_show_completion_names_the_program(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shellingham.detect_shell", lambda: ("zsh", "/bin/zsh"))
+
+    code, out, _ = run("--show-completion")
+
+    assert (code, out.splitlines()[0]) == (0, "#compdef maas-virtualbox")
+
+
+# -- VMs --------------------------------------------------------------------------------------
 
 
 def test_list_as_json_has_the_documented_fields(run: Run, options: list[str]) -> None:
@@ -288,7 +399,7 @@ def test_check_of_an_unknown_host_says_which_there_are(run: Run, options: list[s
 
 
 def test_interrupted_is_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt() -> None:
+    def interrupt(**_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(main, "app", interrupt)

@@ -18,6 +18,7 @@ from maas_virtualbox.cli import output
 from maas_virtualbox.cli.output import Format
 from maas_virtualbox.config import config_file, host_list
 from maas_virtualbox.fleet.fleet import Fleet
+from maas_virtualbox.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -29,33 +30,53 @@ EXIT_FAILED, EXIT_USAGE, EXIT_HOST_DOWN, EXIT_INTERRUPTED = 1, 2, 3, 130
 _GLOBAL_OPTIONS = ("--config", "--format", "--hosts", "--key", "--known-hosts")
 
 
+class Panel:
+    """The groups in which `--help` lists the commands, in the order in which it lists them."""
+
+    VMS = "VMs"
+    SERVICE = "Service"
+    MAAS = "MAAS"
+    HOSTS = "Hosts"
+    DEMO = "Try it"
+
+
+_PANELS = (Panel.VMS, Panel.SERVICE, Panel.MAAS, Panel.HOSTS, Panel.DEMO)
+
+
 class _Group(typer.core.TyperGroup):
-    """Takes the options of the whole program after the command too, where people type them."""
+    """Accepts the global options also after the command, and orders the commands by panel."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=self._panel_number)
+
+    def _panel_number(self, name: str) -> int:
+        panel = getattr(self.commands[name], "rich_help_panel", None)
+        return _PANELS.index(panel) if panel in _PANELS else len(_PANELS)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         moved: list[str] = []
         kept: list[str] = []
-        words = iter(args)
-        for word in words:
-            if word == "--":
-                kept += [word, *words]
-            elif word in _GLOBAL_OPTIONS:
-                moved += [word, *([value] if (value := next(words, None)) is not None else [])]
-            elif word.startswith(tuple(f"{option}=" for option in _GLOBAL_OPTIONS)):
-                moved.append(word)
+        arguments = iter(args)
+        for argument in arguments:
+            if argument == "--":
+                kept += [argument, *arguments]
+            elif argument in _GLOBAL_OPTIONS:
+                value = next(arguments, None)
+                moved += [argument] if value is None else [argument, value]
+            elif argument.startswith(tuple(f"{option}=" for option in _GLOBAL_OPTIONS)):
+                moved.append(argument)
             else:
-                kept.append(word)
+                kept.append(argument)
         return super().parse_args(ctx, [*moved, *kept])
 
 
 app = typer.Typer(
     cls=_Group,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
-    help="Power control of VirtualBox VMs on other machines, over SSH.",
-    epilog="The options above may stand after the command too. Put -- before a VM's name that"
-    " begins with a dash.",
+    help="Control the power of VirtualBox VMs on remote hosts, over SSH.",
+    epilog="The options --config, --format, --hosts, --key and --known-hosts may also follow the"
+    " command. Put -- before a VM name that begins with a dash.",
 )
 
 
@@ -137,8 +158,14 @@ class Options:
         }
 
 
+def _print_version(is_wanted: bool) -> None:  # noqa: FBT001 - typer passes the option's value
+    if is_wanted:
+        print(f"maas-virtualbox {VERSION}")
+        raise typer.Exit
+
+
 @app.callback()
-def _program(
+def _global_options(
     ctx: typer.Context,
     hosts_: Annotated[
         str | None,
@@ -162,14 +189,21 @@ def _program(
     format_: Annotated[
         Format, typer.Option("--format", help="How answers are printed.")
     ] = Format.TABLE,
+    version: Annotated[  # noqa: FBT002 - a flag of the command line
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
 ) -> None:
+    del version
     ctx.obj = Options(hosts_, config_, key, known_hosts, format_)
 
 
 HostOption = Annotated[str, typer.Option("--host", metavar="NAME", help="Only this host.")]
 ZoneOption = Annotated[str, typer.Option("--zone", metavar="NAME", help="Only this zone's hosts.")]
 VMsArgument = Annotated[
-    list[str], typer.Argument(metavar="VM…", help="UUID, MAC, UUID tail as MAC, or name.")
+    list[str], typer.Argument(metavar="VM", help="UUID, MAC, UUID tail as MAC, or name.")
 ]
 AddressOption = Annotated[
     str,

@@ -28,6 +28,7 @@ from maas_virtualbox.cli.app import (
     HostOption,
     Options,
     OtherAddressOption,
+    Panel,
     ZoneOption,
     app,
     leave,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 program = typer.Typer(
     no_args_is_help=True, help="Tell MAAS of the VMs, and look at what it knows of them."
 )
-app.add_typer(program, name="maas")
+app.add_typer(program, name="maas", rich_help_panel=Panel.MAAS)
 
 
 class _Only(str, enum.Enum):

@@ -28,7 +28,7 @@ def main() -> NoReturn:
     """Run the program; every expected error is a sentence and an exit code, never a traceback."""
     log_to_stderr(logging.WARNING, "maas-virtualbox: ")
     try:
-        app()
+        app(prog_name="maas-virtualbox")
     except (errors.HostListError, errors.ConfigError, errors.IdentityError) as error:
         output.problem(error)
         sys.exit(EXIT_USAGE)

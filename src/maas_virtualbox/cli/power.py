@@ -17,6 +17,7 @@ from maas_virtualbox.cli.app import (
     EXIT_FAILED,
     HostOption,
     Options,
+    Panel,
     TimeoutOption,
     VMsArgument,
     ZoneOption,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from maas_virtualbox.host.host import VM
 
 
-@app.command("list")
+@app.command("list", rich_help_panel=Panel.VMS)
 def list_(ctx: typer.Context, host: HostOption = "", zone: ZoneOption = "") -> None:
     """List all VMs of all hosts."""
     options: Options = ctx.obj
@@ -46,7 +47,7 @@ def list_(ctx: typer.Context, host: HostOption = "", zone: ZoneOption = "") -> N
     leave([report.error for report in reports if report.error])
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.VMS)
 def status(
     ctx: typer.Context, vms: VMsArgument, host: HostOption = "", zone: ZoneOption = ""
 ) -> None:
@@ -64,7 +65,7 @@ def status(
     leave(failures)
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.VMS)
 def on(
     ctx: typer.Context,
     vms: VMsArgument,
@@ -76,7 +77,7 @@ def on(
     _act(ctx.obj, "on", Fleet.power_on, vms, host, zone, timeout)
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.VMS)
 def off(
     ctx: typer.Context,
     vms: VMsArgument,
@@ -92,7 +93,7 @@ def off(
     _act(ctx.obj, "off", Fleet.power_off, vms, host, zone, timeout, **policy)
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.VMS)
 def reset(
     ctx: typer.Context,
     vms: VMsArgument,
@@ -104,11 +105,11 @@ def reset(
     _act(ctx.obj, "reset", Fleet.reset, vms, host, zone, timeout)
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.HOSTS)
 def check(
     ctx: typer.Context,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[HOST…]", help="Names; default: all hosts.")
+        list[str] | None, typer.Argument(metavar="HOST", help="Names; default: all hosts.")
     ] = None,
 ) -> None:
     """Look for what is wrong with hosts and VMs, and say what to type about it."""

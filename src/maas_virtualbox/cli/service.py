@@ -20,6 +20,7 @@ from maas_virtualbox.cli.app import (
     AddressOption,
     HostOption,
     Options,
+    Panel,
     VMsArgument,
     ZoneOption,
     app,
@@ -31,7 +32,7 @@ from maas_virtualbox.maas import power_parameters, power_template
 from maas_virtualbox.schemas import VMView
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.SERVICE)
 def serve(ctx: typer.Context) -> None:
     """Serve MAAS's webhook power type over HTTP, as --config FILE says, until stopped.
 
@@ -58,7 +59,7 @@ def serve(ctx: typer.Context) -> None:
     os._exit(code)
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.SERVICE)
 def parameters(
     ctx: typer.Context,
     vms: VMsArgument,
@@ -99,14 +100,14 @@ def parameters(
     leave(failures)
 
 
-@app.command("admin-token")
+@app.command("admin-token", rich_help_panel=Panel.SERVICE)
 def admin_token(ctx: typer.Context) -> None:
     """Print the token that opens the whole HTTP API, as Bearer or as Basic's password."""
     options: Options = ctx.obj
     print(tokens.load(options.secrets_file()).admin_token())
 
 
-@app.command("rotate-tokens")
+@app.command("rotate-tokens", rich_help_panel=Panel.SERVICE)
 def rotate_tokens(
     ctx: typer.Context,
     secrets_file: Annotated[

@@ -14,11 +14,10 @@ import typer
 
 from maas_virtualbox import errors
 from maas_virtualbox.cli import extension_script, output
-from maas_virtualbox.cli.app import HostOption, Options, app
+from maas_virtualbox.cli.app import HostOption, Options, Panel, app
 from maas_virtualbox.config import host_list
 from maas_virtualbox.host import scripts
 from maas_virtualbox.maas import power_template
-from maas_virtualbox.transport import host_keys, ssh
 from maas_virtualbox.virtualbox import settings_xml
 
 _TRUST_TIMEOUT_S = 10.0
@@ -29,7 +28,7 @@ RootOption = Annotated[
 HostArgument = Annotated[str, typer.Argument(metavar="HOST", help="Its name in the host list.")]
 
 
-@app.command("host-setup")
+@app.command("host-setup", rich_help_panel=Panel.HOSTS)
 def set_host_up(
     ctx: typer.Context,
     host: HostArgument,
@@ -44,6 +43,8 @@ def set_host_up(
 
     Needs a key that is not yet bound to the gate.
     """
+    from maas_virtualbox.transport import ssh  # noqa: PLC0415 - slow to load
+
     options: Options = ctx.obj
     with options.fleet() as fleet:
         (owner,) = fleet.scope(host=host)
@@ -80,7 +81,7 @@ def set_host_up(
             print("\nIf a line of its authorized_keys names the gate, take it out too.")
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.HOSTS)
 def trust(
     ctx: typer.Context,
     host: HostArgument,
@@ -93,6 +94,8 @@ def trust(
 
     Compare it on the host: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub
     """
+    from maas_virtualbox.transport import host_keys, ssh  # noqa: PLC0415 - slow to load
+
     options: Options = ctx.obj
     listed = {each.name: each for each in options.listed()}
     if host not in listed:
@@ -127,7 +130,7 @@ def trust(
     )
 
 
-@app.command("trust-vm")
+@app.command("trust-vm", rich_help_panel=Panel.HOSTS)
 def trust_vm(
     ctx: typer.Context,
     vm: Annotated[str, typer.Argument(metavar="UUID", help="The VM's UUID.")],
@@ -179,7 +182,7 @@ def trust_vm(
     )
 
 
-@app.command("install-template")
+@app.command("install-template", rich_help_panel=Panel.MAAS)
 def install_template(
     ctx: typer.Context,
     root: RootOption = Path("/"),
@@ -202,7 +205,7 @@ def install_template(
     _report(power_template.install(root, wanted, force=force))
 
 
-@app.command("remove-template")
+@app.command("remove-template", rich_help_panel=Panel.MAAS)
 def remove_template(root: RootOption = Path("/")) -> None:
     """Put MAAS's own power template back and remove the extension scripts (as root)."""
     _report(power_template.remove(root))

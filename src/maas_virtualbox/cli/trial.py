@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from maas_virtualbox.cli.app import EXIT_FAILED, Options, app
+from maas_virtualbox.cli.app import EXIT_FAILED, Options, Panel, app
 from maas_virtualbox.config import host_list
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.DEMO)
 def simulate(
     vms: Annotated[int, typer.Option(min=0, max=10_000, help="How many VMs.")] = 10,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 0,
@@ -33,7 +33,7 @@ def simulate(
             time.sleep(3600)
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.DEMO)
 def demo(
     ctx: typer.Context,
     vms: Annotated[int, typer.Option(min=1, max=1000, help="How many simulated VMs.")] = 10,

@@ -15,6 +15,7 @@ from maas_virtualbox.cli import output, power
 from maas_virtualbox.cli.app import (
     HostOption,
     Options,
+    Panel,
     TimeoutOption,
     VMsArgument,
     ZoneOption,
@@ -36,11 +37,11 @@ _NARROWEST = 2
 """Digits of the numbers --count makes, so that node02 stands before node10 in every list."""
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.VMS)
 def create(
     ctx: typer.Context,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME…]", help="Names of the new VMs.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Names of the new VMs.")
     ] = None,
     count: Annotated[
         int, typer.Option(min=0, max=1000, help="So many more, named by --prefix and a number.")
@@ -135,7 +136,7 @@ def _show_created(results: Sequence[Creation], as_format: output.Format) -> None
     )
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.VMS)
 def delete(
     ctx: typer.Context,
     vms: VMsArgument,
