@@ -26,7 +26,7 @@ def test_every_option_is_read(tmp_path: Path) -> None:
 
     read = config_file.load(file)
 
-    assert [host.name for host in read.find_hosts()] == ["attic", "10.0.0.6"]
+    assert [str(host) for host in read.hosts] == ["attic", "10.0.0.6"]
     assert (str(read.ssh_private_key_file), str(read.known_hosts_file)) == (
         "/etc/key",
         "/var/known_hosts",

@@ -17,7 +17,9 @@ from maas_virtualbox import errors
 from maas_virtualbox.cli import output
 from maas_virtualbox.cli.output import Format
 from maas_virtualbox.config import config_file, host_list
+from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.fleet.fleet import Fleet
+from maas_virtualbox.maas import connection
 from maas_virtualbox.version import VERSION
 
 if TYPE_CHECKING:
@@ -133,7 +135,7 @@ class Options:
         listed = (
             host_list.parse_hosts(self.hosts)
             if self.hosts is not None
-            else self.loaded.find_hosts()
+            else connection.find_hosts(self.loaded, Deadline.after(connection.ZONES_TIMEOUT_S))
         )
         if not listed:
             raise errors.HostListError(

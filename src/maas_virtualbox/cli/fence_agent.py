@@ -25,8 +25,10 @@ from xml.etree import ElementTree
 from maas_virtualbox import errors
 from maas_virtualbox.config import config_file, host_list
 from maas_virtualbox.config.policy import PowerPolicy
+from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.escape import log_to_stderr, printable
 from maas_virtualbox.fleet.fleet import Fleet
+from maas_virtualbox.maas import connection
 from maas_virtualbox.version import VERSION
 from maas_virtualbox.virtualbox.states import Power
 
@@ -216,19 +218,19 @@ def _run(options: _Options) -> int:
     if options.action == "metadata":
         print(metadata())
         return EXIT_DONE
-    with _fleet(options) as fleet:
+    timeout = options.login_timeout + options.shell_timeout
+    with _fleet(options, Deadline.after(timeout)) as fleet:
         if options.action == "validate-all":
             return EXIT_DONE
         if options.action in ("off", "reboot"):
             # In a cluster of two, the node without a delay wins the race to fence the other.
             time.sleep(options.delay)
-        timeout = options.login_timeout + options.shell_timeout
         if options.action in _ACTIONS_ON_HOSTS:
             return _list(fleet.reports(timeout=timeout), options.action)
         return _act(fleet, fleet.find(options.plug, timeout=timeout), options)
 
 
-def _fleet(options: _Options) -> Fleet:
+def _fleet(options: _Options, deadline: Deadline) -> Fleet:
     """Make the fleet the options describe. Raises `Error` where they do not fit."""
     loaded = (
         config_file.load(Path(options.config).expanduser())
@@ -237,7 +239,11 @@ def _fleet(options: _Options) -> Fleet:
     )
     entry = {"address": options.ip, "port": options.ipport, "user": options.username}
     entry["host-key"] = options.host_key
-    listed = loaded.find_hosts() if options.config else host_list.parse_hosts([entry])
+    listed = (
+        connection.find_hosts(loaded, deadline)
+        if options.config
+        else host_list.parse_hosts([entry])
+    )
     if not listed:
         raise errors.ConfigError(f"{options.config}: it has no hosts:")
     pins = Path(options.known_hosts).expanduser() if options.known_hosts else loaded.known_hosts

@@ -35,7 +35,7 @@ from maas_virtualbox.cli.app import (
 )
 from maas_virtualbox.config import atomic_files, tokens
 from maas_virtualbox.host import checks
-from maas_virtualbox.maas import power_parameters
+from maas_virtualbox.maas import connection, power_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -129,7 +129,7 @@ def enlist(
 ) -> None:
     """Make all VMs known to MAAS, with zones and power parameters. Safe to run again."""
     options: Options = ctx.obj
-    with options.loaded.maas("maas enlist") as client:
+    with connection.connect(options.loaded, "maas enlist") as client:
         from maas_virtualbox.maas import enlistment, messages  # noqa: PLC0415 - an extra
 
         reports = _reports(options, host, zone)
@@ -207,7 +207,7 @@ def check(
 ) -> None:
     """Look for what is wrong on MAAS's side, and say what to type about it."""
     options: Options = ctx.obj
-    with options.loaded.maas("maas check") as client:
+    with connection.connect(options.loaded, "maas check") as client:
         from maas_virtualbox.maas import check as maas_check  # noqa: PLC0415 - an extra
 
         reports = _reports(options)

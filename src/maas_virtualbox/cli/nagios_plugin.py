@@ -24,8 +24,10 @@ from typing import TYPE_CHECKING, NoReturn, cast
 from maas_virtualbox import errors
 from maas_virtualbox.config import config_file, host_list
 from maas_virtualbox.config.policy import PowerPolicy
+from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.escape import log_to_stderr, printable
 from maas_virtualbox.fleet.fleet import Fleet
+from maas_virtualbox.maas import connection
 from maas_virtualbox.version import VERSION
 from maas_virtualbox.virtualbox.states import Power
 
@@ -104,8 +106,9 @@ def main() -> NoReturn:
     try:
         options = parse(sys.argv[1:])
         log_to_stderr(logging.INFO if options.verbose else logging.ERROR, f"{NAME}: ")
-        with _fleet(options) as fleet:
-            code, output = judge(fleet.reports(timeout=options.timeout), options)
+        deadline = Deadline.after(options.timeout)
+        with _fleet(options, deadline) as fleet:
+            code, output = judge(fleet.reports(timeout=deadline.remaining), options)
     except Exception as error:  # noqa: BLE001 - monitoring reads codes, not tracebacks
         code, output = UNKNOWN, _line(UNKNOWN, str(error))
     print(output)
@@ -137,9 +140,13 @@ def parse(argv: Sequence[str]) -> _Options:
     return options
 
 
-def _fleet(options: _Options) -> Fleet:
+def _fleet(options: _Options, deadline: Deadline) -> Fleet:
     loaded = config_file.load(options.config) if options.config else config_file.Config()
-    listed = loaded.find_hosts() if options.hosts is None else host_list.parse_hosts(options.hosts)
+    listed = (
+        connection.find_hosts(loaded, deadline)
+        if options.hosts is None
+        else host_list.parse_hosts(options.hosts)
+    )
     if not listed:
         raise errors.HostListError("no hosts to ask")
     return Fleet(

@@ -17,7 +17,7 @@ import dataclasses
 import ipaddress
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 from urllib import parse
 
 import platformdirs
@@ -27,9 +27,6 @@ from maas_virtualbox import errors
 from maas_virtualbox.config import host_list, options
 from maas_virtualbox.config.host_list import HostConfig
 from maas_virtualbox.config.policy import PowerPolicy
-
-if TYPE_CHECKING:
-    from maas_virtualbox.maas.client import MAAS
 
 FROM_ZONES = "from-zones"
 
@@ -171,46 +168,6 @@ class Config(SharedOptions):
         if (self.tls_certificate_file is None) != (self.tls_key_file is None):
             raise ValueError("tls-certificate-file and tls-key-file go together: give both")
         return self
-
-    def find_hosts(self) -> tuple[HostConfig, ...]:
-        """Return the hosts, asking MAAS for them if they are to come from its zones.
-
-        Raises:
-            ConfigError: what MAAS is to be asked with is missing or cannot be read.
-            MAASError: MAAS does not answer.
-        """
-        if self.hosts != FROM_ZONES:
-            return self.hosts
-        with self.maas("hosts: from-zones") as client:
-            from maas_virtualbox.maas.zones import hosts_from_zones  # noqa: PLC0415 - an extra
-
-            return hosts_from_zones(client.zones())
-
-    def maas(self, what: str) -> MAAS:
-        """Return the client of the MAAS that is named here; connects to nothing.
-
-        Args:
-            what: what needs it, for the messages.
-
-        Raises:
-            ConfigError: what MAAS is to be asked with is missing or cannot be read.
-        """
-        if not self.maas_url or self.maas_api_key_file is None:
-            raise errors.ConfigError(f"{what} needs maas-url and maas-api-key-file")
-        try:
-            from maas_virtualbox.maas.client import MAAS  # noqa: PLC0415 - an extra
-        except ModuleNotFoundError as error:
-            raise errors.ConfigError(
-                f"{what} needs {error.name}: pip install 'maas-virtualbox[maas]'"
-            ) from None
-        try:
-            key = pydantic.SecretStr(self.maas_api_key_file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise errors.ConfigError(
-                f"maas-api-key-file: {self.maas_api_key_file} cannot be read: {reason}"
-            ) from None
-        return MAAS(self.maas_url, key, self.maas_ca_file)
 
     @property
     def known_hosts(self) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -20,6 +21,7 @@ from urllib3 import exceptions
 
 from maas_virtualbox import errors
 from maas_virtualbox.config import config_file
+from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.escape import printable
 from maas_virtualbox.maas.models import Machine, Node, Rack, User, Zone
 
@@ -76,6 +78,7 @@ class MAAS:
         *,
         timeout: float = CALL_TIMEOUT_S,
         listing_timeout: float = LISTING_TIMEOUT_S,
+        deadline: Deadline | None = None,
         carrier: adapters.BaseAdapter | None = None,
     ) -> None:
         """Prepare; connects to nothing.
@@ -86,6 +89,7 @@ class MAAS:
             ca_file: the CA of an HTTPS certificate. None: the system's.
             timeout: seconds in which a call ends, with all its repetitions.
             listing_timeout: the same for a call that lists all machines.
+            deadline: when every call of this client must have ended, whatever its timeout.
             carrier: what carries the requests, for tests. None: the network.
 
         Raises:
@@ -112,6 +116,7 @@ class MAAS:
             parts[0], "", parts[1], parts[2], signature_method="PLAINTEXT"
         )
         self._timeout, self._listing_timeout = timeout, listing_timeout
+        self._deadline = deadline or Deadline(math.inf)
         adapter = carrier or adapters.HTTPAdapter(pool_maxsize=MAX_PARALLEL, max_retries=0)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
@@ -283,14 +288,15 @@ class MAAS:
         self, method: str, uri: str, fields: Fields, op: str, limit: float
     ) -> tuple[requests.Response, bytes]:
         """Send a request, and again where that may help, before its deadline."""
-        until = time.monotonic() + limit
+        deadline = self._deadline.within(limit)
+        limit = deadline.remaining
         for tried in range(1, _TRIES + 1):
             pause_s = _PAUSE_S * 2 ** (tried - 1)
-            is_last = tried == _TRIES or time.monotonic() + pause_s > until
+            is_last = tried == _TRIES or deadline.remaining < pause_s
             try:
-                answer, body = self._send(method, uri, fields, op, until)
+                answer, body = self._send(method, uri, fields, op, deadline)
             except (requests.RequestException, TimeoutError) as error:
-                if is_last or time.monotonic() > until or not _may_repeat(method, error):
+                if is_last or deadline.is_past or not _may_repeat(method, error):
                     raise self._unanswered(uri, error, method, limit) from None
             else:
                 # MAAS answers 503 while it starts.
@@ -300,9 +306,11 @@ class MAAS:
         raise AssertionError("the last try returns or raises")
 
     def _send(
-        self, method: str, uri: str, fields: Fields, op: str, until: float
+        self, method: str, uri: str, fields: Fields, op: str, deadline: Deadline
     ) -> tuple[requests.Response, bytes]:
-        left = max(until - time.monotonic(), 0.001)
+        if deadline.is_past:
+            raise TimeoutError
+        left = max(deadline.remaining, 0.001)
         with self._session.request(
             method,
             uri,
@@ -313,7 +321,7 @@ class MAAS:
             verify=self._verify,
             stream=True,
         ) as answer:
-            return answer, _read(answer, until)
+            return answer, _read(answer, deadline)
 
     def _unanswered(
         self, uri: str, error: Exception, method: str, limit: float
@@ -331,7 +339,7 @@ class MAAS:
             kind = type(error).__name__
             why = f"no answer from MAAS: {kind}; does it run there? is the address right?"
         else:
-            why = f"no answer from MAAS in {limit:g} s"
+            why = f"no answer from MAAS in {limit:.3g} s"
         if method == "POST":
             why += " (whether it did what was asked is unknown: the next run sees)"
         return errors.MAASError(f"{uri}: {why}", retry=True)
@@ -366,12 +374,12 @@ class MAAS:
         return words[:_WORDS]
 
 
-def _read(answer: requests.Response, until: float) -> bytes:
+def _read(answer: requests.Response, deadline: Deadline) -> bytes:
     """Return the body; raises `TimeoutError` where it comes in drops."""
     body = bytearray()
     for chunk in cast("Iterable[bytes]", answer.iter_content(_CHUNK_BYTES)):
         body += chunk
-        if time.monotonic() > until:
+        if deadline.is_past:
             raise TimeoutError
     return bytes(body)
 

@@ -33,7 +33,9 @@ import uvicorn
 
 from maas_virtualbox import errors
 from maas_virtualbox.config import config_file, tokens
+from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.fleet.fleet import Fleet
+from maas_virtualbox.maas import connection
 from maas_virtualbox.service import app, connection_limits, logs, systemd
 from maas_virtualbox.service.auth import Access
 from maas_virtualbox.service.dispatcher import Dispatcher
@@ -254,7 +256,7 @@ class _Server(uvicorn.Server):
 def _load(path: Path) -> tuple[Config, Secrets, Fleet]:
     """Read all files and prepare the fleet; connects to no host."""
     new = config_file.load(path)
-    listed = new.find_hosts()
+    listed = connection.find_hosts(new, Deadline.after(connection.ZONES_TIMEOUT_S))
     if not listed:
         raise errors.ConfigError(f"{path}: hosts: expected at least one, such as user@address")
     if new.secrets_file is None:
