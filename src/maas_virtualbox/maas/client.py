@@ -339,7 +339,7 @@ class MAAS:
             kind = type(error).__name__
             why = f"no answer from MAAS: {kind}; does it run there? is the address right?"
         else:
-            why = f"no answer from MAAS in {limit:.3g} s"
+            why = f"no answer from MAAS in {round(limit, 1):g} s"
         if method == "POST":
             why += " (whether it did what was asked is unknown: the next run sees)"
         return errors.MAASError(f"{uri}: {why}", retry=True)
