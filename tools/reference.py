@@ -26,7 +26,7 @@ STATUSES = (
     (
         "waiting",
         "… unreachable: attic (host key changed: see trust-host)",
-        "[compare fingerprints](../how-to/hosts-and-keys.md#a-host-key-has-changed)",
+        "[compare fingerprints](../how-to/hosts-and-keys.md#accept-a-changed-host-key)",
     ),
     (
         "waiting",
@@ -41,7 +41,7 @@ STATUSES = (
     (
         "waiting",
         "1 VM of other hosts claimed by attic: see check-hosts",
-        "[decide where it belongs](../how-to/hosts-and-keys.md#a-host-lists-a-vm-of-another-host)",
+        "[decide where it belongs](../how-to/hosts-and-keys.md#decide-which-host-a-vm-belongs-to)",
     ),
     (
         "waiting",
