@@ -20,7 +20,7 @@ __all__ = ["Unready", "blocked", "of_hosts", "waiting"]
 _REMEDIES = {
     "login-refused": "login refused: add the public key, see get-public-key",
     "host-key-changed": "host key changed: see trust-host",
-    "no-vboxmanage": "VBoxManage not found: see check-hosts",
+    "vboxmanage-missing": "VBoxManage not found: see check-hosts",
 }
 _MOST_NAMED = 3
 
@@ -39,7 +39,7 @@ def of_hosts(hosts: Sequence[HostView]) -> ops.StatusBase:
             f"{count(vms, 'VM')} on {count(len(hosts), 'host')}, {running} running"
         )
     named = [
-        f"{host.name} ({_REMEDIES.get(host.kind or '', 'no answer: see check-hosts')})"
+        f"{host.name} ({_REMEDIES.get(host.code or '', 'no answer: see check-hosts')})"
         for host in down[:_MOST_NAMED]
     ]
     if len(down) > _MOST_NAMED:

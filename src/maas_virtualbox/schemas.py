@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from maas_virtualbox import errors
 from maas_virtualbox.virtualbox.states import Power, VMState
 
 if TYPE_CHECKING:
@@ -57,8 +56,8 @@ class HostView(pydantic.BaseModel):
     """How many of them are on."""
     error: str | None
     """Why it cannot be asked, and what to do about it."""
-    kind: str | None
-    """The same in one word: host-down, login-refused, host-key-changed, …"""
+    code: str | None
+    """The classification of the error: host-down, login-refused, host-key-changed, …"""
 
     @classmethod
     def of(cls, report: HostReport) -> HostView:
@@ -73,7 +72,7 @@ class HostView(pydantic.BaseModel):
             claims=len(report.claims),
             running=sum(vm.power is Power.ON for vm in report.vms),
             error=None if error is None else str(error),
-            kind=None if error is None else errors.kind_of(error),
+            code=None if error is None else str(error.code),
         )
 
 

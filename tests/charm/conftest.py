@@ -92,19 +92,19 @@ class ScratchMachine:
 
 
 def host(
-    name: str, *, vms: int = 0, running: int = 0, kind: str | None = None, claims: int = 0
+    name: str, *, vms: int = 0, running: int = 0, code: str | None = None, claims: int = 0
 ) -> HostView:
-    """Return a host as the service shows it; down where `kind` says why."""
+    """Return a host as the service shows it; down where `code` says why."""
     return HostView(
         name=name,
         account=f"ivan@{name}",
         zone="",
-        up=kind is None,
+        up=code is None,
         vms=vms,
         claims=claims,
         running=running,
-        error=kind and f"{name}: {kind}",
-        kind=kind,
+        error=code and f"{name}: {code}",
+        code=code,
     )
 
 

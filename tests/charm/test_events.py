@@ -235,14 +235,14 @@ def test_a_service_that_died_is_started_by_update_status(
         ),
         ([host("alpha", vms=1)], ops.ActiveStatus("1 VM on 1 host, 0 running")),
         (
-            [host("a", vms=1), host("b", vms=1), host("izMBP15", kind="login-refused")],
+            [host("a", vms=1), host("b", vms=1), host("izMBP15", code="login-refused")],
             ops.WaitingStatus(
                 "1 of 3 hosts unreachable: izMBP15 (login refused: add the public key, see"
                 " get-public-key)"
             ),
         ),
         (
-            [host("attic", kind="host-key-changed"), host("b", kind="no-vboxmanage")],
+            [host("attic", code="host-key-changed"), host("b", code="vboxmanage-missing")],
             ops.WaitingStatus(
                 "2 of 2 hosts unreachable: attic (host key changed: see trust-host), b"
                 " (VBoxManage not found: see check-hosts)"
@@ -253,11 +253,11 @@ def test_a_service_that_died_is_started_by_update_status(
             ops.WaitingStatus("3 VMs of other hosts claimed by attic, b: see check-hosts"),
         ),
         (
-            [host("attic", vms=1, claims=1), host("b", kind="host-down")],
+            [host("attic", vms=1, claims=1), host("b", code="host-down")],
             ops.WaitingStatus("1 of 2 hosts unreachable: b (no answer: see check-hosts)"),
         ),
         (
-            [host(name, kind="host-down") for name in "abcde"],
+            [host(name, code="host-down") for name in "abcde"],
             ops.WaitingStatus(
                 "5 of 5 hosts unreachable: a (no answer: see check-hosts), b (no answer: see"
                 " check-hosts), c (no answer: see check-hosts), 2 more"

@@ -353,7 +353,7 @@ def test_vms_and_hosts_as_json(service: ServiceProcess, simulator: Simulator) ->
                 "claims": 0,
                 "running": 1,
                 "error": None,
-                "kind": None,
+                "code": None,
             }
         ]
     }
@@ -378,7 +378,8 @@ def test_metrics_tell_what_happened(service: ServiceProcess, simulator: Simulato
         'maas_virtualbox_host_up{host="alpha",zone="lab"}': 1,
         'maas_virtualbox_power_action_seconds_count{change="on"}': 2,
         'maas_virtualbox_power_actions_total{change="on",host="alpha",result="done"}': 1,
-        'maas_virtualbox_power_actions_total{change="on",host="alpha",result="split-brain"}': 1,
+        "maas_virtualbox_power_actions_total"
+        '{change="on",host="alpha",result="orphaned-process"}': 1,
         'maas_virtualbox_power_queries_total{result="on"}': 1,
         'maas_virtualbox_second_copies_refused_total{host="alpha"}': 1,
         'maas_virtualbox_vms{host="alpha",state="poweroff"}': 3,

@@ -218,7 +218,7 @@ def test_a_copied_name_and_mac_do_not_touch_power_by_uuid(
     assert switch(service, uuid, "on") == RUNNING
     admin = service.secrets.admin_token()
     code, body = service.get(f"/vm/{vm.name}/query", admin)
-    assert (code, json.loads(body)["kind"]) == (409, "ambiguous-vm")
+    assert (code, json.loads(body)["code"]) == (409, "ambiguous-vm")
     laptop.close_port()
     wait_until(lambda: query(service, uuid) == UNKNOWN)
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import pytest
 
+from maas_virtualbox.errors import ErrorCode
 from maas_virtualbox.transport import CommandResult
 from maas_virtualbox.virtualbox import error_codes
-from maas_virtualbox.virtualbox.error_codes import ErrorCode
 
 _CODE = "VBoxManage: error: Details: code {} (0x{}), component MachineWrap, interface IMachine\n"
 LOCKED = _CODE.format("VBOX_E_INVALID_OBJECT_STATE", "80bb0007")
@@ -94,7 +94,7 @@ def test_an_error_is_sorted_by_its_code_before_its_words(
     found = error(words)
 
     assert found is not None
-    assert (found.kind, found.retry) == (fault, retry)
+    assert (found.code, found.retry) == (fault, retry)
     assert words.partition("\n")[0] in str(found)
 
 
@@ -123,4 +123,4 @@ def test_a_fatal_error_is_an_error() -> None:
     found = error_codes.parse_error("lab", CommandResult(3, b"", text, 0.1))
 
     assert found is not None
-    assert found.kind == ErrorCode.LOCALE
+    assert found.code == ErrorCode.LOCALE

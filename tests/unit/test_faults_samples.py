@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maas_virtualbox import errors
+from maas_virtualbox.errors import ErrorCode
 from maas_virtualbox.transport import CommandResult
 from maas_virtualbox.virtualbox import error_codes
-from maas_virtualbox.virtualbox.error_codes import ErrorCode
 
 SAMPLES = pathlib.Path(__file__).parent / "samples"
 
@@ -112,7 +112,7 @@ def read(name: str, *, exit_code: int = 1) -> errors.VBoxManageError:
 def test_a_recorded_error_is_of_its_sort(name: str, fault: ErrorCode) -> None:
     error = read(name)
 
-    assert error.kind == fault
+    assert error.code == fault
 
 
 @pytest.mark.parametrize(("name", "fault"), MEANING.items())
@@ -142,14 +142,14 @@ def test_virtualboxs_first_sentence_is_quoted(name: str) -> None:
 
     error = read(name)
 
-    assert error.words == sentence
+    assert error.message == sentence
     assert str(error).startswith(f"lab: {sentence}")
 
 
 def test_a_disk_that_cannot_be_made_is_said_why() -> None:
     error = read("createmedium-exists")
 
-    assert error.words.startswith("Could not create the medium storage unit '/home/vbox/")
+    assert error.message.startswith("Could not create the medium storage unit '/home/vbox/")
 
 
 @pytest.mark.parametrize("name", ["createvm-ostype", "modifyvm-rename-exists"])
@@ -165,7 +165,7 @@ def test_a_refusal_by_the_gate_is_no_error_of_virtualbox() -> None:
     error = error_codes.parse_error("lab", CommandResult(77, b"", stderr, 0.1))
 
     assert error is not None
-    assert (error.kind, error.retry) == (ErrorCode.GATED, False)
+    assert (error.code, error.retry) == (ErrorCode.RESTRICTED_KEY, False)
 
 
 def test_no_recorded_error_is_left_untested() -> None:
@@ -177,7 +177,7 @@ def test_no_recorded_error_is_left_untested() -> None:
 def test_an_error_with_exit_code_0_is_an_error() -> None:
     error = read("discardstate-none", exit_code=0)
 
-    assert (error.kind, error.retry) == (ErrorCode.WRONG_STATE, False)
+    assert (error.code, error.retry) == (ErrorCode.WRONG_STATE, False)
 
 
 def test_recorded_progress_is_no_error() -> None:
@@ -195,7 +195,7 @@ def test_progress_before_an_error_does_not_hide_it() -> None:
     error = error_codes.parse_error("lab", CommandResult(1, b"", stderr, 0.1))
 
     assert error is not None
-    assert (error.kind, error.words) == (
+    assert (error.code, error.message) == (
         ErrorCode.NOT_RUNNING,
         "Machine 'x' is not currently running.",
     )
@@ -225,25 +225,25 @@ def test_an_error_with_windows_line_ends_is_read_alike() -> None:
 def test_the_code_of_an_error_is_read(name: str, code: str) -> None:
     error = read(name)
 
-    assert error.code == code
+    assert error.virtualbox_code == code
 
 
 def test_the_exit_code_of_a_vms_process_is_not_the_errors_code() -> None:
     error = read("startvm-no-driver")
 
-    assert error.code == "NS_ERROR_FAILURE"
+    assert error.virtualbox_code == "NS_ERROR_FAILURE"
 
 
 def test_of_an_error_without_a_sentence_the_first_line_is_quoted() -> None:
     error = read("svckill-midcall")
 
-    assert error.words.startswith("Code NS_ERROR_ABORT (0x80004004) - Operation aborted")
+    assert error.message.startswith("Code NS_ERROR_ABORT (0x80004004) - Operation aborted")
 
 
 def test_a_broken_virtualbox_xml_is_no_failed_start() -> None:
     error = read("broken-virtualbox-xml")
 
-    assert error.kind != ErrorCode.START_FAILED
+    assert error.code != ErrorCode.START_FAILED
 
 
 @pytest.mark.parametrize(
@@ -270,4 +270,4 @@ def test_any_failure_has_words(exit_code: int, stderr: bytes) -> None:
     error = error_codes.parse_error("lab", CommandResult(exit_code, b"", stderr, 0.1))
 
     assert error is not None
-    assert error.words
+    assert error.message

@@ -241,7 +241,7 @@ def test_a_pin_that_cannot_be_written_refuses(tmp_path: Path) -> None:
     folder.write_text("in the way of the folder")
 
     for _ in range(2):
-        with pytest.raises(mv.HostDown):
+        with pytest.raises(mv.KnownHostsBroken):
             known.check(HOST, KEY)
 
 

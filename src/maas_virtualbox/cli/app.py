@@ -246,5 +246,5 @@ def leave(failures: Sequence[errors.Error]) -> None:
     for failure in failures:
         output.problem(failure)
     if failures:
-        down = all(isinstance(failure, errors.HostDown) for failure in failures)
+        down = all(isinstance(failure, errors.HostError) for failure in failures)
         raise typer.Exit(EXIT_HOST_DOWN if down else EXIT_FAILED)

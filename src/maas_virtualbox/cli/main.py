@@ -29,10 +29,10 @@ def main() -> NoReturn:
     log_to_stderr(logging.WARNING, "maas-virtualbox: ")
     try:
         app(prog_name="maas-virtualbox")
-    except (errors.HostListError, errors.ConfigError, errors.IdentityError) as error:
+    except errors.ConfigError as error:
         output.problem(error)
         sys.exit(EXIT_USAGE)
-    except errors.HostDown as error:
+    except errors.HostError as error:
         output.problem(error)
         sys.exit(EXIT_HOST_DOWN)
     except errors.Error as error:

@@ -189,7 +189,7 @@ class Fleet:
         Raises:
             UnknownVM: no such host, or which one was not said.
             CreationError: they do not fit the host; nothing was made.
-            HostDown: the host cannot be asked; nothing was made.
+            HostError: the host cannot be asked; nothing was made.
         """
         owners = self.scope(host=host)
         if len(owners) != 1:
@@ -233,7 +233,7 @@ class Fleet:
             UnknownVM: no VM answers to it, and all hosts in question were asked.
             AmbiguousVM: several do; the error lists them.
             ContestedVM: only VMs that belong to another host do.
-            HostDown: none does, but a host is down that may have it; or its own host is down.
+            HostError: none does, but a host is down that may have it; or its own host is down.
         """
         deadline = Deadline.after(state.CALL_TIMEOUT_S if timeout is None else timeout)
         owner, machine = self._resolve(selector, deadline, host=host, zone=zone)
@@ -399,7 +399,7 @@ class Fleet:
             raise ambiguous(selector, found)
         if down:
             name, error = next(iter(down.items()))
-            reason = error.reason if isinstance(error, errors.HostDown) else str(error)
+            reason = error.reason if isinstance(error, errors.HostError) else str(error)
             retry = errors.VMUnreachable(
                 name, f"{selector!r} is on no host in reach and may be on this one: {reason}"
             )
@@ -582,7 +582,7 @@ def _known_macs(owner: VirtualBoxHost) -> list[str]:
 
 def belongs_to_down_host(uuid: str, host: HostConfig, error: errors.Error) -> errors.VMUnreachable:
     """Return the error for a VM whose host is down, and was never up."""
-    reason = error.reason if isinstance(error, errors.HostDown) else str(error)
+    reason = error.reason if isinstance(error, errors.HostError) else str(error)
     late = errors.VMUnreachable(
         host.name, f"VM {uuid} belongs to this host, which is down: {reason}"
     )

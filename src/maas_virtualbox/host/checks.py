@@ -114,7 +114,7 @@ def judge_claims(claims: Iterable[Claim]) -> list[Finding]:
 
 
 def _failure(host: str, error: errors.Error) -> Finding:
-    reason = error.reason if isinstance(error, errors.HostDown) else str(error)
+    reason = error.reason if isinstance(error, errors.HostError) else str(error)
     checks: dict[type[errors.Error], str] = {
         errors.LoginRefused: "login",
         errors.HostKeyChanged: "host key",

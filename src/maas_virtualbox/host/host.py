@@ -119,7 +119,7 @@ class VirtualBoxHost:
             timeout: seconds for everything (default: `observer.CALL_TIMEOUT_S`).
 
         Raises:
-            HostDown, VBoxManageError: as `StateCache.poll` does.
+            HostError, VBoxManageError: as `StateCache.poll` does.
         """
         deadline = _deadline(timeout)
         picture = self.poll(exact=exact, max_age=max_age, deadline=deadline)
@@ -170,7 +170,7 @@ class VirtualBoxHost:
             time.sleep(min(_LONGEST_PAUSE_S, settled.remaining))
             try:
                 picture = self.state.poll(max_age=0.0, exact=True, deadline=deadline)
-            except errors.HostDown as error:
+            except errors.HostError as error:
                 log.info("%s; exact states are not known", error)
                 return picture
         for uuid, pid in self._unexplained(picture, only):
@@ -205,7 +205,7 @@ class VirtualBoxHost:
         try:
             limit = deadline.within(CALL_TIMEOUT_S).remaining
             state = self.vboxmanage.showvminfo(uuid, timeout=limit).state
-        except (errors.HostDown, errors.VBoxManageError) as error:
+        except (errors.HostError, errors.VBoxManageError) as error:
             log.info("%s: the exact state of VM %s is not known: %s", self.config, uuid, error)
             return
         finally:

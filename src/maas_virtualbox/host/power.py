@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from maas_virtualbox import errors
 from maas_virtualbox.deadline import Deadline
+from maas_virtualbox.errors import ErrorCode
 from maas_virtualbox.host.state import CALL_TIMEOUT_S
 from maas_virtualbox.transport import MAX_PARALLEL
-from maas_virtualbox.virtualbox.error_codes import ErrorCode
 from maas_virtualbox.virtualbox.states import Power, VMState
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class PowerControl:
             PowerTimeout: it is not off in time. Retry.
             OrphanedProcess: VirtualBox cannot stop the process that runs it.
             PowerError: VirtualBox refuses for good; the text has its words.
-            HostDown: the host cannot be asked.
+            HostError: the host cannot be asked.
         """
         acpi = (mode or self.policy.off_mode) == "acpi"
         with self._action(uuid, "power off", timeout) as action:
@@ -269,7 +269,7 @@ class _Action:
                 picture = self._host.state.poll(
                     max_age=0.0, since=self._since, deadline=self.deadline
                 )
-            except (errors.HostDown, errors.VBoxManageError) as error:
+            except (errors.HostError, errors.VBoxManageError) as error:
                 if not (seen and error.retry) or self.deadline.remaining <= pause:
                     raise
                 self._last_trouble = str(error)
@@ -336,9 +336,9 @@ class _Action:
         try:
             return self._does(lambda seconds: call(self.uuid, timeout=seconds))
         except errors.VBoxManageError as error:
-            if error.kind in accepted:
+            if error.code in accepted:
                 return True
-            if error.kind in (ErrorCode.NOT_RUNNING, ErrorCode.WRONG_STATE):
+            if error.code in (ErrorCode.NOT_RUNNING, ErrorCode.WRONG_STATE):
                 # It changed between the look and the call.
                 self._last_trouble = str(error)
                 return False
@@ -352,7 +352,7 @@ class _Action:
         self._since = self._host.state.invalidate(self.uuid)
         try:
             call(max(0.1, self.deadline.within(CALL_TIMEOUT_S).remaining))
-        except (errors.VBoxManageError, errors.HostDown) as error:
+        except (errors.VBoxManageError, errors.HostError) as error:
             if not error.retry:
                 raise
             self._last_trouble = str(error)
@@ -369,7 +369,7 @@ class _Action:
             return self.tries(self._host.vboxmanage.startvm, set())
         except errors.PowerError as error:
             cause = error.__cause__
-            if isinstance(cause, errors.VBoxManageError) and cause.kind == ErrorCode.START_FAILED:
+            if isinstance(cause, errors.VBoxManageError) and cause.code == ErrorCode.START_FAILED:
                 tail = self.log_tail(machine)
                 raise self.failed(str(cause), tail) from cause
             raise

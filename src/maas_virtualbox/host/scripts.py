@@ -50,7 +50,7 @@ def install(owner: VirtualBoxHost) -> list[Written]:
     """Write the scripts on a host, whole or not at all; what is there already is left.
 
     Raises:
-        HostDown: the host cannot be asked, or is a Windows host; the text says which.
+        HostError: the host cannot be asked, or is a Windows host; the text says which.
     """
     where = owner.vboxmanage.installation(timeout=_TIMEOUT_S)
     written: list[Written] = []

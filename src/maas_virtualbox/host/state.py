@@ -84,7 +84,7 @@ class StateCache:
             deadline: when to stop waiting (default: in `CALL_TIMEOUT_S`).
 
         Raises:
-            HostDown, VBoxManageError: as `poll` does.
+            HostError, VBoxManageError: as `poll` does.
         """
         asked = time.monotonic()
         if asked - self._inventory_read <= max_age:
@@ -142,7 +142,7 @@ class StateCache:
             deadline: when to stop waiting (default: in `CALL_TIMEOUT_S`).
 
         Raises:
-            HostDown, VBoxManageError: the inventory had to be read and could not be.
+            HostError, VBoxManageError: the inventory had to be read and could not be.
         """
         heads = self._registered(picture)
         known = self.inventory(deadline=deadline)
@@ -202,7 +202,7 @@ class StateCache:
             deadline: when to stop waiting (default: in `CALL_TIMEOUT_S`).
 
         Raises:
-            HostDown: in any of its forms; the power of the host's VMs is then unknown.
+            HostError: in any of its forms; the power of the host's VMs is then unknown.
             VBoxManageError: VirtualBox answered with an error, again when asked again.
         """
         asked = time.monotonic()

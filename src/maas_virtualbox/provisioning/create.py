@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from maas_virtualbox import errors
 from maas_virtualbox.deadline import Deadline
+from maas_virtualbox.errors import ErrorCode
 from maas_virtualbox.provisioning import delete, ownership
 from maas_virtualbox.provisioning.spec import NIC_TYPES
 from maas_virtualbox.transport import MAX_PARALLEL
 from maas_virtualbox.virtualbox import settings_xml
-from maas_virtualbox.virtualbox.error_codes import ErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -98,7 +98,7 @@ def create(
 
     Raises:
         CreationError: they do not fit the host; nothing was made.
-        HostDown: the host cannot be asked; nothing was made.
+        HostError: the host cannot be asked; nothing was made.
     """
     plans = _plan(owner, specs, delete.clear_abandoned(owner), frozenset(macs))
     stop = threading.Event()
@@ -120,7 +120,7 @@ def create(
         # A killed process's last step may have taken effect meanwhile.
         delete.clear_abandoned(owner)
         made = {vm.uuid: vm for vm in owner.vms()}
-    except (errors.VBoxManageError, errors.HostDown) as error:
+    except (errors.VBoxManageError, errors.HostError) as error:
         reason = f"it was made, but cannot be looked at: {error}"
     return [making.outcome(made.get(making.uuid), reason) for making in makings]
 
@@ -270,7 +270,7 @@ class _Making:
             except _StoppedError:
                 self.error = _refused(self._owner, self.plan.spec, "interrupted", retry=True)
                 break
-            except (errors.VBoxManageError, errors.HostDown) as error:
+            except (errors.VBoxManageError, errors.HostError) as error:
                 self.error = _failed(self._owner, self.plan.spec, error)
                 if not delete.passes(error):
                     break
@@ -336,7 +336,7 @@ class _Making:
             try:
                 machines = self._owner.state.inventory(max_age=0.0, deadline=deadline)
                 return machines.get(uuid)
-            except (errors.VBoxManageError, errors.HostDown) as error:
+            except (errors.VBoxManageError, errors.HostError) as error:
                 if not delete.passes(error):
                     raise
                 trouble = error
@@ -355,7 +355,7 @@ def _explained(owner: VirtualBoxHost, call: Callable[[], _T]) -> _T:
 
 
 def _is_gated(error: BaseException) -> bool:
-    return isinstance(error, errors.VBoxManageError) and error.kind == ErrorCode.GATED
+    return isinstance(error, errors.VBoxManageError) and error.code == ErrorCode.RESTRICTED_KEY
 
 
 def _failed(owner: VirtualBoxHost, spec: VMSpec, cause: BaseException) -> errors.CreationError:

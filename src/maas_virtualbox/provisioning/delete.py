@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from maas_virtualbox import errors
 from maas_virtualbox.deadline import Deadline
+from maas_virtualbox.errors import ErrorCode
 from maas_virtualbox.host import state
 from maas_virtualbox.provisioning import ownership
-from maas_virtualbox.virtualbox.error_codes import ErrorCode
 from maas_virtualbox.virtualbox.states import Power
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def delete(
         UnknownVM: the host has no such VM.
         DeletionError: it was not made by this library, is on, or has disks outside its folder,
             which VirtualBox would delete too; nothing was done. Or it is not done in time.
-        HostDown: the host cannot be asked.
+        HostError: the host cannot be asked.
     """
     limit = owner.policy.action_timeout if timeout is None else timeout
     deletion = _Deletion(owner, uuid, Deadline.after(limit), power_off=power_off)
@@ -64,15 +64,15 @@ def delete(
             if deletion.sent:
                 return
             raise
-        except errors.HostDown as error:
+        except errors.HostError as error:
             if not (deletion.seen and passes(error)):
                 raise
             trouble = str(error)
         except errors.VBoxManageError as error:
-            if deletion.sent and error.kind == ErrorCode.NOT_FOUND:
+            if deletion.sent and error.code == ErrorCode.NOT_FOUND:
                 return
             if not (deletion.seen and passes(error)):
-                reason = GATED if error.kind == ErrorCode.GATED else str(error)
+                reason = GATED if error.code == ErrorCode.RESTRICTED_KEY else str(error)
                 raise deletion.refused(reason) from error
             trouble = str(error)
         else:
@@ -181,14 +181,14 @@ def clear(owner: VirtualBoxHost, machine: VMSettings) -> None:
         Error: it cannot be removed.
     """
     deadline = Deadline.after(_CLEARING_S)
-    trouble: errors.VBoxManageError | errors.HostDown | None = None
+    trouble: errors.VBoxManageError | errors.HostError | None = None
     for attempt_deadline in attempts(deadline):
         try:
             if foreign := _foreign_disks(owner, machine, attempt_deadline):
                 raise errors.DeletionError(f"somebody has attached {', '.join(foreign)} to it")
             _remove(owner, machine, deadline)
-        except (errors.VBoxManageError, errors.HostDown) as error:
-            if isinstance(error, errors.VBoxManageError) and error.kind == ErrorCode.NOT_FOUND:
+        except (errors.VBoxManageError, errors.HostError) as error:
+            if isinstance(error, errors.VBoxManageError) and error.code == ErrorCode.NOT_FOUND:
                 return
             if not passes(error):
                 raise
@@ -208,13 +208,13 @@ def attempts(deadline: Deadline) -> Iterator[Deadline]:
         pause = min(_LONGEST_PAUSE_S, pause * 2)
 
 
-def passes(error: errors.VBoxManageError | errors.HostDown) -> bool:
+def passes(error: errors.VBoxManageError | errors.HostError) -> bool:
     """Whether a call on a host that has answered before is worth another attempt.
 
     VirtualBox's service then comes back too: when its clients' connections break it may fail for a
     moment with a code that otherwise stands for a damaged VirtualBox.xml (measured).
     """
-    service = isinstance(error, errors.VBoxManageError) and error.kind == ErrorCode.SERVICE
+    service = isinstance(error, errors.VBoxManageError) and error.code == ErrorCode.SERVICE
     return error.retry or service
 
 

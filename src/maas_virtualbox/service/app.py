@@ -89,12 +89,11 @@ def application(access: Access, dispatcher: Dispatcher) -> Starlette:
 
 def _denied(_request: Request, error: Any) -> Response:
     challenge = {"WWW-Authenticate": 'Bearer realm="maas-virtualbox"'}
-    return webhook.problem(401, str(error), challenge, kind="login")
+    return webhook.problem(401, str(error), challenge, error_code="login")
 
 
 def _failed(_request: Request, error: Any) -> Response:
-    kind = errors.kind_of(error)
-    return webhook.problem(webhook.code_of(error), str(error), kind=kind)
+    return webhook.problem(webhook.code_of(error), str(error), error_code=error.code)
 
 
 def _http_error(request: Request, error: Any) -> Response:

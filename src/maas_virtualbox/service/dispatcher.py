@@ -195,7 +195,7 @@ class Dispatcher:
         """
         try:
             _, machine, look = await self._locate(selector)
-        except errors.HostDown:
+        except errors.HostError:
             return Power.UNKNOWN
         except errors.AmbiguousVM:
             # A UUID fits several VMs only where hosts claim each other's; see `vm_hosts`.
@@ -226,7 +226,7 @@ class Dispatcher:
         Raises as `Fleet.find` does."""
         looks = await self.looks()
         found = self._remembered(selector)
-        down = [look.error for _, look in looks if isinstance(look.error, errors.HostDown)]
+        down = [look.error for _, look in looks if isinstance(look.error, errors.HostError)]
         if not found and down:
             text = f"{selector!r} is on no host in reach and may be on this one:"
             raise errors.VMUnreachable(down[0].host, f"{text} {down[0].reason}")
@@ -302,7 +302,7 @@ class Dispatcher:
             PowerTimeout: it is not done yet, or not done in time. Retry.
             Superseded: something else was asked for later.
             Stopping: the service stops. Retry.
-            UnknownVM, AmbiguousVM, HostDown, PowerError: as `Fleet.power_on` does.
+            UnknownVM, AmbiguousVM, HostError, PowerError: as `Fleet.power_on` does.
         """
         until = time.monotonic() + ANSWER_S
         try:
@@ -408,7 +408,7 @@ def _log_action(
     action: _Action | None = None,
 ) -> None:
     """Write the one line of a power action: who asked, which VM, what, the result, how long."""
-    result = errors.kind_of(error) if error else "done"
+    result = error.code if error else "done"
     fields: dict[str, object] = {
         "change": change.value,
         "vm": vm,

@@ -102,7 +102,7 @@ class Metrics:
         self, host: str, change: str, error: errors.Error | None, seconds: float
     ) -> None:
         """Count a power action that ended."""
-        self._actions.labels(host, str(change), errors.kind_of(error) if error else "done").inc()
+        self._actions.labels(host, str(change), error.code if error else "done").inc()
         self._action_seconds.labels(str(change)).observe(seconds)
 
     def count_query(self, result: str, seconds: float) -> None:

@@ -116,7 +116,7 @@ def document() -> dict[str, Any]:
                 **schemas["$defs"],
                 "Problem": _object(
                     error={"type": "string", "description": "What is wrong, for people"},
-                    kind={"type": "string", "description": "The same in one word: host-down, …"},
+                    code={"type": "string", "description": "The error code: host-down, …"},
                 ),
             },
             "securitySchemes": {

@@ -49,7 +49,7 @@ _CODES: tuple[tuple[type[errors.Error], int], ...] = (
     (errors.OrphanedProcess, 409),
     (errors.PowerTimeout, 504),
     (errors.PowerError, 502),
-    (errors.HostDown, 503),
+    (errors.HostError, 503),
     (Stopping, 503),
 )
 
@@ -86,10 +86,10 @@ def route(access: Access, dispatcher: Dispatcher) -> Route:
 
 
 def problem(
-    code: int, reason: str, headers: dict[str, str] | None = None, *, kind: str = "request"
+    code: int, reason: str, headers: dict[str, str] | None = None, *, error_code: str = "request"
 ) -> Response:
-    """Return an answer that says what is wrong, as JSON: for people, and in one word."""
-    return JSONResponse({"error": reason, "kind": kind}, code, headers)
+    """Return an answer that says what is wrong, as JSON: a text and an error code."""
+    return JSONResponse({"error": reason, "code": error_code}, code, headers)
 
 
 def code_of(error: errors.Error) -> int:

@@ -43,7 +43,7 @@ class Transport(Protocol):
     """A way to run commands on one host. Implementations may be shared between threads."""
 
     def close(self) -> None:
-        """Give up connections and end what still runs; a later `run` raises `HostDown`."""
+        """Give up connections and end what still runs; a later `run` raises `HostError`."""
         ...
 
     def run(self, command: str, *, timeout: float, max_output: int = MAX_OUTPUT) -> CommandResult:

@@ -195,6 +195,8 @@ class KnownHosts:
         """Turn a file that cannot be used into a sentence; never go on without it."""
         try:
             yield
+        except errors.KnownHostsBroken:
+            raise
         except (OSError, known_hosts_file.Broken) as error:
             reason = getattr(error, "strerror", None) or error
             raise errors.KnownHostsBroken(

@@ -134,7 +134,7 @@ class SSHTransport:
         self._lock = threading.Lock()
         self._connection: _Connection | None = None
         self._failures = 0
-        self._last_error: errors.HostDown | None = None
+        self._last_error: errors.HostError | None = None
         self._next_attempt = 0.0
         self._closed = False
         self.connections_made = 0
@@ -201,7 +201,7 @@ class SSHTransport:
                 connection = _Connection(
                     self._host, self._known_hosts, self._identity, deadline=limit
                 )
-            except errors.HostDown as error:
+            except errors.HostError as error:
                 self._back_off(error)
                 raise
             with self._lock:
@@ -223,7 +223,7 @@ class SSHTransport:
                 self._connection = None
             return self._connection
 
-    def _back_off(self, error: errors.HostDown) -> None:
+    def _back_off(self, error: errors.HostError) -> None:
         first, longest = _UNREACHABLE_PAUSES_S if error.retry else _REFUSED_PAUSES_S
         with self._lock:
             pause = min(longest, first * 2.0 ** min(self._failures, 16))

@@ -9,51 +9,32 @@ threads. What is retried, and until when, is `host`'s business.
 from __future__ import annotations
 
 import dataclasses
-import enum
 import re
 from typing import TYPE_CHECKING
 
 from maas_virtualbox import errors
+from maas_virtualbox.errors import ErrorCode
 
 if TYPE_CHECKING:
     from maas_virtualbox.transport import CommandResult
 
 
-class ErrorCode(str, enum.Enum):
-    """The sorts of error VBoxManage reports."""
-
-    CPU_TAKEN = "cpu-taken"
-    GATED = "gated"
-    INACCESSIBLE = "inaccessible"
-    LOCALE = "locale"
-    LOCKED = "locked"
-    NETWORK = "network"
-    NOT_FOUND = "not-found"
-    NOT_READY = "not-ready"
-    NOT_RUNNING = "not-running"
-    OTHER = "other"
-    SERVICE = "service"
-    START_FAILED = "start-failed"
-    SYNTAX = "syntax"
-    WRONG_STATE = "wrong-state"
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Row:
-    fault: ErrorCode
+    code: ErrorCode
     pattern: re.Pattern[str]
     hint: str = ""
     retry: bool = False
 
 
-def _row(fault: ErrorCode, pattern: str, hint: str = "", *, retry: bool = False) -> _Row:
-    return _Row(fault, re.compile(pattern), hint, retry)
+def _row(code: ErrorCode, pattern: str, hint: str = "", *, retry: bool = False) -> _Row:
+    return _Row(code, re.compile(pattern), hint, retry)
 
 
 # The first row that matches anything in the error's whole text decides. Codes stand before words,
 # because words may be translated; a word row stands first where one code means several things.
 _FAULTS = (
-    _row(ErrorCode.GATED, "(?m)^maas-virtualbox gate: refused"),
+    _row(ErrorCode.RESTRICTED_KEY, "(?m)^maas-virtualbox gate: refused"),
     _row(
         ErrorCode.INACCESSIBLE,
         "object functionality is limited",
@@ -161,9 +142,9 @@ def parse_error(host: str, result: CommandResult) -> errors.VBoxManageError | No
     row = next(row for row in _FAULTS if row.pattern.search(text))
     return errors.VBoxManageError(
         host,
-        kind=row.fault.value,
-        code=code[1] if code else "",
-        words=words[:_MAX_WORDS],
+        code=row.code,
+        virtualbox_code=code[1] if code else "",
+        message=words[:_MAX_WORDS],
         hint=row.hint,
         retry=row.retry,
     )
