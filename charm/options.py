@@ -88,4 +88,4 @@ def parse(values: Mapping[str, object]) -> CharmOptions:
     Raises:
         ValueError: one is wrong; the text is one sentence that names it.
     """
-    return options.check(CharmOptions, values)
+    return options.validate(CharmOptions, values)

@@ -38,6 +38,10 @@ def test_every_option_is_read(tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         ("hosts: a@h\noff-mod: acpi\n", "line 2: unknown option 'off-mod'"),
+        (
+            "hosts: a@h\nsnapshot-age: 2\n",
+            "line 2: unknown option 'snapshot-age'; it was renamed to 'state-max-age'",
+        ),
         ("hosts: a@h\n\noff-mode: soft\n", "line 3: off-mode"),
         ("off-timeout: 900\n", "line 1: off-timeout"),
         ("hosts:\n- a@h bogus=1\n", "line 1: hosts: expected a host list: entry 1"),

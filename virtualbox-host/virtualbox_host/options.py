@@ -124,4 +124,4 @@ def parse(values: Mapping[str, object]) -> HostOptions:
     Raises:
         ValueError: one is wrong; the text is one sentence that names it.
     """
-    return options.check(HostOptions, values)
+    return options.validate(HostOptions, values)

@@ -1,6 +1,10 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration file of the command line and of the power service: YAML, checked whole.
+"""The configuration file of the command line and of the power service: one YAML file.
+
+This module declares the options, validates them and supplies their defaults. It connects to
+nothing: the hosts of MAAS's zones are read by `maas`. What the charm and the file have in common
+is in `SharedOptions`. An example of a file:
 
 hosts: ivan@10.0.0.5 zone=izMBP13, ivan@10.0.0.6
 ssh-private-key-file: /etc/maas-virtualbox/id_ed25519
@@ -17,7 +21,7 @@ import dataclasses
 import ipaddress
 import re
 from pathlib import Path
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 from urllib import parse
 
 import platformdirs
@@ -29,85 +33,94 @@ from maas_virtualbox.config.host_list import HostConfig
 from maas_virtualbox.config.policy import PowerPolicy
 
 FROM_ZONES = "from-zones"
+"""The value of `hosts` for hosts that are listed in the descriptions of MAAS's zones."""
 
 DEFAULT_PORT = 5307
-"""Above the ports MAAS itself uses (5240 to 5300 or so)."""
+"""The service's TCP port. MAAS itself uses ports from 5240 to about 5300."""
 
 _LISTEN = re.compile(r"(?:\[(?P<v6>[^]]*)\]|(?P<v4>[^:]*))(?::(?P<port>[0-9]{1,5}))?")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Listen:
-    """Where the power service listens."""
+    """The address and port at which the power service listens. Immutable."""
 
     address: str
-    """A literal IP address; `0.0.0.0` and `::` stand for all of this machine's."""
+    """A literal IP address; `0.0.0.0` and `::` stand for all addresses of this machine."""
 
     port: int = DEFAULT_PORT
-    """TCP port; 0: any free one, for tests."""
+    """TCP port. 0 selects a free port, for tests."""
 
     @classmethod
     def parse(cls, text: str) -> Listen:
-        """Read `address:port`, `[address]:port` or an address alone.
+        """Parse `address:port`, `[address]:port` or an address alone.
 
         Raises:
-            ValueError: it is none of these.
+            ValueError: it is none of these; the message says what is expected.
         """
         match = _LISTEN.fullmatch(text)
-        address = (match["v6"] or match["v4"] or "") if match else ""
-        port = match["port"] if match else None
-        try:
-            ipaddress.ip_address(address)
-        except ValueError:
+        address = (match["v6"] or match["v4"]) if match else None
+        if not match or not _is_ip_address(address):
             raise ValueError(
                 f"expected address:port with a literal IP address, such as 0.0.0.0:{DEFAULT_PORT}"
                 f" or [::]:{DEFAULT_PORT}, not {text!r}"
-            ) from None
-        if port and int(port) > 65535:
+            )
+        port = int(match["port"] or DEFAULT_PORT)
+        if port > 65535:
             raise ValueError(f"the port {port} is not a number from 0 to 65535")
-        return cls(address, int(port) if port else DEFAULT_PORT)
+        return cls(address or "", port)
 
     def __str__(self) -> str:
-        return (
-            f"[{self.address}]:{self.port}"
-            if ":" in self.address
-            else f"{self.address}:{self.port}"
-        )
+        address = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{address}:{self.port}"
+
+
+def _is_ip_address(text: str | None) -> bool:
+    try:
+        ipaddress.ip_address(text or "")
+    except ValueError:
+        return False
+    return True
 
 
 def check_maas_url(url: str) -> None:
-    """Check MAAS's URL; what it leads to is not asked.
+    """Check that a text can be the URL of a MAAS. Does not connect to it.
 
     Raises:
-        ValueError: it is no URL of HTTP, or has a user or password in it.
+        ValueError: it is not an HTTP URL, or contains a user name or password.
     """
-    try:
-        parts = parse.urlsplit(url)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        good = False
-    # A user's password would end up in logs.
+    # Passwords in URLs end up in logs.
     if "@" in url:
         raise ValueError("maas-url: expected http://ADDRESS:5240/MAAS, without a user and an @")
-    if not good or not url.isprintable() or " " in url:
+    if not _is_http_url(url):
         raise ValueError(f"maas-url: expected http://ADDRESS:5240/MAAS, not {url!r}")
 
 
+def _is_http_url(url: str) -> bool:
+    if not url.isprintable() or " " in url:
+        return False
+    try:
+        parts = parse.urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 class SharedOptions(options.Options):
-    """What people decide about hosts and power, alike in a configuration file and in Juju."""
+    """The options for hosts and power control that the file and the charm have in common."""
 
     hosts: tuple[HostConfig, ...] | Literal["from-zones"] = ()
-    """The host list, in short form or as YAML; or from the descriptions of MAAS's zones."""
+    """The host list, in short form or as YAML, or `from-zones`; see `FROM_ZONES`."""
     maas_url: str = ""
-    """Such as `http://10.0.0.2:5240/MAAS`, for `hosts: from-zones` and enlistment."""
+    """The URL of MAAS, such as `http://10.0.0.2:5240/MAAS`. For `from-zones` and enlistment."""
     off_mode: Literal["hard", "acpi"] = "hard"
     """See `PowerPolicy.off_mode`."""
     off_timeout: float = pydantic.Field(default=10.0, ge=1.0, le=20.0)
-    """Seconds a guest has to react to the power button."""
+    """Seconds that a guest has to shut down after the power button was pressed."""
     saved_state: Literal["discard", "resume"] = "discard"
     """See `PowerPolicy.saved_state`."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least important lines the power service logs."""
+    """The least severe level of the lines that the power service logs."""
 
     @pydantic.field_validator("hosts", mode="before")
     @classmethod
@@ -117,7 +130,7 @@ class SharedOptions(options.Options):
         try:
             return host_list.parse_hosts(cast("str | list[object]", value))
         except errors.HostListError as error:
-            # All of them begin with "host list".
+            # The message begins with "host list".
             raise ValueError(f"hosts: expected a {error}") from None
 
     @pydantic.field_validator("maas_url")
@@ -129,26 +142,28 @@ class SharedOptions(options.Options):
 
 
 class Config(SharedOptions):
-    """What a configuration file says. Immutable; unknown options are errors."""
+    """The content of a configuration file. `load` creates it. Immutable."""
+
+    renamed_options: ClassVar = {"snapshot-age": "state-max-age"}
 
     maas_api_key_file: Path | None = None
     """A file with MAAS's API key."""
     maas_ca_file: Path | None = None
-    """The CA of MAAS's certificate. None: the system's."""
+    """PEM file of the CA of MAAS's certificate. None: the CAs of the system."""
     ssh_private_key_file: Path | None = None
-    """The private key for all hosts. None: ssh-agent's keys, then the usual files in ~/.ssh."""
+    """The private key for all hosts. None: the keys of ssh-agent, then those in ~/.ssh."""
     known_hosts_file: Path | None = None
-    """Where host keys are pinned."""
+    """The file with the pinned host keys. None: see `known_hosts`."""
     vm_hosts_file: Path | None = None
-    """Where the host of each VM is remembered; see `vm_hosts`. None: beside the known hosts."""
+    """The file that records the host of each VM. None: beside the known_hosts file."""
     state_max_age: float = pydantic.Field(default=2.0, ge=0.0, le=60.0)
-    """Seconds for which one observation of a host answers every query."""
+    """Seconds for which the state from one poll of a host answers every query."""
 
     listen: Listen = Listen("0.0.0.0")  # noqa: S104 - MAAS is on other machines
     """Where the power service listens."""
     socket_file: Path | None = None
-    """UNIX socket for local programs such as the extension scripts of MAAS 1.4 to 1.9; whoever may
-    write to it, the service's user and group, needs no token. None: there is none."""
+    """UNIX socket for local programs such as the extension scripts of MAAS 1.4 to 1.9. Clients
+    need no token: only the service's user and group may connect to it. None: no such socket."""
     secrets_file: Path | None = None
     """The master secret of the power service's tokens; see `tokens`."""
     tls_certificate_file: Path | None = None
@@ -156,7 +171,7 @@ class Config(SharedOptions):
     tls_key_file: Path | None = None
     """PEM file of the certificate's private key."""
     log_format: Literal["text", "json"] = "text"
-    """How the power service writes its log."""
+    """The format of the power service's log."""
 
     @pydantic.field_validator("listen", mode="before")
     @classmethod
@@ -171,18 +186,18 @@ class Config(SharedOptions):
 
     @property
     def known_hosts(self) -> Path:
-        """Where host keys are pinned; in the user's state folder if no file is named."""
+        """The file with the pinned host keys; by default in the user's state folder."""
         default = platformdirs.user_state_path("maas-virtualbox") / "known_hosts"
         return self.known_hosts_file or default
 
     @property
     def vm_hosts(self) -> Path:
-        """Where the host of each VM is remembered."""
+        """The file that records the host of each VM."""
         return self.vm_hosts_file or self.known_hosts.with_name("vm-hosts.json")
 
     @property
     def policy(self) -> PowerPolicy:
-        """What on and off mean."""
+        """How VMs are powered on and off."""
         return PowerPolicy(
             off_mode=self.off_mode,
             off_timeout=self.off_timeout,
@@ -195,8 +210,8 @@ def load(path: Path) -> Config:
     """Read a configuration file.
 
     Raises:
-        ConfigError: the file is missing, not YAML, or an option is unknown or wrong; the text
-            names the line and the option.
+        ConfigError: the file is missing or not YAML, or an option is unknown or has a wrong
+            value. The message names the line and the option.
     """
     return options.load(
         path, Config, what=str(path), expected="options, such as hosts: user@address"

@@ -1,14 +1,15 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Host lists: which accounts on which machines own the VMs, and what a person wrote about them.
+"""Host lists: the accounts that own the VMs, on which machines, and how to reach them.
 
-The short form is one entry a host, apart by commas or newlines, options after the address:
+The short form has one entry for each host. Commas or newlines separate the entries. Options follow
+the address:
 
     ivan@10.0.0.5 zone=izMBP13, ivan@[fe80::1]:2222 name=attic vboxmanage="/opt/my vbox/VBoxManage"
 
-The long form is YAML (or JSON): a list of such entries or of mappings with the fields of
-`HostConfig`, bare or under the key `hosts`. `parse_hosts` reads both. Nothing here
-opens a connection.
+The long form is YAML or JSON: a list of such entries, or of mappings with the fields of
+`HostConfig`. The list may be the value of the key `hosts`. `parse_hosts` reads both forms. This
+module connects to nothing.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from __future__ import annotations
 import base64
 import binascii
 import collections
+import contextlib
 import hashlib
 import ipaddress
 import re
 import shlex
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import pydantic
 
@@ -28,13 +30,14 @@ from maas_virtualbox import errors
 from maas_virtualbox.config import options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 OPTIONS = ("host-key", "name", "vboxmanage", "zone")
+"""The options of the short form."""
 
 _ADDRESS = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,252}[A-Za-z0-9_.])?")
 _SCOPE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
-# A backslash serves Windows domains (LAB\ivan); everything a shell could read is out.
+# A backslash is for Windows domains (LAB\ivan). Characters that a shell interprets are excluded.
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+\\-]{0,103}\$?")
 _LABEL = re.compile(r"\w[\w .@:\[\]-]{0,252}")
 _PATH = re.compile(r"(/|[A-Za-z]:[\\/])[^\x00-\x1f\x7f\"'`$;&|<>*?!]{1,1000}")
@@ -59,10 +62,7 @@ def key_fingerprint(text: str) -> str:
         return words[0]
     if len(words) >= 2 and _KEY_TYPE.fullmatch(words[0]):
         words = words[1:]
-    try:
-        blob = base64.b64decode(words[0], validate=True) if words else b""
-    except (binascii.Error, ValueError):
-        blob = b""
+    blob = _decode_key(words[0]) if words else b""
     # The wire format begins with the length and the name of the key type (RFC 4253, 6.6).
     size = int.from_bytes(blob[:4], "big")
     if not (0 < size <= 64 and _KEY_TYPE.fullmatch(blob[4 : 4 + size].decode("ascii", "replace"))):
@@ -73,55 +73,62 @@ def key_fingerprint(text: str) -> str:
     return fingerprint(blob)
 
 
-def _address(text: str) -> str:
-    _, percent, scope = text.partition("%")
+def _decode_key(text: str) -> bytes:
+    """Decode base64. Return nothing if the text is not base64."""
     try:
-        # ipaddress takes any text for the scope of an IPv6 address.
-        if not percent or _SCOPE.fullmatch(scope):
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _check_address(text: str) -> str:
+    """Return an IP address in its canonical form, or a host name as it is."""
+    _, percent, scope = text.partition("%")
+    # ipaddress accepts any text as the scope of an IPv6 address.
+    if not percent or _SCOPE.fullmatch(scope):
+        with contextlib.suppress(ValueError):
             return str(ipaddress.ip_address(text))
-    except ValueError:
-        pass
     if not _ADDRESS.fullmatch(text):
         raise ValueError(f"the address {text!r} is neither a host name nor an IP address")
     return text
 
 
 class HostConfig(options.Options):
-    """One account that owns VMs: on another machine over SSH, or on this one.
+    """An entry of a host list: one account that owns VMs, on another machine or on this one.
 
-    Immutable and safe to share between threads. `parse_hosts` makes it from a list; other
-    programs may make it themselves, and the same rules hold.
+    `parse_hosts` creates the objects of a list. Programs may also create them themselves, and the
+    same validation applies. Immutable, so threads may share it.
     """
 
-    address: Annotated[str, pydantic.AfterValidator(_address)] = "local"
-    """Host name, IPv4 or IPv6 address; not used for this machine."""
+    address: Annotated[str, pydantic.AfterValidator(_check_address)] = "local"
+    """Host name, IPv4 or IPv6 address. Not used for this machine."""
     user: Annotated[
         str,
         options.matching(
             "user", _USER, "letters, digits and _ . + - \\ only, no shell characters"
         ),
     ] = ""
-    """The account that owns the VMs. Empty: this machine, the account that runs this program."""
+    """The account that owns the VMs. Empty: the account on this machine that runs this program."""
     port: Annotated[int, pydantic.Field(ge=1, le=65535)] = 22
     """TCP port of the SSH server."""
     name: Annotated[
         str, options.matching("name", _LABEL, "letters, digits, spaces and . - _ only")
     ] = ""
-    """What people call the host. `parse_hosts` fills it: the zone's name where the host is alone
-    in its zone, else the address."""
+    """The name of the host in messages. The default of `parse_hosts` is the name of the zone if
+    the host is alone in its zone, otherwise the address."""
     zone: Annotated[
         str, options.matching("zone", _LABEL, "letters, digits, spaces and . - _ only")
     ] = ""
-    """MAAS's physical zone of the host's VMs; may be empty."""
+    """MAAS's physical zone of the host's VMs. May be empty."""
     host_key: Annotated[tuple[str, ...], pydantic.Field(max_length=16)] = ()
-    """Pinned host keys, as fingerprints `SHA256:…`. Empty: the first connection pins."""
+    """Pinned host keys, as fingerprints `SHA256:…`. Empty: the first connection pins a key."""
     vboxmanage: Annotated[
         str,
         options.matching(
             "vboxmanage path", _PATH, "an absolute path without quotes or $ ; & | < >"
         ),
     ] = ""
-    """Absolute path of VBoxManage on the host. Empty: looked for in the known places."""
+    """Absolute path of VBoxManage on the host. Empty: search the usual paths."""
 
     @pydantic.field_validator("host_key", mode="before")
     @classmethod
@@ -131,12 +138,12 @@ class HostConfig(options.Options):
 
     @property
     def is_local(self) -> bool:
-        """Whether this is the machine that runs this program: no SSH, a child process instead."""
+        """Whether the host is this machine: commands then run as child processes, without SSH."""
         return not self.user
 
     @property
     def account(self) -> str:
-        """Where the host is, to be shown: `user@address`, with the port where it is not 22."""
+        """The account for messages: `user@address`, with the port unless it is 22."""
         if self.is_local:
             return "this machine"
         address = f"[{self.address}]" if ":" in self.address else self.address
@@ -149,65 +156,69 @@ class HostConfig(options.Options):
 def parse_hosts(source: str | Sequence[object]) -> tuple[HostConfig, ...]:
     """Read a host list from text (short form or YAML) or from already parsed YAML.
 
-    Entries come back in their order, each with a unique `name`. An empty list is allowed.
+    The result has the order of the list, and each host has a unique `name`. A list may be empty.
 
     Raises:
-        HostListError: an entry is malformed, an option unknown or a host named twice; the text
-            names the entry.
+        HostListError: an entry is malformed, an option is unknown or a host is listed twice. The
+            message names the entry.
     """
     entries = _split(source) if isinstance(source, str) else source
     hosts = [_parse_entry(f"entry {number}", entry) for number, entry in enumerate(entries, 1)]
-    return _named(hosts)
+    _check_duplicate_accounts(hosts)
+    return _with_names(hosts)
 
 
 def _split(text: str) -> Sequence[object]:
-    start = text.lstrip()
-    if not start.startswith(("-", "[", "{", "hosts:")):
+    """Split the text of a host list, in whichever form it is, into entries."""
+    if not text.lstrip().startswith(("-", "[", "{", "hosts:")):
         return _split_short(text)
     try:
-        document: Any = options.parse(text).content
+        content = options.parse_yaml(text).content
     except options.NotYAML as error:
         raise errors.HostListError(f"host list{error}") from None
-    if isinstance(document, dict):
-        mapping = cast("dict[object, Any]", document)
-        extra = sorted(str(key) for key in mapping if key != "hosts")
-        if extra or "hosts" not in mapping:
-            raise errors.HostListError(
-                "host list: a mapping must have the one key 'hosts'"
-                + (f", not {', '.join(extra)}" if extra else "")
-            )
-        document = mapping["hosts"]
-    if isinstance(document, str):
-        return _split_short(document)
-    if not isinstance(document, list):
+    if isinstance(content, dict):
+        content = _value_of_hosts(cast("dict[object, object]", content))
+    if isinstance(content, str):
+        return _split_short(content)
+    if not isinstance(content, list):
         raise errors.HostListError("host list: expected a list of user@address entries")
-    return cast("list[object]", document)
+    return cast("list[object]", content)
+
+
+def _value_of_hosts(mapping: Mapping[object, object]) -> object:
+    unexpected = sorted(str(key) for key in mapping if key != "hosts")
+    if unexpected or "hosts" not in mapping:
+        raise errors.HostListError(
+            "host list: a mapping must have the one key 'hosts'"
+            + (f", not {', '.join(unexpected)}" if unexpected else "")
+        )
+    return mapping["hosts"]
 
 
 def _split_short(text: str) -> list[str]:
-    """Split at commas and newlines outside quotes; blank entries and `#` lines are left out."""
-    entries: list[str] = []
-    for line in re.split(r"[\r\n]+", text):
-        if line.lstrip().startswith("#"):
+    """Split at newlines, and at commas outside quotes. Omit blank entries and `#` lines."""
+    lines = (line for line in re.split(r"[\r\n]+", text) if not line.lstrip().startswith("#"))
+    entries = (entry.strip() for line in lines for entry in _split_at_commas(line))
+    return [entry for entry in entries if entry]
+
+
+def _split_at_commas(line: str) -> list[str]:
+    entries = [""]
+    quote = ""
+    for character in line:
+        if character == "," and not quote:
+            entries.append("")
             continue
-        entry = ""
-        quote = ""
-        for char in line:
-            if char == "," and not quote:
-                entries.append(entry)
-                entry = ""
-                continue
-            if char in "\"'":
-                quote = "" if char == quote else quote or char
-            entry += char
-        if quote:
-            raise errors.HostListError(f"host list: {entry.strip()!r}: a quote is not closed")
-        entries.append(entry)
-    return [entry.strip() for entry in entries if entry.strip()]
+        if character in "\"'":
+            quote = "" if character == quote else quote or character
+        entries[-1] += character
+    if quote:
+        raise errors.HostListError(f"host list: {entries[-1].strip()!r}: a quote is not closed")
+    return entries
 
 
 def _parse_entry(label: str, entry: object) -> HostConfig:
-    where = f"host list: {label}" + (f" {entry!r}" if isinstance(entry, str) else "")
+    prefix = f"host list: {label}" + (f" {entry!r}" if isinstance(entry, str) else "")
     try:
         if isinstance(entry, str):
             return HostConfig.model_validate(_parse_short(entry))
@@ -215,102 +226,109 @@ def _parse_entry(label: str, entry: object) -> HostConfig:
             return HostConfig.model_validate(_parse_mapping(cast("dict[object, object]", entry)))
         raise ValueError("expected user@address or a mapping")
     except pydantic.ValidationError as error:
-        raise errors.HostListError(f"{where}: {options.explain(error)}") from None
+        raise errors.HostListError(f"{prefix}: {options.explain(error, HostConfig)}") from None
     except ValueError as error:
-        raise errors.HostListError(f"{where}: {error}") from None
+        raise errors.HostListError(f"{prefix}: {error}") from None
 
 
 def _parse_short(entry: str) -> dict[str, object]:
-    words = _words(entry)
-    location = _parse_location(words[0]) if words else {}
+    account, *words = _split_words(entry) or [""]
     fields: dict[str, object] = {}
-    for word in words[1:]:
-        option, equals, value = word.partition("=")
-        if not equals:
-            raise ValueError(f"expected option=value, not {word!r}")
-        if option not in OPTIONS:
-            raise ValueError(f"unknown option {option!r}; options are {', '.join(OPTIONS)}")
-        if not value:
-            raise ValueError(f"the option {option} has no value")
+    host_keys: list[str] = []
+    for word in words:
+        option, value = _parse_option(word)
         if option == "host-key":
-            keys = cast("list[str]", fields.setdefault("host-key", []))
-            keys.append(value)
+            host_keys.append(value)
         elif option in fields:
             raise ValueError(f"the option {option} is given twice")
         else:
             fields[option] = value
-    return {**location, **fields}
+    keys = {"host-key": host_keys} if host_keys else {}
+    return {**_parse_account(account), **fields, **keys}
 
 
-def _words(entry: str) -> list[str]:
-    """Split at white space outside quotes and take the quotes away; a backslash is a letter."""
+def _parse_option(word: str) -> tuple[str, str]:
+    option, equals, value = word.partition("=")
+    if not equals:
+        raise ValueError(f"expected option=value, not {word!r}")
+    if option not in OPTIONS:
+        raise ValueError(f"unknown option {option!r}; options are {', '.join(OPTIONS)}")
+    if not value:
+        raise ValueError(f"the option {option} has no value")
+    return option, value
+
+
+def _split_words(entry: str) -> list[str]:
+    """Split at white space outside quotes, and remove the quotes. A backslash is a letter."""
     lexer = shlex.shlex(entry, posix=True)
     lexer.whitespace_split = True
     lexer.commenters = lexer.escape = ""
     return list(lexer)
 
 
-def _parse_location(text: str) -> dict[str, object]:
-    user, at, rest = text.rpartition("@")
+def _parse_account(text: str) -> dict[str, object]:
+    """Parse `user@address`, `user@address:port` or the name of this machine."""
+    user, at, location = text.rpartition("@")
     if not at:
-        # `local`, or a host without an account: this machine. The word is its name.
         return {"name": text}
     if not user:
         raise ValueError("the user before @ is empty; expected user@address")
-    match = re.fullmatch(r"\[(?P<v6>[^\]]+)\](?::(?P<port>[^:]*))?", rest)
-    if match:
-        address, port = match["v6"], match["port"]
+    address, port = _split_port(location)
+    if port is None:
+        return {"user": user, "address": address}
+    if not re.fullmatch(r"[0-9]{1,5}", port):
+        raise ValueError(f"the port {port!r} is not a number from 1 to 65535")
+    return {"user": user, "address": address, "port": int(port)}
+
+
+def _split_port(location: str) -> tuple[str, str | None]:
+    """Split `address:port` or `[IPv6 address]:port`. The port is None if there is none."""
+    if match := re.fullmatch(r"\[(?P<v6>[^\]]+)\](?::(?P<port>[^:]*))?", location):
         try:
-            ipaddress.IPv6Address(address)
+            ipaddress.IPv6Address(match["v6"])
         except ValueError:
-            raise ValueError(f"{address!r} in brackets is not an IPv6 address") from None
-    elif rest.count(":") >= 2:
-        address, port = rest, None  # a bare IPv6 address
-    else:
-        address, colon, port_text = rest.partition(":")
-        port = port_text if colon else None
-    fields: dict[str, object] = {"user": user, "address": address}
-    if port is not None:
-        if not re.fullmatch(r"[0-9]{1,5}", port):
-            raise ValueError(f"the port {port!r} is not a number from 1 to 65535")
-        fields["port"] = int(port)
-    return fields
+            raise ValueError(f"{match['v6']!r} in brackets is not an IPv6 address") from None
+        return match["v6"], match["port"]
+    if location.count(":") >= 2:
+        return location, None  # an IPv6 address without brackets
+    address, colon, port = location.partition(":")
+    return address, port if colon else None
 
 
-def _parse_mapping(entry: dict[object, object]) -> dict[str, object]:
+def _parse_mapping(entry: Mapping[object, object]) -> dict[str, object]:
     fields = {str(key): value for key, value in entry.items() if value is not None}
     known = {"host", "address", "user", "port", *OPTIONS}
-    for key in fields:
-        if key not in known:
-            raise ValueError(f"unknown option {key!r}; options are {', '.join(sorted(known))}")
+    if unknown := [key for key in fields if key not in known]:
+        raise ValueError(f"unknown option {unknown[0]!r}; options are {', '.join(sorted(known))}")
     if "host" in fields:
         if "address" in fields:
             raise ValueError("give either host (user@address) or address, not both")
-        return {**_parse_location(str(fields.pop("host"))), **fields}
+        return {**_parse_account(str(fields.pop("host"))), **fields}
     if not fields.get("user") and fields.get("address", "local") != "local":
         raise ValueError("the user is empty; a remote host needs user and address")
     return fields
 
 
-def _named(hosts: Iterable[HostConfig]) -> tuple[HostConfig, ...]:
-    hosts = list(hosts)
-    seen: dict[tuple[str, str, int], HostConfig] = {}
+def _check_duplicate_accounts(hosts: Iterable[HostConfig]) -> None:
+    accounts: set[tuple[str, str, int]] = set()
     for host in hosts:
-        place = (host.user, host.address.lower(), host.port) if host.user else ("", "", 0)
-        if place in seen:
+        account = (host.user, host.address.lower(), host.port) if host.user else ("", "", 0)
+        if account in accounts:
             raise errors.HostListError(f"host list: {host.account} is named twice")
-        seen[place] = host
+        accounts.add(account)
+
+
+def _with_names(hosts: Sequence[HostConfig]) -> tuple[HostConfig, ...]:
+    """Give a name to each host that has none. Names must be unique."""
     zones = collections.Counter(host.zone for host in hosts)
     addresses = collections.Counter(host.address for host in hosts)
     named: dict[str, HostConfig] = {}
     for host in hosts:
-        name = host.name
-        if not name and host.zone and zones[host.zone] == 1:
-            name = host.zone
-        elif not name:
-            name = "local" if host.is_local else host.address
-            if addresses[host.address] > 1:
-                name = f"{host.user}@{host.address}:{host.port}"
+        name = host.name or _default_name(
+            host,
+            is_alone_in_zone=zones[host.zone] == 1,
+            is_alone_at_address=addresses[host.address] == 1,
+        )
         if name in named:
             raise errors.HostListError(
                 f"host list: the name {name!r} is given to two hosts,"
@@ -318,3 +336,11 @@ def _named(hosts: Iterable[HostConfig]) -> tuple[HostConfig, ...]:
             )
         named[name] = host.model_copy(update={"name": name})
     return tuple(named.values())
+
+
+def _default_name(host: HostConfig, *, is_alone_in_zone: bool, is_alone_at_address: bool) -> str:
+    if host.zone and is_alone_in_zone:
+        return host.zone
+    if not is_alone_at_address:
+        return f"{host.user}@{host.address}:{host.port}"
+    return "local" if host.is_local else host.address

@@ -1,11 +1,16 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""YAML documents people wrote: options with dashes in their names, and the line of a wrong one."""
+"""The base class of all options that people write, and the YAML files that hold them.
+
+Errors name the option as people write it (`off-timeout`) and, for a file, its line. What an option
+means belongs to the model that declares it: host lists, the configuration file, tokens, VM specs
+and the options of the charms. No network is used here.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 import pydantic
 import yaml
@@ -17,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_Options = TypeVar("_Options", bound="Options")
+_Model = TypeVar("_Model", bound="Options")
 
 _EXPECTED = {
     "bool_parsing": "true or false",
@@ -33,11 +38,14 @@ _EXPECTED = {
     "missing": "a value",
     "string_type": "text",
 }
-"""What people are told of pydantic's errors, by their type."""
+"""What a value must be, for pydantic's error types."""
 
 
 class Options(pydantic.BaseModel):
-    """Options as people write them: immutable, with dashes in names; unknown ones are errors."""
+    """Base class of models whose options people write.
+
+    Immutable. Option names have dashes, and an unknown option is an error.
+    """
 
     model_config = pydantic.ConfigDict(
         frozen=True,
@@ -47,23 +55,30 @@ class Options(pydantic.BaseModel):
         hide_input_in_errors=True,
     )
 
+    renamed_options: ClassVar[Mapping[str, str]] = {}
+    """The present names of options by their earlier names, for error messages."""
+
 
 class NotYAML(ValueError):
-    """A text is no YAML document; reads `, line 3: not valid YAML: …`, to follow its name."""
+    """A text is not a YAML document.
+
+    The message begins with the line, `, line 3: not valid YAML: …`, so that it can follow the
+    name of the file.
+    """
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Document:
-    """A parsed document."""
+    """A parsed YAML document."""
 
     content: object
     """Plain values: dict, list, str, int, …"""
 
     tree: yaml.Node | None
-    """The same with the places it was read from."""
+    """The syntax tree, which knows the line of each value."""
 
-    def where(self, option: str) -> str:
-        """Return `, line 3` for an option of the topmost mapping; empty if it is not there."""
+    def line_of(self, option: str) -> str:
+        """Return `, line 3` for a top-level option; empty if the document does not have it."""
         if isinstance(self.tree, yaml.MappingNode):
             pairs = cast("list[tuple[yaml.Node, yaml.Node]]", self.tree.value)
             for key, _ in pairs:
@@ -72,11 +87,11 @@ class Document:
         return ""
 
 
-def parse(text: str) -> Document:
-    """Read one YAML document.
+def parse_yaml(text: str) -> Document:
+    """Parse one YAML document.
 
     Raises:
-        NotYAML: it cannot be read, or holds values that are none (a 13th month).
+        NotYAML: it is not valid YAML, or has an impossible value such as a 13th month.
     """
     try:
         return Document(yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader))
@@ -88,43 +103,43 @@ def parse(text: str) -> Document:
     except RecursionError:
         raise NotYAML(": not valid YAML: it is nested too deeply") from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        # PyYAML's constructors let these through for !!bool x, !!timestamp x, 2001-13-45.
+        # PyYAML's constructors raise these for !!bool x, !!timestamp x and 2001-13-45.
         raise NotYAML(f": not valid YAML: {error}") from None
 
 
 def load(
-    path: Path, kind: type[_Options], *, what: str, expected: str, secret: bool = False
-) -> _Options:
-    """Read a file of options; see `read`.
+    path: Path, model: type[_Model], *, what: str, expected: str, secret: bool = False
+) -> _Model:
+    """Read a file of options. The arguments are those of `parse`.
 
     Raises:
-        ConfigError: the file is missing, or as `read`.
+        ConfigError: the file cannot be read, or its content is wrong; see `parse`.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise errors.ConfigError(f"{what}: cannot be read: {error.strerror}") from None
-    return read(content, kind, what=what, expected=expected, secret=secret)
+    return parse(content, model, what=what, expected=expected, secret=secret)
 
 
-def read(
-    content: bytes, kind: type[_Options], *, what: str, expected: str, secret: bool = False
-) -> _Options:
-    """Read the content of a file of options.
+def parse(
+    content: bytes, model: type[_Model], *, what: str, expected: str, secret: bool = False
+) -> _Model:
+    """Parse and validate the content of a file of options.
 
     Args:
-        content: all of it.
-        kind: what it has to be.
-        what: how messages begin, such as `secrets-file /etc/…`.
-        expected: what such a file has, for one that has something else.
-        secret: never to quote its text.
+        content: the whole content of the file.
+        model: the options that it may have.
+        what: the beginning of error messages, such as `secrets-file /etc/…`.
+        expected: what such a file contains, for a file that is not a mapping of options.
+        secret: whether error messages must not quote the content.
 
     Raises:
-        ConfigError: it is not YAML, or an option is unknown or wrong; the text names the line and
-            the option.
+        ConfigError: it is not YAML, or an option is unknown or has a wrong value. The message
+            names the line and the option.
     """
     try:
-        document = parse(content.decode())
+        document = parse_yaml(content.decode())
     except UnicodeDecodeError:
         raise errors.ConfigError(f"{what}: cannot be read: it is not UTF-8 text") from None
     except NotYAML as error:
@@ -135,38 +150,42 @@ def read(
     if not isinstance(values, dict):
         raise errors.ConfigError(f"{what}: expected {expected}")
     try:
-        return kind.model_validate(cast("dict[str, object]", values))
+        return model.model_validate(cast("dict[str, object]", values))
     except pydantic.ValidationError as error:
-        location = error.errors(include_input=False)[0]["loc"]
-        option = str(location[0]).replace("_", "-") if location else ""
-        reason = explain(error)
-        if option and option not in reason:
-            reason = f"{option}: {reason}"
-        raise errors.ConfigError(f"{what}{document.where(option)}: {reason}") from None
+        option, reason = _explain_option(error, model)
+        raise errors.ConfigError(f"{what}{document.line_of(option)}: {reason}") from None
 
 
-def check(kind: type[_Options], values: Mapping[str, object]) -> _Options:
-    """Check options that are no file's.
+def validate(model: type[_Model], values: Mapping[str, object]) -> _Model:
+    """Validate options that do not come from a file.
 
     Raises:
-        ValueError: one is unknown or wrong; the text is one sentence that names it.
+        ValueError: an option is unknown or has a wrong value. The message is one sentence that
+            names the option.
     """
     try:
-        return kind.model_validate(dict(values))
+        return model.model_validate(dict(values))
     except pydantic.ValidationError as error:
-        raise ValueError(" ".join(explain(error).split())) from None
+        raise ValueError(" ".join(explain(error, model).split())) from None
 
 
-def explain(error: pydantic.ValidationError) -> str:
-    """Return pydantic's first complaint as a sentence that begins with the option's name.
+def explain(error: pydantic.ValidationError, model: type[Options] = Options) -> str:
+    """Return the first error of a validation as a sentence that begins with the option's name.
 
-    Where pydantic itself complains of a value, the sentence is `OPTION: expected …`. It never
-    quotes the value, which may be secret.
+    For errors that pydantic itself detects, the sentence is `OPTION: expected …`. It never quotes
+    the value, which may be secret.
+
+    Args:
+        error: pydantic's.
+        model: the model that was validated; an unknown option is looked up in its
+            `renamed_options`.
     """
     first = error.errors(include_url=False, include_input=False)[0]
     option = ".".join(str(part).replace("_", "-") for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"unknown option {option!r}"
+        new_name = model.renamed_options.get(option)
+        hint = f"; it was renamed to {new_name!r}" if new_name else ""
+        return f"unknown option {option!r}{hint}"
     if first["type"] == "value_error":
         return first["msg"].removeprefix("Value error, ")
     expected = _EXPECTED.get(first["type"])
@@ -176,13 +195,21 @@ def explain(error: pydantic.ValidationError) -> str:
     return f"{option}: expected {text}"
 
 
+def _explain_option(error: pydantic.ValidationError, model: type[Options]) -> tuple[str, str]:
+    """Return the top-level option that is wrong, if it is known, and why."""
+    location = error.errors(include_input=False)[0]["loc"]
+    option = str(location[0]).replace("_", "-") if location else ""
+    reason = explain(error, model)
+    return option, reason if option in reason else f"{option}: {reason}"
+
+
 def matching(what: str, pattern: re.Pattern[str], expected: str) -> pydantic.AfterValidator:
-    """Return what lets a text pass that is empty or matches a pattern whole.
+    """Return a validator for texts that are empty or match a pattern completely.
 
     Args:
-        what: the text's name in the message, such as `user`.
-        pattern: what it has to match.
-        expected: the same in words.
+        what: what the text is, for the error message, such as `user`.
+        pattern: the pattern.
+        expected: a description of the pattern, for the error message.
     """
 
     def check(text: str) -> str:

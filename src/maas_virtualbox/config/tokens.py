@@ -249,4 +249,4 @@ def save(path: Path, new: Secrets) -> None:
 
 def _parse(content: bytes, what: str) -> Secrets:
     expected = "master: and a random text"
-    return options.read(content, Secrets, what=what, expected=expected, secret=True)
+    return options.parse(content, Secrets, what=what, expected=expected, secret=True)
