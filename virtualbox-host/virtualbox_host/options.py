@@ -12,7 +12,7 @@ import pydantic
 
 from maas_virtualbox.config import options
 from maas_virtualbox.config.host_list import HostConfig
-from maas_virtualbox.provisioning import spec
+from maas_virtualbox.provisioning.spec import Attachment, NICModel, VMSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -51,8 +51,8 @@ class HostOptions(options.Options):
     """Of a new VM, as the fields below; see `blueprint.VMSpec`."""
     memory: int = 2048
     disk: int = 20
-    nic_model: spec.NICModel = "e1000"
-    attachment: spec.Attachment = "hostonly"
+    nic_model: NICModel = "e1000"
+    attachment: Attachment = "hostonly"
     network: str = ""
 
     @pydantic.model_validator(mode="after")
@@ -70,10 +70,10 @@ class HostOptions(options.Options):
             raise ValueError(_explain(error)) from None
         return self
 
-    def spec(self, name: str) -> spec.VMSpec:
+    def spec(self, name: str) -> VMSpec:
         """Return what a VM shall be. Raises pydantic's `ValidationError`."""
-        fields = spec.VMSpec.model_fields.keys() & type(self).model_fields.keys()
-        return spec.VMSpec(name=name, **{field: getattr(self, field) for field in fields})
+        fields = VMSpec.model_fields.keys() & type(self).model_fields.keys()
+        return VMSpec(name=name, **{field: getattr(self, field) for field in fields})
 
     def kept(self, names: Iterable[str]) -> list[str]:
         """Return those of some VMs that make up `vm_count`."""
