@@ -90,7 +90,7 @@ def well(visit: Visit) -> None:
             visit.frame("end 0"),
         ]
         visit.send(parts)
-    elif request.kind == "observe":
+    elif request.kind == "poll":
         observed(visit, [])
         return
     visit.end()
@@ -129,7 +129,7 @@ def uuid_of(number: int) -> str:
 
 def polls(attack: Callable[[Visit], None]) -> Callable[[Visit], None]:
     """Let an attack answer polls, and nothing else."""
-    return lambda visit: attack(visit) if visit.request.kind == "observe" else well(visit)
+    return lambda visit: attack(visit) if visit.request.kind == "poll" else well(visit)
 
 
 def fill(text: str, size: int) -> Iterable[str]:
@@ -152,7 +152,7 @@ def exponential_quoting(visit: Visit) -> None:
     if visit.request.kind == "showvminfo":
         visit.send(['name="', *fill("\\\n", 900_000), "\n"])
         visit.end()
-    elif visit.request.kind == "observe":
+    elif visit.request.kind == "poll":
         observed(visit, [], processes=started(visit))
     else:
         well(visit)
@@ -161,7 +161,7 @@ def exponential_quoting(visit: Visit) -> None:
 def endless_details(visit: Visit) -> None:
     if visit.request.kind == "showvminfo":
         visit.send(endless('key="value"\n'))
-    elif visit.request.kind == "observe":
+    elif visit.request.kind == "poll":
         observed(visit, [], processes=started(visit))
     else:
         well(visit)
@@ -296,7 +296,7 @@ def missing_sections(visit: Visit) -> None:
 
 
 def long_list(visit: Visit) -> None:
-    if visit.request.kind == "observe":
+    if visit.request.kind == "poll":
         observed(visit, [], registry="/nowhere")
     elif visit.request.arguments[:2] == ("list", "--long"):
         visit.send(fill("Name:  x\nGroups: \nUUID:  x\n", 15_000_000))

@@ -81,7 +81,7 @@ def measure(lab: Lab) -> list[Pair]:
         where = small.vboxmanage.installation(timeout=20)
 
         for host, account in ((small, "vbox10"), (large, "vbox200")):
-            command = where.shell.observe("0" * 16, _VBOXMANAGE, settings="heads", long=False)
+            command = where.shell.poll("0" * 16, _VBOXMANAGE, settings="heads", long=False)
             ours, theirs = side_by_side(
                 40,
                 lambda host=host: host.state.poll(max_age=0.0),

@@ -66,8 +66,8 @@ def test_timeout_holds_while_a_renamed_vm_is_read(
     simulator.vboxmanage("modifyvm", uuid, "--name", "renamed")
     fleet.hosts[0].state.invalidate()
     # The poll that shows the new name is answered; reading the settings files is not.
-    simulator.inject(Fault(Action.DELAY, on="observe"))
-    simulator.inject(Fault(Action.HANG, on="observe", times=1000))
+    simulator.inject(Fault(Action.DELAY, on="poll"))
+    simulator.inject(Fault(Action.HANG, on="poll", times=1000))
 
     refusal(lambda: CALLS[call](fleet, uuid))
 
@@ -76,8 +76,8 @@ def test_reports_holds_its_timeout_for_a_renamed_vm(simulator: Simulator, fleet:
     uuid = simulator.virtualbox.vm("node01").uuid
     simulator.vboxmanage("modifyvm", uuid, "--name", "renamed")
     fleet.hosts[0].state.invalidate()
-    simulator.inject(Fault(Action.DELAY, on="observe"))
-    simulator.inject(Fault(Action.HANG, on="observe", times=1000))
+    simulator.inject(Fault(Action.DELAY, on="poll"))
+    simulator.inject(Fault(Action.HANG, on="poll", times=1000))
 
     (report,) = fleet.reports(timeout=TIMEOUT_S)
 

@@ -48,7 +48,7 @@ def node01(simulator: Simulator) -> SimulatedVM:
 def test_an_answer_that_breaks_off_is_asked_for_once_more(
     simulator: Simulator, fleet: mv.Fleet, action: Action
 ) -> None:
-    simulator.inject(Fault(action, on="observe"))
+    simulator.inject(Fault(action, on="poll"))
 
     assert len(fleet.vms()) == 3
 
@@ -56,7 +56,7 @@ def test_an_answer_that_breaks_off_is_asked_for_once_more(
 def test_an_answer_that_breaks_off_twice_is_an_error(
     simulator: Simulator, fleet: mv.Fleet
 ) -> None:
-    simulator.inject(Fault(Action.TRUNCATE, on="observe", times=2))
+    simulator.inject(Fault(Action.TRUNCATE, on="poll", times=2))
 
     (report,) = fleet.reports()
 
@@ -65,7 +65,7 @@ def test_an_answer_that_breaks_off_twice_is_an_error(
 
 
 def test_a_flood_does_not_fill_the_memory(simulator: Simulator, fleet: mv.Fleet) -> None:
-    simulator.inject(Fault(Action.FLOOD, on="observe", times=10))
+    simulator.inject(Fault(Action.FLOOD, on="poll", times=10))
 
     (report,) = fleet.reports()
 
@@ -103,8 +103,8 @@ def test_a_lock_that_never_opens_ends_at_the_deadline_with_virtualboxs_words(
 
 
 def test_a_stalled_observation_holds_nobody_up(simulator: Simulator, fleet: mv.Fleet) -> None:
-    simulator.inject(Fault(Action.DELAY, on="observe", seconds=10.0))
-    before = simulator.count("observe")
+    simulator.inject(Fault(Action.DELAY, on="poll", seconds=10.0))
+    before = simulator.count("poll")
     began = time.monotonic()
 
     with futures.ThreadPoolExecutor(5) as threads:
@@ -114,14 +114,14 @@ def test_a_stalled_observation_holds_nobody_up(simulator: Simulator, fleet: mv.F
     assert [len(vms) for vms in found] == [3] * 5
     assert time.monotonic() - began < 10.0  # nobody waited for the one that stalls
     # Asked again once, and on a busy machine once more, but not for each caller.
-    assert 2 <= simulator.count("observe") - before <= 3
+    assert 2 <= simulator.count("poll") - before <= 3
 
 
 def test_a_hanging_host_is_down_in_time_and_delays_no_other(simulator: Simulator) -> None:
     with Simulator(vms=2, key_file=simulator.key_file) as good:
         entries = f"{simulator.host_entry} name=hangs, {good.host_entry} name=good"
         with mv.Fleet(mv.parse_hosts(entries), identity=good.key_file) as fleet:
-            simulator.inject(Fault(Action.HANG, on="observe", times=1000))
+            simulator.inject(Fault(Action.HANG, on="poll", times=1000))
             began = time.monotonic()
 
             with futures.ThreadPoolExecutor(30) as threads:
@@ -252,13 +252,13 @@ def test_a_file_broken_below_its_head_costs_no_second_command_a_look(
 
     monkeypatch.setattr(simulator.virtualbox, "registry", broken)
     fleet.hosts[0].state.inventory(max_age=0.0)
-    before = simulator.count("observe")
+    before = simulator.count("poll")
 
     for _ in range(5):
         fleet.hosts[0].state.invalidate()
         assert {vm.power for vm in fleet.vms()} == {Power.UNKNOWN}
 
-    assert simulator.count("observe") - before == 5
+    assert simulator.count("poll") - before == 5
 
 
 def test_twenty_threads_on_three_vms_never_take_two_locks_of_one(
@@ -321,7 +321,7 @@ def test_a_thousand_vms_are_two_commands_and_few_seconds() -> None:
             vms = fleet.vms()
 
         assert len(vms) == 1000
-        assert [command.kind for command in simulator.commands] == ["probe", "observe"]
+        assert [command.kind for command in simulator.commands] == ["probe", "poll"]
 
 
 def test_the_simulator_fails_on_any_other_command(simulator: Simulator) -> None:
@@ -341,13 +341,13 @@ def test_the_simulator_fails_on_any_other_command(simulator: Simulator) -> None:
 
 
 def test_unknown_names_are_no_load_on_a_host(simulator: Simulator, fleet: mv.Fleet) -> None:
-    before = simulator.count("observe")
+    before = simulator.count("poll")
 
     for number in range(50):
         with pytest.raises(mv.UnknownVM):
             fleet.find(f"nosuch{number}")
 
-    assert simulator.count("observe") - before <= 1
+    assert simulator.count("poll") - before <= 1
 
 
 def test_an_unknown_vm_while_a_host_is_down_is_not_called_unknown(simulator: Simulator) -> None:

@@ -262,11 +262,11 @@ def test_a_host_that_hangs_is_given_up_in_time(
 def test_a_slow_host_is_not_asked_again(
     run: Run, options: list[str], simulator: Simulator
 ) -> None:
-    simulator.inject(Fault(Action.DELAY, on="observe", times=9, seconds=2.5))
+    simulator.inject(Fault(Action.DELAY, on="poll", times=9, seconds=2.5))
 
     code, _, _ = run(*options, "-n", "node01", "-o", "status")
 
-    assert (code, simulator.count("observe")) == (fence_agent.EXIT_OFF, 1)
+    assert (code, simulator.count("poll")) == (fence_agent.EXIT_OFF, 1)
 
 
 def test_a_vm_is_fenced_beside_a_dead_host(run: Run, simulator: Simulator, tmp_path: Path) -> None:

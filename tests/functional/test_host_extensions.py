@@ -174,7 +174,7 @@ def allowed(program: str) -> list[str]:
             shell.probe(NONCE, ""),
             shell.probe(NONCE, program),
             *(
-                shell.observe(NONCE, program, settings=read, long=long)
+                shell.poll(NONCE, program, settings=read, long=long)
                 for read in ("heads", "all")
                 for long in (False, True)
             ),
@@ -201,7 +201,7 @@ def allowed(program: str) -> list[str]:
 def refused(program: str) -> list[str]:
     """Command lines nobody may send through the gate."""
     start = shells.Posix().run(program, ["startvm", UUID, "--type", "headless"])
-    observe = shells.Posix().observe(NONCE, program, settings="heads", long=False)
+    poll = shells.Posix().poll(NONCE, program, settings="heads", long=False)
     probe = shells.Posix().probe(NONCE, "")
     tail = shells.Posix().tail("/srv/vms/a/Logs/VBox.log", 15)
     inspect = shells.Posix().inspect(NONCE, program, "/srv")
@@ -219,10 +219,10 @@ def refused(program: str) -> list[str]:
             for glue in ("; ", " | ", " && ", " & ", "\n")
         ),
         *(f"{evil}{glue}{start}" for glue in ("; ", " && ", "\n", " | ")),
-        *(f"{line} $({evil})" for line in (start, observe, probe, tail, inspect)),
+        *(f"{line} $({evil})" for line in (start, poll, probe, tail, inspect)),
         *(f"{line} `{evil}`" for line in (start, tail, inspect)),
         *(f"{line} > pwned" for line in (start, tail, inspect)),
-        *(f"{line} " for line in (start, observe, probe)),
+        *(f"{line} " for line in (start, poll, probe)),
         f" {start}",
         start.replace(UUID, "node01"),
         start.replace(UUID, UUID[:-1]),
@@ -252,12 +252,12 @@ def refused(program: str) -> list[str]:
         shells.Posix().run(program, ["getextradata", UUID, "maas-virtualbox/made"]),
         shells.Posix().run(program, ["list", "--long", "hdds"]),
         shells.Posix().run(program, ["list", "bridgedifs"]),
-        observe.replace(NONCE, "@NONCE@"),
-        observe.replace(NONCE, NONCE[:-1]),
-        observe.replace(NONCE, NONCE + "0"),
-        observe.replace(NONCE, f"$({evil})"),
-        observe.replace("heads", "tails"),
-        observe.replace("runningvms", f"runningvms; {evil}"),
+        poll.replace(NONCE, "@NONCE@"),
+        poll.replace(NONCE, NONCE[:-1]),
+        poll.replace(NONCE, NONCE + "0"),
+        poll.replace(NONCE, f"$({evil})"),
+        poll.replace("heads", "tails"),
+        poll.replace("runningvms", f"runningvms; {evil}"),
         probe.replace("uname -s", evil),
         inspect.replace(" /srv", f" '/srv'; {evil}"),
         inspect.replace(" /srv", f" '/srv' '{evil}'"),

@@ -87,7 +87,7 @@ def test_a_crashed_vm_runs(run: Run, simulator: Simulator) -> None:
 def test_each_host_is_asked_once(run: Run, simulator: Simulator) -> None:
     run(*hosts(simulator))
 
-    assert simulator.count("observe") == 1
+    assert simulator.count("poll") == 1
 
 
 @pytest.mark.parametrize(
@@ -141,11 +141,11 @@ def test_a_host_that_hangs_is_down_in_time(run: Run, simulator: Simulator) -> No
 
 
 def test_a_slow_host_is_not_asked_again(run: Run, simulator: Simulator) -> None:
-    simulator.inject(Fault(Action.DELAY, on="observe", times=9, seconds=2.5))
+    simulator.inject(Fault(Action.DELAY, on="poll", times=9, seconds=2.5))
 
     code, (line,) = run(*hosts(simulator), "-t", "5")
 
-    assert (code, simulator.count("observe")) == (nagios_plugin.OK, 1)
+    assert (code, simulator.count("poll")) == (nagios_plugin.OK, 1)
     assert "slowest=2." in line
 
 

@@ -42,7 +42,7 @@ def fleet(simulator: Simulator) -> Generator[mv.Fleet]:
 def test_observe_ends_while_vms_change_faster_than_a_poll(
     simulator: Simulator, fleet: mv.Fleet
 ) -> None:
-    simulator.inject(Fault(Action.LATE, on="observe", times=ALWAYS, seconds=0.3))
+    simulator.inject(Fault(Action.LATE, on="poll", times=ALWAYS, seconds=0.3))
     observer = fleet.hosts[0].state
     over = threading.Event()
 
@@ -70,7 +70,7 @@ def test_query_is_answered_while_30_vms_are_switched(simulator: Simulator) -> No
         await desk.adopt(
             mv.Fleet(mv.parse_hosts(simulator.host_entry), identity=simulator.key_file)
         )
-        simulator.inject(Fault(Action.LATE, on="observe", times=ALWAYS, seconds=1.0))
+        simulator.inject(Fault(Action.LATE, on="poll", times=ALWAYS, seconds=1.0))
         answers: list[mv.Power] = []
         try:
             acts = [asyncio.create_task(desk.act(uuid, Change.ON, CALLER)) for uuid in switched]
@@ -101,7 +101,7 @@ def test_power_off_ignores_a_poll_from_before_the_start(
         while not simulator.count("startvm"):
             pass
         # It is carried out before the VM starts, and answered after that.
-        simulator.inject(Fault(Action.LATE, on="observe", seconds=1.4))
+        simulator.inject(Fault(Action.LATE, on="poll", seconds=1.4))
         slow = threads.submit(host.state.poll, max_age=0.0)
         on.result()
 
@@ -118,11 +118,11 @@ def test_exact_states_of_ten_crashed_vms_are_asked_together(
         fleet.power_on(vm.uuid)
         simulator.virtualbox.crash_vm(vm.uuid)
     fleet.hosts[0].state.invalidate()
-    polls, asked = simulator.count("observe"), simulator.count("showvminfo")
+    polls, asked = simulator.count("poll"), simulator.count("showvminfo")
 
     states = [vm.state for vm in fleet.vms(exact=True)]
 
     assert states[:10] == [mv.VMState.GURU_MEDITATION] * 10
     assert simulator.count("showvminfo") - asked == 10
     # One moment for all of them, not one for each.
-    assert simulator.count("observe") - polls <= 6
+    assert simulator.count("poll") - polls <= 6

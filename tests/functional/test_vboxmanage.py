@@ -86,8 +86,8 @@ def test_a_file_that_is_too_large_is_not_sent(
     account.write(LARGE, settings_text(LARGE, PADDINGS[padding]()))
 
     with caplog.at_level(logging.WARNING):
-        account.manage.observe(settings_read="all", timeout=60)
-        machines = account.manage.observe(settings_read="all", timeout=60).machines
+        account.manage.poll(settings_read="all", timeout=60)
+        machines = account.manage.poll(settings_read="all", timeout=60).machines
 
     assert machines
     assert (machines[SMALL].accessible, machines[SMALL].refused) == (True, "")
@@ -101,7 +101,7 @@ def test_a_file_that_is_too_large_is_not_sent(
 def test_the_head_of_a_large_file_is_read(account: Account) -> None:
     account.write(LARGE, settings_text(LARGE, "<Snapshot/>\n" * 500_000))
 
-    machines = account.manage.observe(settings_read="heads", timeout=60).machines
+    machines = account.manage.poll(settings_read="heads", timeout=60).machines
 
     assert machines
     assert machines[LARGE].accessible
@@ -121,7 +121,7 @@ def test_a_limit_makes_only_its_own_vm_inaccessible(
 ) -> None:
     account.write(LARGE, settings_text(LARGE, padding))
 
-    machines = account.manage.observe(settings_read="all", timeout=60).machines
+    machines = account.manage.poll(settings_read="all", timeout=60).machines
 
     assert machines
     assert machines[SMALL].accessible
@@ -142,7 +142,7 @@ def test_a_value_beyond_its_limit_is_named(
 ) -> None:
     account.write(LARGE, settings_text(LARGE).replace(old, new, 1))
 
-    machines = account.manage.observe(settings_read="all", timeout=60).machines
+    machines = account.manage.poll(settings_read="all", timeout=60).machines
 
     assert machines
     assert machines[LARGE].refused == reason
@@ -156,7 +156,7 @@ def test_vms_beyond_their_number_are_an_error(account: Account, tmp_path: Path) 
     (tmp_path / "VirtualBox.xml").write_text(entries)
 
     with pytest.raises(OversizedOutput, match="attic: it has more than 2000 VMs") as caught:
-        account.manage.observe(timeout=60)
+        account.manage.poll(timeout=60)
 
     assert not caught.value.retry
 
@@ -173,7 +173,7 @@ class Scripted:
         del timeout, max_output
         words = shlex.split(command)
         nonce = words[words.index("-c") + 3] if "-c" in words else ""
-        kind = "probe" if "uname" in command else "observe"
+        kind = "probe" if "uname" in command else "poll"
         text = self._answers[kind].replace("\nN ", f"\n{nonce} ")
         return CommandResult(0, text.encode(), b"", 0.1)
 
@@ -193,11 +193,11 @@ PROBED = "\nN system\nLinux\nN user\nu\nN program\n/x\nN version\n7.2\nN end 0\n
     ],
 )
 def test_an_answer_that_lacks_something_is_bad_output(observed: str) -> None:
-    scripted = Scripted(probe=PROBED, observe=observed)
+    scripted = Scripted(probe=PROBED, poll=observed)
     manage = vboxmanage.VBoxManage(HostConfig(user="u", address="h"), scripted)
 
     with pytest.raises(BadOutput):
-        manage.observe(timeout=9)
+        manage.poll(timeout=9)
 
 
 @pytest.mark.parametrize("name", ["system", "user", "program", "version"])

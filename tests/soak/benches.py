@@ -64,7 +64,7 @@ def starve(folder: Path, *, real: bool, seconds: float) -> starvation.Report:
         switched = [uuid for uuid in uuids_of(bench) if uuid != idle]
         with ServiceProcess(folder, [f"{bench.host_entry} name=bench"], bench.key_file) as service:
             if isinstance(bench, benches.SimulatedBench):
-                bench.simulator.inject(Fault(Action.LATE, on="observe", times=ALWAYS, seconds=1.0))
+                bench.simulator.inject(Fault(Action.LATE, on="poll", times=ALWAYS, seconds=1.0))
             return starvation.run(service, switched, idle, seconds)
 
 

@@ -34,7 +34,7 @@ def test_posix_scripts_are_one_line_any_login_shell_passes_on(long: bool) -> Non
     shell = shells.Posix()
 
     commands = [
-        shell.observe("0" * 16, "/x", settings="all", long=long),
+        shell.poll("0" * 16, "/x", settings="all", long=long),
         shell.probe("0" * 16, ""),
         shell.inspect("0" * 16, "/x", "/home"),
     ]
@@ -82,7 +82,7 @@ def test_windows_commands_fit_in_cmds_8191_characters() -> None:
     shell = shells.Windows()
 
     commands = [
-        shell.observe("0" * 16, PROGRAM, settings="all", long=True),
+        shell.poll("0" * 16, PROGRAM, settings="all", long=True),
         shell.probe("0" * 16, PROGRAM),
         shell.inspect("0" * 16, PROGRAM, "C:\\" + "x" * 200),
         shell.run(PROGRAM, ["startvm", "95581d29-3e5e-472e-8f12-f452e8095714"]),

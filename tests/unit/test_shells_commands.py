@@ -24,12 +24,8 @@ HOSTILE = ["it's", 'say "hi"', "$(id)", "`id`", "a;b&c|d>e", "-dash", "back\\sla
 
 REQUESTS: dict[str, Callable[[shells.Shell, str], str]] = {
     "inspect": lambda shell, program: shell.inspect(NONCE, program, "/vms"),
-    "observe-heads": lambda shell, program: shell.observe(
-        NONCE, program, settings="heads", long=False
-    ),
-    "observe-long": lambda shell, program: shell.observe(
-        NONCE, program, settings="all", long=True
-    ),
+    "poll-heads": lambda shell, program: shell.poll(NONCE, program, settings="heads", long=False),
+    "poll-long": lambda shell, program: shell.poll(NONCE, program, settings="all", long=True),
     "probe": lambda shell, program: shell.probe(NONCE, program),
     "run": lambda shell, program: shell.run(program, ["startvm", UUID, "--type", "headless"]),
     "tail": lambda shell, _program: shell.tail("/vms/node1/Logs/VBox.log", 20),
@@ -145,16 +141,16 @@ def test_a_log_of_any_name_is_one_argument(path: str) -> None:
 
 
 def test_the_scripts_arguments_are_in_the_order_it_takes_them() -> None:
-    command = shells.Posix().observe(NONCE, "/x y", settings="all", long=True)
+    command = shells.Posix().poll(NONCE, "/x y", settings="all", long=True)
 
     words = shlex.split(command)
-    assert words[3:7] == ["/bin/sh", "-c", shells.OBSERVE, "sh"]
+    assert words[3:7] == ["/bin/sh", "-c", shells.POLL, "sh"]
     assert words[7:10] == [NONCE, "/x y", "all"]
     assert words[11:] == ["--long"]
 
 
 def test_only_a_long_observation_lists_long() -> None:
-    command = shells.Posix().observe(NONCE, "/x", settings="heads", long=False)
+    command = shells.Posix().poll(NONCE, "/x", settings="heads", long=False)
 
     assert "--long" not in shlex.split(command)
 

@@ -120,7 +120,7 @@ def _gate_values(programs: tuple[str, ...]) -> dict[str, object]:
         exact += [shell.probe(_NONCE, configured) for configured in ("", *programs)]
         for program in programs:
             exact += [
-                shell.observe(_NONCE, program, settings=read, long=long)
+                shell.poll(_NONCE, program, settings=read, long=long)
                 for read in ("heads", "all")
                 for long in (False, True)
             ]

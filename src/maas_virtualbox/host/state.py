@@ -106,7 +106,7 @@ class StateCache:
 
     def _read_inventory(self, deadline: Deadline) -> None:
         picture = self._retried_once(
-            lambda: self._vboxmanage.observe(settings_read="all", timeout=deadline.remaining)
+            lambda: self._vboxmanage.poll(settings_read="all", timeout=deadline.remaining)
         )
         machines = self._registered(picture)
         if machines is None:
@@ -263,7 +263,7 @@ class StateCache:
         picture: HostState | None = None
         try:
             picture = self._retried_once(
-                lambda: self._vboxmanage.observe(long=exact, timeout=CALL_TIMEOUT_S)
+                lambda: self._vboxmanage.poll(long=exact, timeout=CALL_TIMEOUT_S)
             )
             return picture
         finally:

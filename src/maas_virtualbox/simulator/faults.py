@@ -34,7 +34,7 @@ class Fault:
 
     action: Action
     on: str = ""
-    """The kind of request it hits (`observe`, `startvm`, `poweroff`, …); empty: any."""
+    """The kind of request it hits (`poll`, `startvm`, `poweroff`, …); empty: any."""
     times: int = 1
     """How many commands it hits before it is over."""
     seconds: float = 0.0

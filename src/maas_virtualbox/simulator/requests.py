@@ -18,7 +18,7 @@ from maas_virtualbox.virtualbox import settings_xml, shells
 if TYPE_CHECKING:
     from maas_virtualbox.simulator.virtualbox import SimulatedVirtualBox
 
-_SCRIPTS = {shells.PROBE: "probe", shells.OBSERVE: "observe", shells.INSPECT: "inspect"}
+_SCRIPTS = {shells.PROBE: "probe", shells.POLL: "poll", shells.INSPECT: "inspect"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Request:
     """One command line."""
 
     kind: str
-    """probe, observe, inspect, tail, unknown, or VBoxManage's verb (for controlvm, its own)."""
+    """probe, poll, inspect, tail, unknown, or VBoxManage's verb (for controlvm, its own)."""
 
     arguments: tuple[str, ...]
     """What varies: a script's arguments, or VBoxManage's."""
@@ -67,8 +67,8 @@ def answer(request: Request, virtualbox: SimulatedVirtualBox, user: str) -> Answ
         return virtualbox.read_log(arguments[1], int(arguments[0]))
     if request.kind == "probe":
         return _probe(arguments, user)
-    if request.kind == "observe":
-        return _observe(arguments, virtualbox)
+    if request.kind == "poll":
+        return _poll(arguments, virtualbox)
     if request.kind == "inspect":
         return _inspect(arguments, virtualbox, user)
     return virtualbox.call(arguments)
@@ -96,7 +96,7 @@ def _probe(arguments: tuple[str, ...], user: str) -> Answer:
     )
 
 
-def _observe(arguments: tuple[str, ...], virtualbox: SimulatedVirtualBox) -> Answer:
+def _poll(arguments: tuple[str, ...], virtualbox: SimulatedVirtualBox) -> Answer:
     nonce, _, read, _, *flags = arguments
     listed = virtualbox.call(["list", *flags, "runningvms"])
     machines = [

@@ -3,7 +3,7 @@
 """The command lines this library sends, and the only place where anything is quoted.
 
 A host is asked in one of five ways, and each has one method per kind of shell: `probe` (what
-is this host), `observe` (which VMs are up, and what do their settings files say), `run` (one
+is this host), `poll` (which VMs are up, and what do their settings files say), `run` (one
 VBoxManage call), `tail` (the end of a log file), `inspect` (facts for the doctor).
 
 The scripts are fixed texts; all that varies travels as their arguments. They are one line each,
@@ -39,7 +39,7 @@ class Shell(Protocol):
         """Sections user, kill, linger, disk, dhcp, end: facts the doctor judges."""
         ...
 
-    def observe(self, nonce: str, program: str, *, settings: SettingsRead, long: bool) -> str:
+    def poll(self, nonce: str, program: str, *, settings: SettingsRead, long: bool) -> str:
         """Sections running, processes, registry, machine (one a VM), oversize, end."""
         ...
 
@@ -150,7 +150,7 @@ function value(s, k) { if (sub(".* " k "=\"", "", s)) sub("\".*", "", s); else s
  close(f) }
 """.replace("LIMIT", str(MAX_FILE))
 
-OBSERVE = (
+POLL = (
     "N=$1; P=$2; S=$3; A=$4; shift 4; " + _MARK + 'm running; "$P" -q list "$@" runningvms; s=$?; '
     'm processes; ps -ww -U "$(id -u)" -o pid= -o args= | grep -e "-startvm [0-9a-f{]"; '
     'm registry; for d in "${VBOX_USER_HOME:-/nowhere}" '
@@ -197,9 +197,9 @@ class Posix:
     def inspect(self, nonce: str, program: str, folder: str) -> str:
         return self._script(INSPECT, nonce, program, folder)
 
-    def observe(self, nonce: str, program: str, *, settings: SettingsRead, long: bool) -> str:
+    def poll(self, nonce: str, program: str, *, settings: SettingsRead, long: bool) -> str:
         arguments = ["--long"] if long else []
-        return self._script(OBSERVE, nonce, program, settings, _one_line(_AWK), *arguments)
+        return self._script(POLL, nonce, program, settings, _one_line(_AWK), *arguments)
 
     def probe(self, nonce: str, configured: str) -> str:
         return self._script(PROBE, nonce, configured)
@@ -249,7 +249,7 @@ _WINDOWS_PROBE = (
     '|Select -First 1;if($C){$p=$C};$p;m version;& $p --version;m "end $LASTEXITCODE"'
 )
 
-_WINDOWS_OBSERVE = (
+_WINDOWS_POLL = (
     'function m($t){"`n$N $t"};'
     "m running;& $P -q list @L runningvms;$s=$LASTEXITCODE;m processes;"
     "Get-CimInstance Win32_Process -Filter \"CommandLine like '%-startvm %'\"|"
@@ -285,10 +285,10 @@ class Windows:
     def inspect(self, nonce: str, program: str, folder: str) -> str:
         return self._script(_WINDOWS_INSPECT, N=nonce, P=program, F=folder)
 
-    def observe(self, nonce: str, program: str, *, settings: SettingsRead, long: bool) -> str:
+    def poll(self, nonce: str, program: str, *, settings: SettingsRead, long: bool) -> str:
         flags = "--long" if long else ""
         return self._script(
-            f"$L=@({_literal(flags) if flags else ''});" + _WINDOWS_OBSERVE,
+            f"$L=@({_literal(flags) if flags else ''});" + _WINDOWS_POLL,
             N=nonce,
             P=program,
             S=settings,

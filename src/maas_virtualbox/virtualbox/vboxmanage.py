@@ -254,7 +254,7 @@ class VBoxManage:
         words = [word for option in options.items() for word in option]
         self.run(["modifyvm", uuid, *words], timeout=timeout)
 
-    def observe(
+    def poll(
         self, *, settings_read: shells.SettingsRead = "heads", long: bool = False, timeout: float
     ) -> HostState:
         """See all VMs at once, with one command that takes no lock."""
@@ -262,7 +262,7 @@ class VBoxManage:
         deadline = began + timeout
         where = self.installation(timeout=timeout)
         nonce = secrets.token_hex(8)
-        command = where.shell.observe(nonce, where.program, settings=settings_read, long=long)
+        command = where.shell.poll(nonce, where.program, settings=settings_read, long=long)
         limit = _MAX_SETTINGS if settings_read == "all" else _MAX_HEADS
         result = self._send(
             command,
