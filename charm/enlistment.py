@@ -77,7 +77,7 @@ def _publish_address(charm: MAASVirtualBoxCharm) -> None:
 
 
 def summary(answer: programs.Answer) -> str:
-    """Return such as `2 create, 1 clash`; empty where there is no plan."""
+    """Return such as `2 create, 1 conflict`; empty where there is no plan."""
     return json.loads(answer.output)["summary"] if answer.output else ""
 
 
@@ -94,7 +94,7 @@ def _line(change: Mapping[str, Any]) -> str:
         f"{change['kind']}:",
         f"{change['host']}/{change['vm']}" if change["vm"] else change["machine"],
         change["text"],
-        change["remedy"],
+        change["hint"],
         f"({change['result']})" if change["result"] else "",
     )
     return " ".join(part for part in parts if part)

@@ -60,7 +60,7 @@ STATUSES = (
     ),
     (
         "waiting",
-        "MAAS does not know all VMs as they are (2 clash): see enlist dry-run=true",
+        "MAAS does not know all VMs as they are (2 conflict): see enlist dry-run=true",
         "`enlist dry-run=true` says why; it is tried again at each update-status",
     ),
     (

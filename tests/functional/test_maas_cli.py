@@ -134,7 +134,7 @@ def test_the_plan_is_an_aligned_plain_table_in_a_pipe(lab: Lab) -> None:
 
     heading, *rows = out.splitlines()
     assert (code, err) == (0, "")
-    assert heading.split() == ["PLAN", "HOST", "VM", "MACHINE", "WHAT", "REMEDY"]
+    assert heading.split() == ["PLAN", "HOST", "VM", "MACHINE", "WHAT", "HINT"]
     assert rows[0].index("MAC 08:00:27") == heading.index("WHAT")
     assert rows[-1] == "10 of 10 machines written"
     assert "\x1b" not in out
@@ -184,13 +184,13 @@ def test_filters_and_commissioning(lab: Lab) -> None:
     assert "no host 'three' in the host list" in err
 
 
-def test_a_clash_is_said_and_the_others_are_enlisted(lab: Lab) -> None:
+def test_enlist_with_a_conflict_enlists_the_others(lab: Lab) -> None:
     lab.second.virtualbox.vm("mbp15-1").macs = ["080027001301"]
 
     code, out, _ = lab.maas("enlist")
 
     assert code == main.EXIT_FAILED
-    assert out.count("clash") == 3  # two lines and the summary
+    assert out.count("conflict") == 3  # two lines and the summary
     assert "its MAC 08:00:27:00:13:01 is also that of two/mbp15-1" in out
     assert len(lab.region.machines) == 8
 

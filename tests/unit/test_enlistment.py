@@ -244,8 +244,8 @@ def test_a_replaced_nic_gives_its_interface_the_new_mac(region: Region) -> None:
     ("status", "new", "kind"),
     [
         ("Deployed", [mac(7)], Kind.UPDATE),
-        ("Deployed", [mac(1), mac(7)], Kind.LEAVE_ALONE),
-        ("Commissioning", [mac(7)], Kind.LEAVE_ALONE),
+        ("Deployed", [mac(1), mac(7)], Kind.SKIP),
+        ("Commissioning", [mac(7)], Kind.SKIP),
     ],
 )
 def test_a_new_mac_waits_until_maas_takes_it(
@@ -312,9 +312,9 @@ def test_somebody_elses_power_type_is_left_alone_unless_taken_over(region: Regio
     assert region.writes == []
     enlist(region, [found], taking)
 
-    assert change.kind is Kind.LEAVE_ALONE
+    assert change.kind is Kind.SKIP
     assert "fast-cod in MAAS has the power type ipmi" in change.text
-    assert "--take-over" in change.remedy
+    assert "--take-over" in change.hint
     assert region.machine("fast-cod")["power_parameters"] == dataclasses.asdict(
         HERE.parameters(found.uuid)
     )
@@ -327,7 +327,7 @@ def test_the_machine_of_a_vm_that_was_made_anew_is_taken_over_with_its_mark(
     enlist(region, [vm("node1", mac(1))])
     anew = vm("node1", mac(1), uuid=str(uuids.uuid4()))
 
-    assert kinds(plan(region, [anew])) == [(Kind.LEAVE_ALONE, "node1")]
+    assert kinds(plan(region, [anew])) == [(Kind.SKIP, "node1")]
     enlist(region, [anew], dataclasses.replace(HERE, take_over=True))
 
     assert region.machine("node1")["tag_names"] == [f"virtualbox-{anew.uuid}"]
@@ -377,7 +377,7 @@ def test_another_power_services_machines_are_none_of_our_business(region: Region
     assert plan(region, [], dataclasses.replace(HERE, unreachable=("a",))).changes == ()
 
 
-# -- Clashes ------------------------------------------------------------------------------------
+# -- Conflicts ----------------------------------------------------------------------------------
 
 
 def test_equal_names_on_two_hosts_are_said_and_not_guessed(region: Region) -> None:
@@ -386,9 +386,9 @@ def test_equal_names_on_two_hosts_are_said_and_not_guessed(region: Region) -> No
     found = plan(region, twins)
     enlist(region, twins)
 
-    assert kinds(found) == [(Kind.CLASH, "node1"), (Kind.CLASH, "node1")]
+    assert kinds(found) == [(Kind.CONFLICT, "node1"), (Kind.CONFLICT, "node1")]
     assert "its name is also that of b/node1" in found.changes[0].text
-    assert "--host a" in found.changes[0].remedy
+    assert "--host a" in found.changes[0].hint
     assert region.writes == []
 
 
@@ -407,9 +407,9 @@ def test_a_cloned_mac_is_said_also_for_a_vm_that_is_not_selected(region: Region)
 
     found = only(plan(region, clones, dataclasses.replace(HERE, host="a")))
 
-    assert found.kind is Kind.CLASH
+    assert found.kind is Kind.CONFLICT
     assert f"its MAC {mac(1)} is also that of b/node2" in found.text
-    assert "--macaddress1 auto" in found.remedy
+    assert "--macaddress1 auto" in found.hint
 
 
 def test_a_clone_does_not_disturb_the_vm_it_was_made_of(region: Region) -> None:
@@ -419,36 +419,36 @@ def test_a_clone_does_not_disturb_the_vm_it_was_made_of(region: Region) -> None:
 
     found = plan(region, [first, vm("node2", mac(1))], moved)
 
-    assert kinds(found) == [(Kind.UPDATE, "node1"), (Kind.CLASH, "node2")]
+    assert kinds(found) == [(Kind.UPDATE, "node1"), (Kind.CONFLICT, "node2")]
 
 
-def test_a_vm_copied_whole_to_another_host_is_a_clash(region: Region) -> None:
+def test_a_vm_copied_whole_to_another_host_is_a_conflict(region: Region) -> None:
     first = vm("node1", mac(1))
 
     found = plan(region, [first, vm("node1", mac(1), uuid=first.uuid, host=B)])
 
-    assert {change.kind for change in found.changes} == {Kind.CLASH}
+    assert {change.kind for change in found.changes} == {Kind.CONFLICT}
     assert "its UUID is on several hosts: a, b" in found.changes[0].text
 
 
-def test_two_machines_that_fit_one_vm_are_a_clash(region: Region) -> None:
+def test_two_machines_that_fit_one_vm_are_a_conflict(region: Region) -> None:
     region.add_machine("one", macs=[mac(1)])
     region.add_machine("two", macs=[mac(2)])
 
     found = only(plan(region, [vm("node1", mac(1), mac(2))]))
 
-    assert (found.kind, "one, two" in found.text) == (Kind.CLASH, True)
+    assert (found.kind, "one, two" in found.text) == (Kind.CONFLICT, True)
 
 
-def test_two_vms_that_fit_one_machine_are_a_clash(region: Region) -> None:
+def test_two_vms_that_fit_one_machine_are_a_conflict(region: Region) -> None:
     region.add_machine("one", macs=[mac(1), mac(2)])
 
     found = plan(region, [vm("node1", mac(1)), vm("node2", mac(2))])
 
-    assert kinds(found) == [(Kind.CLASH, "node1"), (Kind.CLASH, "node2")]
+    assert kinds(found) == [(Kind.CONFLICT, "node1"), (Kind.CONFLICT, "node2")]
 
 
-def test_two_machines_with_one_vms_uris_are_a_clash(region: Region) -> None:
+def test_two_machines_with_one_vms_uris_are_a_conflict(region: Region) -> None:
     found = vm("node1", mac(1))
     enlist(region, [found])
     region.add_machine("copy", power=("webhook", region.machine("node1")["power_parameters"]))
@@ -456,25 +456,25 @@ def test_two_machines_with_one_vms_uris_are_a_clash(region: Region) -> None:
     assert "several machines have its URIs" in only(plan(region, [found])).text
 
 
-def test_a_mac_of_another_vms_machine_is_a_clash(region: Region) -> None:
+def test_a_mac_of_another_vms_machine_is_a_conflict(region: Region) -> None:
     first = vm("node1", mac(1))
     enlist(region, [first])
     swapped = [vm("node1", mac(2), uuid=first.uuid), vm("node2", mac(1))]
 
     found = plan(region, swapped)
 
-    assert (Kind.CLASH, "node2") in kinds(found)
+    assert (Kind.CONFLICT, "node2") in kinds(found)
     assert "node1 in MAAS, which fits, is a/node1" in found.changes[-1].text
 
 
-def test_a_new_mac_that_another_machine_has_is_a_clash(region: Region) -> None:
+def test_a_new_mac_that_another_machine_has_is_a_conflict(region: Region) -> None:
     first = vm("node1", mac(1))
     enlist(region, [first])
     region.add_machine("other", macs=[mac(2)])
 
     found = only(plan(region, [vm("node1", mac(2), uuid=first.uuid)]))
 
-    assert (found.kind, "that of other in MAAS" in found.text) == (Kind.CLASH, True)
+    assert (found.kind, "that of other in MAAS" in found.text) == (Kind.CONFLICT, True)
 
 
 # -- What cannot be ------------------------------------------------------------------------------
@@ -494,9 +494,9 @@ def test_a_new_mac_that_another_machine_has_is_a_clash(region: Region) -> None:
 def test_what_maas_would_not_take_is_said_before(region: Region, found: VM, words: str) -> None:
     change = only(plan(region, [found]))
 
-    assert change.kind is Kind.LEAVE_ALONE
+    assert change.kind is Kind.SKIP
     assert words in change.text
-    assert change.remedy
+    assert change.hint
 
 
 def test_a_hostname_that_is_taken_gets_the_hosts_name(region: Region) -> None:

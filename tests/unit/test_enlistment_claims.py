@@ -31,10 +31,10 @@ def test_a_claim_is_never_enlisted_and_the_vm_on_its_own_host_is() -> None:
 
     (create,) = plan.writing
     assert (create.kind, create.host, create.uuid) == (Kind.CREATE, "a", OWN.uuid)
-    (claim,) = plan.of(Kind.LEAVE_ALONE).changes
+    (claim,) = plan.of(Kind.SKIP).changes
     assert (claim.host, claim.vm) == ("b", "stolen")
-    assert f"trust-vm {OWN.uuid}" in claim.remedy
-    assert plan.summary() == "1 create, 1 leave alone"
+    assert f"trust-vm {OWN.uuid}" in claim.hint
+    assert plan.summary() == "1 create, 1 skip"
 
 
 def test_a_claim_to_a_vm_of_a_host_that_is_down_writes_nothing() -> None:
@@ -46,7 +46,7 @@ def test_a_claim_to_a_vm_of_a_host_that_is_down_writes_nothing() -> None:
     plan = enlistment.plan_fleet(reports, NOTHING, SETTINGS)
 
     assert plan.writing == ()
-    assert [change.kind for change in plan.changes] == [Kind.LEAVE_ALONE]
+    assert [change.kind for change in plan.changes] == [Kind.SKIP]
 
 
 def test_a_claim_that_is_not_meant_is_not_mentioned() -> None:

@@ -71,7 +71,7 @@ def said(region: Region) -> set[str]:
     return {
         *map(str, plan.messages),
         *(re.sub(r"^([\w/-]+|\d+ VMs \(.*?\)): ", "", str(each)) for each in outcome.failures),
-        *(f"{change.text}: {change.remedy}" for change in plan.changes if change.remedy),
+        *(f"{change.text}: {change.hint}" for change in plan.changes if change.hint),
     }
 
 

@@ -187,9 +187,9 @@ def test_a_mac_of_a_device_is_a_conflict_with_a_hint(region: Region, *, is_known
     found = plan(region, [vm("node1", mac(1), mac(2), uuid=before.uuid)])
 
     change = found.changes[-1]
-    assert change.kind is Kind.CLASH
+    assert change.kind is Kind.CONFLICT
     assert change.text == f"its MAC {mac(2)} is that of the device printer in MAAS"
-    assert change.remedy.startswith(f"VBoxManage modifyvm {before.uuid} --macaddress2 auto")
+    assert change.hint.startswith(f"VBoxManage modifyvm {before.uuid} --macaddress2 auto")
     assert found.writing == ()
 
 

@@ -170,7 +170,7 @@ def enlist(
         output.problem(messages.INTERRUPTED.of(done=done, total=total))
         raise typer.Exit(EXIT_INTERRUPTED)
     leave([*(report.error for report in reports if report.error), *failures])
-    if plan.of(enlistment.Kind.CLASH).changes or (commission and not known.racks):
+    if plan.of(enlistment.Kind.CONFLICT).changes or (commission and not known.racks):
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -242,8 +242,8 @@ def _settings(options: Options, address: str, others: list[str] | None) -> Setti
 def _show_plan(plan: Plan, as_format: output.Format) -> None:
     if plan.changes:
         output.rows(
-            ("PLAN", "HOST", "VM", "MACHINE", "WHAT", "REMEDY"),
-            [(c.kind, c.host, c.vm, c.machine, c.text, c.remedy) for c in plan.changes],
+            ("PLAN", "HOST", "VM", "MACHINE", "WHAT", "HINT"),
+            [(c.kind, c.host, c.vm, c.machine, c.text, c.hint) for c in plan.changes],
             as_format,
             None,
         )

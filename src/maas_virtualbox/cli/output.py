@@ -48,9 +48,9 @@ _COLOURS = {
     "create": "green",
     "adopt": "green",
     "update": "cyan",
-    "leave alone": "yellow",
+    "skip": "yellow",
     "orphan": "yellow",
-    "clash": "red",
+    "conflict": "red",
 }
 
 

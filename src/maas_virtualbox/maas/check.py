@@ -36,9 +36,9 @@ _LEVELS = {
     Kind.CREATE: Level.WARNING,
     Kind.ADOPT: Level.WARNING,
     Kind.UPDATE: Level.WARNING,
-    Kind.LEAVE_ALONE: Level.WARNING,
+    Kind.SKIP: Level.WARNING,
     Kind.ORPHAN: Level.WARNING,
-    Kind.CLASH: Level.ERROR,
+    Kind.CONFLICT: Level.ERROR,
 }
 
 
@@ -149,7 +149,7 @@ def _planned(plan: Plan) -> Iterator[Finding]:
         text = change.text
         if change.kind is Kind.CREATE:
             text = "MAAS does not know it"
-        remedy = change.remedy
+        remedy = change.hint
         level = _LEVELS[change.kind]
         if change.kind in enlistment.WRITING:
             remedy = "maas-virtualbox maas enlist"

@@ -145,8 +145,8 @@ def _claim(vm: VM) -> Change:
     """Return the line of a plan about a VM that belongs to another host. It does not bear the VM's
     UUID: what becomes of the VM on its own host is another line's."""
     text = f"VM {vm.uuid} belongs to another host, which is down or lists it too"
-    remedy = f"see `maas-virtualbox check`, or decide: maas-virtualbox trust-vm {vm.uuid}"
-    return Change(Kind.LEAVE_ALONE, vm.host.name, vm.name, "", text, remedy=remedy)
+    hint = f"see `maas-virtualbox check`, or decide: maas-virtualbox trust-vm {vm.uuid}"
+    return Change(Kind.SKIP, vm.host.name, vm.name, "", text, hint=hint)
 
 
 def read(client: MAAS) -> Inventory:

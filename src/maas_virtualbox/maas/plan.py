@@ -32,11 +32,11 @@ class Kind(str, enum.Enum):
     """MAAS has its machine, and cannot switch it."""
     UPDATE = "update"
     """The machine is ours and not as it should be."""
-    LEAVE_ALONE = "leave alone"
+    SKIP = "skip"
     """Nothing is done, for the reason given."""
     ORPHAN = "orphan"
     """The machine is ours, and its VM is gone. Nothing is done."""
-    CLASH = "clash"
+    CONFLICT = "conflict"
     """Several could be meant: a person has to decide. Nothing is done."""
 
     def __str__(self) -> str:
@@ -167,13 +167,13 @@ class Change:
     """The hostname in MAAS after it."""
     system_id: str = ""
     """MAAS's; empty for a machine that is not there yet."""
-    remedy: str = ""
+    hint: str = ""
     """What a person can do about it, where nothing is done."""
     writes: Writes = Writes()
 
     def shown(self) -> dict[str, str]:
         """Return it for people and programs."""
-        names = ("host", "vm", "uuid", "machine", "system_id", "text", "remedy")
+        names = ("host", "vm", "uuid", "machine", "system_id", "text", "hint")
         return {"kind": str(self.kind), **{name: getattr(self, name) for name in names}}
 
 
@@ -207,7 +207,7 @@ class Plan:
         )
 
     def summary(self) -> str:
-        """Return such as `2 create, 1 clash, 7 as they should be`."""
+        """Return such as `2 create, 1 conflict, 7 as they should be`."""
         count = collections.Counter(change.kind for change in self.changes)
         said = [f"{count[kind]} {kind}" for kind in Kind if count[kind]]
         touched = {change.uuid for change in self.changes}

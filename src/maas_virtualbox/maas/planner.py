@@ -146,13 +146,13 @@ class _Planner:
         zone = vm.host.zone
         if len(twins) > 1:
             message = messages.UUID_OF_VM.of(hosts=some(twin.host for twin in twins))
-            yield _said(Kind.CLASH, vm, message)
+            yield _said(Kind.CONFLICT, vm, message)
         elif zone and zone not in self._zones and not _ZONE_NAME.fullmatch(zone):
             message = messages.ZONE_NAME.of(zone=repr(zone), host=vm.host)
-            yield _said(Kind.LEAVE_ALONE, vm, message)
+            yield _said(Kind.SKIP, vm, message)
         elif len(machines) > 1:
             message = messages.SEVERAL_HAVE_URIS.of(machines=_names(machines))
-            yield _said(Kind.CLASH, vm, message)
+            yield _said(Kind.CONFLICT, vm, message)
         elif machines:
             self._ours[vm.uuid] = machines[0]
             yield from self._keep(vm, machines[0])
@@ -176,33 +176,33 @@ class _Planner:
         rivals = [each for each in self._claims[machine.system_id] if each.uuid != vm.uuid]
         if len(candidates) > 1:
             message = messages.SEVERAL_FIT.of(machines=_names(candidates))
-            return _said(Kind.CLASH, vm, message)
+            return _said(Kind.CONFLICT, vm, message)
         if rivals:
             message = messages.FITS_OTHERS.of(machine=machine.hostname, vms=some(rivals))
-            return _said(Kind.CLASH, vm, message, machine)
+            return _said(Kind.CONFLICT, vm, message, machine)
         owner = our_uris(machine)[1]
         if owner in self._vms_by_uuid:
             other = self._vms_by_uuid[owner][0]
             message = messages.IS_ANOTHER.of(machine=machine.hostname, vm=other)
-            return _said(Kind.CLASH, vm, message, machine)
+            return _said(Kind.CONFLICT, vm, message, machine)
         if machine.power_type in _NO_POWER:
             return self._change(Kind.ADOPT, vm, machine, "MAAS cannot switch it yet")
         has = f"the URIs of the VM {owner}" if owner else f"the power type {machine.power_type}"
         if self._settings.take_over:
             return self._change(Kind.ADOPT, vm, machine, f"taken over: it has {has}")
         message = messages.OTHER_POWER_TYPE.of(machine=machine.hostname, power=has)
-        return _said(Kind.LEAVE_ALONE, vm, message, machine)
+        return _said(Kind.SKIP, vm, message, machine)
 
     def _create(self, vm: VM, namesakes: str) -> Change:
         if not vm.settings.accessible:
-            return _said(Kind.LEAVE_ALONE, vm, messages.INACCESSIBLE)
+            return _said(Kind.SKIP, vm, messages.INACCESSIBLE)
         if not vm.macs:
-            return _said(Kind.LEAVE_ALONE, vm, messages.NO_NIC.of(uuid=vm.uuid))
+            return _said(Kind.SKIP, vm, messages.NO_NIC.of(uuid=vm.uuid))
         if taken := self._taken_by_node(vm, vm.macs):
-            return _said(Kind.CLASH, vm, taken)
+            return _said(Kind.CONFLICT, vm, taken)
         if namesakes:
             message = messages.NAME_OF_VM.of(vms=namesakes, uuid=vm.uuid, host=vm.host)
-            return _said(Kind.CLASH, vm, message)
+            return _said(Kind.CONFLICT, vm, message)
         return self._change(Kind.CREATE, vm, None, f"MAC {', '.join(vm.macs)}")
 
     def _cloned(self, vm: VM, macs: Iterable[str] | None = None) -> Change | None:
@@ -212,7 +212,7 @@ class _Planner:
                 message = messages.MAC_OF_VM.of(
                     address=mac, vms=some(others), uuid=vm.uuid, slot=_slot(vm, mac)
                 )
-                return _said(Kind.CLASH, vm, message)
+                return _said(Kind.CONFLICT, vm, message)
         return None
 
     def _taken_by_node(self, vm: VM, macs: Iterable[str]) -> Message | None:
@@ -254,14 +254,14 @@ class _Planner:
             text, fields = self._power(uuid, machine)
             if settings.unreachable and proven and fields:
                 writes = Writes(fields=tuple(fields))
-                kind, remedy = Kind.UPDATE, ""
+                kind, hint = Kind.UPDATE, ""
             elif not settings.unreachable and (proven or here):
                 kind, writes = Kind.ORPHAN, Writes()
-                text, remedy = messages.ORPHAN.text, messages.ORPHAN.hint
+                text, hint = messages.ORPHAN.text, messages.ORPHAN.hint
             else:
                 continue
             yield Change(
-                kind, "", "", uuid, text, machine.hostname, machine.system_id, remedy, writes
+                kind, "", "", uuid, text, machine.hostname, machine.system_id, hint, writes
             )
 
     # -- What is written ----------------------------------------------------------------------
@@ -278,15 +278,15 @@ class _Planner:
         elif lacking:
             others = self._by_trait.get(lacking[0])
             if taken := self._taken_by_node(vm, lacking):
-                yield _said(Kind.CLASH, vm, taken, machine)
+                yield _said(Kind.CONFLICT, vm, taken, machine)
             elif others:
                 message = messages.MAC_OF_MACHINE.of(
                     address=lacking[0], machine=others[0].hostname
                 )
-                yield _said(Kind.CLASH, vm, message, machine)
+                yield _said(Kind.CONFLICT, vm, message, machine)
             else:
                 message = messages.MAC_LATER.of(address=lacking[0], status=machine.status)
-                yield _said(Kind.LEAVE_ALONE, vm, message, machine)
+                yield _said(Kind.SKIP, vm, message, machine)
 
     def _change(self, kind: Kind, vm: VM, machine: Machine | None, why: str) -> Change:
         fields: list[tuple[str, str]] = []
