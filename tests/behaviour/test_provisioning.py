@@ -72,7 +72,7 @@ def test_ten_vms_in_one_call_are_ready_for_maas(bench: Bench, fleet: mv.Fleet) -
     seen = fleet.vms()
     macs = [mac for vm in seen for mac in vm.macs]
     assert len(set(macs)) == len(macs) == 20
-    assert {vm.name for vm in seen if vm.settings.made} == set(names)
+    assert {vm.name for vm in seen if vm.settings.managed} == set(names)
     findings = [finding for finding in checks.examine(owner) if finding.vm in names]
     assert {finding.level for finding in findings} == {checks.Level.OK}
     assert {finding.vm for finding in findings} == set(names)
@@ -158,7 +158,7 @@ def test_a_killed_creation_leaves_nothing_half_made_after_the_next(
     assert "after" in whole
     assert not [name for name in whole if "being made" in name]
     assert sorted(disks(bench)) == sorted(f"{name}.vdi" for name in whole)
-    assert all(fleet.find(name).settings.made for name in whole)
+    assert all(fleet.find(name).settings.managed for name in whole)
 
 
 @free

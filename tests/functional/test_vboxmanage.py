@@ -90,9 +90,9 @@ def test_a_file_that_is_too_large_is_not_sent(
         machines = account.manage.poll(settings_read="all", timeout=60).machines
 
     assert machines
-    assert (machines[SMALL].accessible, machines[SMALL].refused) == (True, "")
+    assert (machines[SMALL].accessible, machines[SMALL].limit_exceeded) == (True, "")
     assert (machines[LARGE].accessible, machines[LARGE].off_state) == (False, VMState.INACCESSIBLE)
-    assert machines[LARGE].refused == "it is larger than 2 MiB"
+    assert machines[LARGE].limit_exceeded == "it is larger than 2 MiB"
     assert max(account.sizes) < settings_xml.MAX_FILE + 20_000
     assert len(caplog.messages) == 1
     assert f"{LARGE}.vbox is not read: it is larger than 2 MiB" in caplog.messages[0]
@@ -125,7 +125,7 @@ def test_a_limit_makes_only_its_own_vm_inaccessible(
 
     assert machines
     assert machines[SMALL].accessible
-    assert machines[LARGE].refused == reason
+    assert machines[LARGE].limit_exceeded == reason
     assert machines[LARGE].accessible is not bool(reason)
 
 
@@ -145,7 +145,7 @@ def test_a_value_beyond_its_limit_is_named(
     machines = account.manage.poll(settings_read="all", timeout=60).machines
 
     assert machines
-    assert machines[LARGE].refused == reason
+    assert machines[LARGE].limit_exceeded == reason
 
 
 def test_vms_beyond_their_number_are_an_error(account: Account, tmp_path: Path) -> None:

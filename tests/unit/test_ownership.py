@@ -44,11 +44,11 @@ def unfinished(machine: str, pid: int) -> ownership.Unfinished | None:
 def test_a_vm_is_ours_if_it_bears_its_own_uuid(value: str, made: bool) -> None:
     uuid = settings_xml.normalise_uuid(NODE1.partition('<Machine uuid="')[2][:38])
     mark = uuid if value == "its own" else value
-    item = f'<ExtraDataItem name="{settings_xml.MARK}" value="{mark}"/>'
+    item = f'<ExtraDataItem name="{settings_xml.MANAGED_KEY}" value="{mark}"/>'
     xml = NODE1.replace("<Hardware>", f"<ExtraData>{item}</ExtraData><Hardware>", 1)
 
-    assert settings_xml.parse_machine(uuid, "/x", xml).made is made
-    assert not settings_xml.parse_machine(uuid, "/x", NODE1).made
+    assert settings_xml.parse_settings(uuid, "/x", xml).managed is made
+    assert not settings_xml.parse_settings(uuid, "/x", NODE1).managed
 
 
 # -- Half-made VMs ----------------------------------------------------------------------------

@@ -80,7 +80,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "state": parsers.parse_state,
     "frames": frames_of,
     "error": error_of,
-    "settings file": lambda text: settings_files.parse_machine(ONE, "/x.vbox", text),
+    "settings file": lambda text: settings_files.parse_settings(ONE, "/x.vbox", text),
     "path in XML": settings_files.unescape,
     "UUID": settings_files.normalise_uuid,
     "MAC": settings_files.parse_mac,

@@ -27,7 +27,7 @@ def with_adapters(adapters: str) -> str:
 
 
 def test_a_real_file_is_read_whole() -> None:
-    machine = settings_xml.parse_machine(UUID, FILE, NODE1)
+    machine = settings_xml.parse_settings(UUID, FILE, NODE1)
 
     nic = settings_xml.NIC(1, "08:00:27:aa:bb:01", "82540EM", "nat", "", cable=True)
     assert machine == settings_xml.VMSettings(
@@ -52,7 +52,7 @@ def test_a_real_file_is_read_whole() -> None:
     ],
 )
 def test_the_processor_a_guest_gets(old: str, new: str, architecture: str) -> None:
-    machine = settings_xml.parse_machine(UUID, FILE, NODE1.replace(old, new))
+    machine = settings_xml.parse_settings(UUID, FILE, NODE1.replace(old, new))
 
     assert machine.architecture == architecture
 
@@ -60,13 +60,13 @@ def test_the_processor_a_guest_gets(old: str, new: str, architecture: str) -> No
 def test_without_a_word_about_the_processor_the_guests_type_says_it() -> None:
     text = NODE1.replace('<LongMode enabled="true"/>', "").replace("Ubuntu_64", "Ubuntu")
 
-    assert settings_xml.parse_machine(UUID, FILE, text).architecture == "i386"
+    assert settings_xml.parse_settings(UUID, FILE, text).architecture == "i386"
 
 
 def test_the_head_of_a_real_file_tells_all_but_the_hardware() -> None:
-    whole = settings_xml.parse_machine(UUID, FILE, NODE1)
+    whole = settings_xml.parse_settings(UUID, FILE, NODE1)
 
-    head = settings_xml.parse_machine(UUID, FILE, HEAD + "\n")
+    head = settings_xml.parse_settings(UUID, FILE, HEAD + "\n")
 
     assert (head.name, head.off_state, head.accessible) == ("node1", whole.off_state, True)
     assert (head.nics, head.macs, head.boot_order, head.firmware) == (None, (), (), "")
@@ -75,9 +75,9 @@ def test_the_head_of_a_real_file_tells_all_but_the_hardware() -> None:
 def test_a_file_with_windows_line_ends_is_read_alike() -> None:
     crlf = NODE1.replace("\n", "\r\n")
 
-    machine = settings_xml.parse_machine(UUID, FILE, crlf)
+    machine = settings_xml.parse_settings(UUID, FILE, crlf)
 
-    assert machine == settings_xml.parse_machine(UUID, FILE, NODE1)
+    assert machine == settings_xml.parse_settings(UUID, FILE, NODE1)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_an_odd_name_is_read_from_head_and_file_alike(source: str, name: str) ->
     whole = NODE1.replace('name="node1"', f'name="{source}"', 1)
     head = HEAD.replace('name="node1"', f'name="{source}"', 1)
 
-    read = [settings_xml.parse_machine(UUID, FILE, text).name for text in (whole, head)]
+    read = [settings_xml.parse_settings(UUID, FILE, text).name for text in (whole, head)]
 
     assert read == [name, name]
 
@@ -117,7 +117,7 @@ def test_the_whole_file_tells_the_state_of_a_vm_that_is_off(
 ) -> None:
     xml = NODE1.replace('OSType="Ubuntu_64"', f'OSType="Ubuntu_64" {attributes}', 1)
 
-    machine = settings_xml.parse_machine(UUID, FILE, xml)
+    machine = settings_xml.parse_settings(UUID, FILE, xml)
 
     assert machine.off_state is state
 
@@ -128,7 +128,7 @@ def test_the_hardware_of_a_snapshot_is_not_the_vms() -> None:
     snapshot = f'<Snapshot uuid="{{{UUID}}}" name="old">{old}</Hardware></Snapshot>'
     xml = NODE1.replace("<Hardware>", f"{snapshot}<Hardware>")
 
-    machine = settings_xml.parse_machine(UUID, FILE, xml)
+    machine = settings_xml.parse_settings(UUID, FILE, xml)
 
     assert machine.macs == ("08:00:27:aa:bb:01",)
     assert machine.boot_order[0] == "net"
@@ -152,7 +152,7 @@ def test_the_hardware_of_a_snapshot_is_not_the_vms() -> None:
 def test_what_a_nic_is_attached_to_is_read(child: str, attachment: str, network: str) -> None:
     adapter = f'<Adapter slot="0" enabled="true" MACAddress="080027AABB01">{child}</Adapter>'
 
-    machine = settings_xml.parse_machine(UUID, FILE, with_adapters(adapter))
+    machine = settings_xml.parse_settings(UUID, FILE, with_adapters(adapter))
 
     assert [(nic.attachment, nic.network) for nic in machine.nics or ()] == [(attachment, network)]
 
@@ -170,7 +170,7 @@ def test_what_a_nic_is_attached_to_is_read(child: str, attachment: str, network:
 def test_a_nic_that_is_disabled_or_has_no_mac_is_none(attributes: str) -> None:
     xml = with_adapters(f"<Adapter {attributes}><NAT/></Adapter>")
 
-    machine = settings_xml.parse_machine(UUID, FILE, xml)
+    machine = settings_xml.parse_settings(UUID, FILE, xml)
 
     assert machine.nics == ()
 
@@ -178,7 +178,7 @@ def test_a_nic_that_is_disabled_or_has_no_mac_is_none(attributes: str) -> None:
 def test_a_disconnected_cable_is_read() -> None:
     xml = NODE1.replace('type="82540EM"', 'type="82540EM" cable="false"')
 
-    machine = settings_xml.parse_machine(UUID, FILE, xml)
+    machine = settings_xml.parse_settings(UUID, FILE, xml)
 
     assert [nic.cable for nic in machine.nics or ()] == [False]
 
@@ -187,7 +187,7 @@ def test_a_file_without_a_boot_order_has_virtualboxs_default() -> None:
     before, _, rest = NODE1.partition("<Boot>")
     xml = before + rest.partition("</Boot>")[2]
 
-    machine = settings_xml.parse_machine(UUID, FILE, xml)
+    machine = settings_xml.parse_settings(UUID, FILE, xml)
 
     assert machine.boot_order == ("floppy", "dvd", "disk", "none")
 
@@ -196,7 +196,7 @@ def test_the_boot_order_is_by_position_not_by_place() -> None:
     lines = [line for line in NODE1.splitlines() if "<Order " in line]
     xml = NODE1.replace("\n".join(lines), "\n".join(reversed(lines)))
 
-    machine = settings_xml.parse_machine(UUID, FILE, xml)
+    machine = settings_xml.parse_settings(UUID, FILE, xml)
 
     assert machine.boot_order == ("net", "disk", "none", "none")
 
@@ -204,7 +204,7 @@ def test_the_boot_order_is_by_position_not_by_place() -> None:
 def test_efi_firmware_is_read() -> None:
     xml = NODE1.replace("<Firmware>", '<Firmware type="EFI">')
 
-    machine = settings_xml.parse_machine(UUID, FILE, xml)
+    machine = settings_xml.parse_settings(UUID, FILE, xml)
 
     assert machine.firmware == "EFI"
 
@@ -212,7 +212,7 @@ def test_efi_firmware_is_read() -> None:
 def test_the_file_of_another_vm_is_inaccessible() -> None:
     other = "e6f105c1-d4fe-4f0b-a9b8-3675d47180cb"
 
-    machine = settings_xml.parse_machine(other, FILE, NODE1)
+    machine = settings_xml.parse_settings(other, FILE, NODE1)
 
     assert (machine.uuid, machine.name, machine.accessible) == (other, "", False)
 
@@ -229,16 +229,16 @@ def test_the_file_of_another_vm_is_inaccessible() -> None:
 def test_a_file_with_a_document_type_is_inaccessible(dtd: str) -> None:
     xml = NODE1.replace('<?xml version="1.0"?>', f'<?xml version="1.0"?>{dtd}')
 
-    machine = settings_xml.parse_machine(UUID, FILE, xml)
+    machine = settings_xml.parse_settings(UUID, FILE, xml)
 
     assert not machine.accessible
 
 
 def test_a_real_file_cut_off_anywhere_is_inaccessible_or_right() -> None:
-    whole = settings_xml.parse_machine(UUID, FILE, NODE1)
+    whole = settings_xml.parse_settings(UUID, FILE, NODE1)
 
     for length in range(0, len(NODE1), 3):
-        machine = settings_xml.parse_machine(UUID, FILE, NODE1[:length])
+        machine = settings_xml.parse_settings(UUID, FILE, NODE1[:length])
         assert not machine.accessible or machine == whole
 
 
@@ -246,7 +246,7 @@ def test_a_head_cut_off_anywhere_is_inaccessible_or_right() -> None:
     head = HEAD.strip().replace(" lastStateChange", ' stateFile="Snapshots/x.sav" lastStateChange')
 
     for length in range(len(head)):
-        machine = settings_xml.parse_machine(UUID, FILE, head[:length])
+        machine = settings_xml.parse_settings(UUID, FILE, head[:length])
         assert machine.off_state in (VMState.INACCESSIBLE, VMState.SAVED)
 
 
@@ -261,7 +261,7 @@ def test_a_head_cut_off_anywhere_is_inaccessible_or_right() -> None:
     ],
 )
 def test_the_log_is_beside_the_settings_in_the_hosts_own_notation(file: str, log: str) -> None:
-    machine = settings_xml.parse_machine(UUID, file, NODE1)
+    machine = settings_xml.parse_settings(UUID, file, NODE1)
 
     assert machine.log_file == log + "VBox.log"
 
@@ -310,7 +310,7 @@ def escaped(text: str) -> str:
 def test_any_name_is_read_back_from_a_file(name: str) -> None:
     xml = NODE1.replace('name="node1"', f'name="{escaped(name)}"', 1)
 
-    machine = settings_xml.parse_machine(UUID, FILE, xml)
+    machine = settings_xml.parse_settings(UUID, FILE, xml)
 
     assert machine.name == name
 
@@ -331,9 +331,9 @@ def test_no_text_is_too_odd_to_unescape(text: str) -> None:
 def test_a_changed_character_raises_nothing(position: int, char: str) -> None:
     xml = NODE1[:position] + char + NODE1[position + 1 :]
 
-    assert settings_xml.parse_machine(UUID, FILE, xml).uuid == UUID
+    assert settings_xml.parse_settings(UUID, FILE, xml).uuid == UUID
 
 
 @given(st.text().map("<Machine ".__add__) | st.text().map("<?xml".__add__))
 def test_any_text_that_begins_like_a_file_raises_nothing(text: str) -> None:
-    assert not settings_xml.parse_machine(UUID, FILE, text).accessible
+    assert not settings_xml.parse_settings(UUID, FILE, text).accessible

@@ -45,7 +45,7 @@ NODE1 = f"""<?xml version="1.0"?>
 
 
 def test_the_enabled_nics_of_the_present_hardware_are_read_in_order() -> None:
-    machine = settings_xml.parse_machine(UUID, FILE, NODE1)
+    machine = settings_xml.parse_settings(UUID, FILE, NODE1)
 
     assert [(nic.slot, nic.mac, nic.attachment, nic.network) for nic in machine.nics or ()] == [
         (1, "08:00:27:aa:bb:01", "nat", ""),
@@ -60,7 +60,7 @@ def test_the_enabled_nics_of_the_present_hardware_are_read_in_order() -> None:
 def test_what_a_file_leaves_out_is_virtualboxs_default() -> None:
     xml = f'<VirtualBox><Machine uuid="{{{UUID}}}" name="n"><Hardware/></Machine></VirtualBox>'
 
-    machine = settings_xml.parse_machine(UUID, FILE, xml)
+    machine = settings_xml.parse_settings(UUID, FILE, xml)
 
     assert machine.boot_order == ("floppy", "dvd", "disk", "none")
     assert (machine.firmware, machine.nics) == ("BIOS", ())
@@ -78,7 +78,7 @@ def test_what_a_file_leaves_out_is_virtualboxs_default() -> None:
 def test_the_head_tells_the_state_of_a_vm_that_is_off(attributes: str, state: VMState) -> None:
     head = f'  <Machine uuid="{{{UUID}}}" name="node1" {attributes}>\n'
 
-    machine = settings_xml.parse_machine(UUID, FILE, head)
+    machine = settings_xml.parse_settings(UUID, FILE, head)
 
     assert (machine.off_state, machine.nics) == (state, None)
 
@@ -94,14 +94,14 @@ def test_the_head_tells_the_state_of_a_vm_that_is_off(attributes: str, state: VM
     ],
 )
 def test_a_file_that_cannot_be_understood_is_an_inaccessible_vm(xml: str) -> None:
-    machine = settings_xml.parse_machine(UUID, FILE, xml)
+    machine = settings_xml.parse_settings(UUID, FILE, xml)
 
     assert (machine.accessible, machine.off_state) == (False, VMState.INACCESSIBLE)
 
 
 @given(st.integers(0, len(NODE1)))
 def test_a_cut_off_file_is_inaccessible_or_right(length: int) -> None:
-    machine = settings_xml.parse_machine(UUID, FILE, NODE1[:length])
+    machine = settings_xml.parse_settings(UUID, FILE, NODE1[:length])
 
     assert not machine.accessible or len(machine.macs) == 3
 
@@ -110,8 +110,8 @@ def test_a_cut_off_file_is_inaccessible_or_right(length: int) -> None:
 def test_any_name_survives_the_file(name: str) -> None:
     vm = SimulatedVM(UUID, "".join(char for char in name if char >= " " or char in "\t\n"), [])
 
-    head = settings_xml.parse_machine(UUID, FILE, texts.render_settings(vm, whole=False))
-    whole = settings_xml.parse_machine(UUID, FILE, texts.render_settings(vm, whole=True))
+    head = settings_xml.parse_settings(UUID, FILE, texts.render_settings(vm, whole=False))
+    whole = settings_xml.parse_settings(UUID, FILE, texts.render_settings(vm, whole=True))
 
     if all(ord(char) not in (0xFFFE, 0xFFFF) for char in name):
         assert head.name == whole.name == vm.name
@@ -119,13 +119,13 @@ def test_any_name_survives_the_file(name: str) -> None:
 
 @given(st.text())
 def test_any_text_is_a_machine(text: str) -> None:
-    assert settings_xml.parse_machine(UUID, FILE, text).uuid == UUID
+    assert settings_xml.parse_settings(UUID, FILE, text).uuid == UUID
 
 
 def test_the_log_is_beside_the_settings_on_posix_and_windows() -> None:
-    posix = settings_xml.parse_machine(UUID, FILE, "")
-    windows = settings_xml.parse_machine(UUID, r"C:\Users\ivan\VirtualBox VMs\n\n.vbox", "")
+    posix = settings_xml.parse_settings(UUID, FILE, "")
+    windows = settings_xml.parse_settings(UUID, r"C:\Users\ivan\VirtualBox VMs\n\n.vbox", "")
 
     assert posix.log_file == "/home/vbox/VirtualBox VMs/node1/Logs/VBox.log"
     assert windows.log_file == r"C:\Users\ivan\VirtualBox VMs\n\Logs\VBox.log"
-    assert settings_xml.parse_machine(UUID, "", "").log_file == ""
+    assert settings_xml.parse_settings(UUID, "", "").log_file == ""

@@ -291,7 +291,9 @@ class _Making:
                 lambda seconds: manage.createvm(name, uuid, spec.os_type, timeout=seconds)
             )
             disk = ownership.disk_file(file, spec.name)
-            self._step(lambda s: manage.setextradata(uuid, settings_xml.MARK, uuid, timeout=s))
+            self._step(
+                lambda s: manage.setextradata(uuid, settings_xml.MANAGED_KEY, uuid, timeout=s)
+            )
             self._step(lambda s: manage.modifyvm(uuid, self.plan.options, timeout=s))
             self._step(lambda s: manage.createmedium(disk, spec.disk * 1024, timeout=s))
             self._step(lambda s: manage.storagectl(uuid, _CONTROLLER, timeout=s))

@@ -99,7 +99,8 @@ def is_made(vboxmanage: VBoxManage, machine: VMSettings, *, timeout: float) -> b
     if _UNFINISHED.fullmatch(machine.name):
         return True
     return (
-        vboxmanage.getextradata(machine.uuid, settings_xml.MARK, timeout=timeout) == machine.uuid
+        vboxmanage.getextradata(machine.uuid, settings_xml.MANAGED_KEY, timeout=timeout)
+        == machine.uuid
     )
 
 

@@ -1,14 +1,14 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What VirtualBox's settings files say about a VM: identity, NICs, boot order, saved state.
+"""The parser of VirtualBox's settings files (.vbox): identity, NICs, boot order, saved state.
 
-Reading the files of 200 VMs takes 4 ms and no lock; asking VBoxManage for the same takes 8 s
-(measured, VirtualBox 7.2.22). VirtualBox writes a file anew at each change of what is read here,
-`stateFile` and `aborted` included. Pure functions from text to dataclasses; nothing here reads a
-file.
+Reading the files of 200 VMs takes 4 ms and no lock. VBoxManage takes 8 s for the same information
+(measured, VirtualBox 7.2.22). VirtualBox rewrites the file whenever a value that is read here
+changes, including `stateFile` and `aborted`. This module contains pure functions from text to
+dataclasses and does not read files itself.
 
-A host may be hostile: a file is read as a stream, of which only what matters is kept, and every
-size has a limit. A file beyond one makes its own VM inaccessible, and nothing else.
+A host may be hostile. The parser reads the text as a stream, keeps only the values that it needs,
+and has a limit for every size. A file that exceeds a limit makes only its own VM inaccessible.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import ntpath
 import posixpath
 import re
 from typing import TYPE_CHECKING
-from xml.parsers import expat  # DTDs, and with them entities, are refused before it sees a file
+from xml.parsers import expat  # `_feed` refuses DTDs, and so entities, before expat sees them
 
 from maas_virtualbox.virtualbox.states import VMState
 
@@ -26,26 +26,28 @@ if TYPE_CHECKING:
     import types
     from collections.abc import Mapping
 
-MARK = "maas-virtualbox/made"
-"""The key of the extra data that says this library made a VM; its value is the VM's UUID."""
+MANAGED_KEY = "maas-virtualbox/made"
+"""The extra-data key that identifies a managed VM; its value is the VM's own UUID. VMs on users'
+hosts have this key, so it must not change."""
 
 MAX_FILE = 2 * 1024 * 1024
-"""Bytes of the largest settings file that is read. A VM without snapshots has 4 KiB and each
-snapshot adds about as much; VirtualBox nests 250 at the most."""
+"""Size limit of a settings file in bytes. The file of a VM without snapshots has 4 KiB, and each
+snapshot adds about as much. VirtualBox allows 250 nested snapshots."""
 
 MAX_NICS = 36
-"""Network adapters of one VM; VirtualBox has no chipset with more."""
+"""Limit of network adapters per VM; no chipset of VirtualBox has more."""
 
 _MAX_ELEMENTS = 50_000
-"""XML elements of one file: 250 snapshots with 200 elements each."""
+"""Limit of XML elements in one file: 250 snapshots with 200 elements each."""
 _MAX_DEPTH = 1000
-"""Elements inside one another: two for each of 250 nested snapshots, and what they hold."""
+"""Limit of nested elements: two for each of 250 nested snapshots, and their content."""
 _MAX_VALUE = 1024
-"""Characters of a value that is kept. Names of VMs are names of folders: 255 bytes at the most."""
+"""Limit of a value in characters. A VM's name is also the name of a folder: at most 255 bytes."""
 _MAX_PATH = 4096
+"""Limit of a path in characters."""
 _MAX_BOOT_DEVICES = 64
 
-# The names the files use for attachments, in the words of `showvminfo --machinereadable`.
+# Attachments: element name in the file → term of `showvminfo --machinereadable`.
 _ATTACHMENTS = {
     "NAT": "nat",
     "BridgedInterface": "bridged",
@@ -64,7 +66,7 @@ _BOOT_DEVICES = {
     "USB": "usb",
     "None": "none",
 }
-# VirtualBox leaves a default out of the file.
+# VirtualBox omits default values from the file.
 _DEFAULT_BOOT_ORDER = ("floppy", "dvd", "disk", "none")
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -91,7 +93,7 @@ class NIC:
     """VirtualBox's name of the hardware, such as `82540EM` (e1000) or `virtio`."""
 
     attachment: str
-    """What it is attached to, as `--nic1` says it: nat, bridged, hostonly, …; null: nothing."""
+    """What it is attached to, as in `--nic1`: nat, bridged, hostonly, …; null: not attached."""
 
     network: str
     """The interface or network it is attached to; empty for nat and null."""
@@ -102,25 +104,26 @@ class NIC:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VMSettings:
-    """What is written about one VM. Cut short (`nics` is None) when only its head was read."""
+    """The settings of one VM in VirtualBox. Partial (`nics` is None) if only its first line, the
+    `<Machine …>` element, was read."""
 
     uuid: str
-    """Lower-case UUID without braces: what addresses the VM."""
+    """Lower-case UUID without braces; it identifies the VM in all commands."""
 
     name: str
-    """The VM's name, any text; empty when inaccessible."""
+    """The VM's name, any text; empty if the VM is inaccessible."""
 
     settings_file: str
-    """Path of the .vbox file on the host; empty when unknown."""
+    """Path of the .vbox file on the host; empty if unknown."""
 
     off_state: VMState
-    """The state it is in while no process runs it: poweroff, saved, aborted or aborted-saved."""
+    """The VM's state while no process runs it: poweroff, saved, aborted or aborted-saved."""
 
     accessible: bool = True
-    """Whether its settings file could be read and understood."""
+    """Whether its settings file could be read and parsed."""
 
     nics: tuple[NIC, ...] | None = None
-    """Enabled NICs by slot; None when they were not read."""
+    """Enabled NICs in the order of their slots; None if they were not read."""
 
     boot_order: tuple[str, ...] = ()
     """Boot devices first to last: net, disk, dvd, floppy, usb, none."""
@@ -128,31 +131,32 @@ class VMSettings:
     firmware: str = ""
     """`BIOS`, `EFI`, …"""
 
-    made: bool = False
-    """Whether this library made it: it bears its own UUID under `MARK`. A copy of such a VM does
-    not. False too where the settings file was not read whole; `ownership` asks VirtualBox."""
+    managed: bool = False
+    """Whether this project created the VM: its extra data has the VM's own UUID under
+    `MANAGED_KEY`. A clone has another UUID and is not managed. Also False if only the first line
+    was read; `ownership.is_managed` asks VirtualBox instead."""
 
     architecture: str = ""
-    """What a guest can be: amd64, i386 or arm64; empty when it was not read."""
+    """The architecture of the guest: amd64, i386 or arm64; empty if it was not read."""
 
-    refused: str = ""
-    """Why its settings file was not read although VirtualBox may be able to: it is beyond a limit.
-    Empty for all others."""
+    limit_exceeded: str = ""
+    """Which limit its settings file exceeds, so that this library did not read it although
+    VirtualBox may be able to; otherwise empty."""
 
     @property
     def macs(self) -> tuple[str, ...]:
-        """The MAC addresses of the enabled NICs, by slot."""
+        """The MAC addresses of the enabled NICs, in the order of their slots."""
         return tuple(nic.mac for nic in self.nics or ())
 
     @property
     def log_file(self) -> str:
-        """Path of the VM's VBox.log on the host; empty when the settings file is unknown."""
+        """Path of the VM's VBox.log on the host; empty if the settings file is unknown."""
         return beside(self.settings_file, "Logs", "VBox.log") if self.settings_file else ""
 
 
 def beside(settings_file: str, *parts: str) -> str:
-    """Return a path in the folder of a settings file, as the host writes paths; the folder itself
-    without `parts`."""
+    """Return a path in the folder of a settings file, in the host's own notation. A single empty
+    part returns the folder with a separator at its end."""
     path = path_style(settings_file)
     return path.join(path.dirname(settings_file), *parts)
 
@@ -164,24 +168,24 @@ def format_mac(digits: str) -> str:
 
 
 def is_unicast_mac(digits: str) -> bool:
-    """Whether this is what `--macaddress1` takes: 12 hex digits, not a multicast address."""
+    """Return whether `--macaddress1` accepts it: 12 hex digits, not a multicast address."""
     return bool(_MAC.fullmatch(digits.lower())) and not int(digits[1], 16) & 1
 
 
 def normalise_uuid(text: str) -> str:
-    """Return a UUID in lower case without braces, or an empty string if it is none."""
+    """Return a UUID in lower case without braces; an empty string if the text is not a UUID."""
     text = text.strip().strip("{}").lower()
     return text if _UUID.fullmatch(text) else ""
 
 
 def path_style(path: str) -> types.ModuleType:
-    """Return the module that understands a host's paths: `ntpath` for Windows, or `posixpath`."""
+    """Return the module for a host's paths: `ntpath` for Windows, otherwise `posixpath`."""
     return ntpath if re.match(r"[A-Za-z]:|\\\\", path) else posixpath
 
 
 def unescape(text: str) -> str:
-    """Return the text of an XML attribute's source (`&amp;`, `&#x11B;`); empty if malformed or
-    longer than a path may be."""
+    """Return the text of an XML attribute (`&amp;`, `&#x11B;`); empty if it is malformed or longer
+    than the limit of a path."""
     if len(text) > 8 * _MAX_PATH:
         return ""
     found: list[str] = []
@@ -189,93 +193,107 @@ def unescape(text: str) -> str:
     parser.StartElementHandler = lambda _, attributes: found.append(attributes.get("b", ""))
     try:
         _feed(parser, f'<a b="{text}"/>')
-    except (expat.ExpatError, _Refused):
+    except (expat.ExpatError, _LimitExceeded):
         return ""
     return found[0][:_MAX_PATH]
 
 
 def parse_mac(text: str) -> str:
-    """Return a MAC in any usual notation as `08:00:27:aa:bb:01`; empty if it is none."""
+    """Return a MAC in any usual notation as `08:00:27:aa:bb:01`; empty if it is not a MAC."""
     text = text.strip().lower()
     if not _MAC_NOTATIONS.fullmatch(text):
         return ""
     return format_mac(re.sub(r"[^0-9a-f]", "", text))
 
 
-def parse_machine(uuid: str, settings_file: str, xml: str) -> VMSettings:
-    """Read the text of a .vbox file, or only its `<Machine …>` line.
+def parse_settings(uuid: str, settings_file: str, xml: str) -> VMSettings:
+    """Parse the text of a .vbox file, or only its `<Machine …>` line.
 
-    A file that is empty, cut off, not XML or about another VM gives an inaccessible machine, as
-    VirtualBox itself calls it; so does one beyond a limit, which `refused` then names.
+    A file that is empty, cut off, not XML or about another VM gives an inaccessible VM, as in
+    VirtualBox. So does a file that exceeds a limit; `limit_exceeded` then names the limit.
     """
     text = xml.strip()
-    head_only = text.startswith("<Machine ")
-    if head_only:
-        # Without its end the line was cut off, and may lack the attributes that matter.
-        line = text.removesuffix(">").removesuffix("/") + "/>" if text.endswith(">") else ""
-        text = f"<VirtualBox>{line}</VirtualBox>"
+    is_first_line = text.startswith("<Machine ")
+    if is_first_line:
+        text = _document_of(text)
     reader = _Reader(uuid)
     try:
         reader.read(text)
     except expat.ExpatError:
         return inaccessible(uuid, settings_file)
-    except _Refused as error:
+    except _LimitExceeded as error:
         return inaccessible(uuid, settings_file, str(error))
     machine = reader.machine
     if machine is None or normalise_uuid(machine.get("uuid", "")) != uuid:
         return inaccessible(uuid, settings_file)
+    settings = VMSettings(uuid, machine.get("name", ""), settings_file, _off_state(machine))
+    if is_first_line:
+        return settings
+    return dataclasses.replace(
+        settings,
+        nics=tuple(sorted(reader.nics, key=lambda nic: nic.slot)),
+        boot_order=tuple(reader.boot[position] for position in sorted(reader.boot))
+        or _DEFAULT_BOOT_ORDER,
+        firmware=reader.firmware or reader.firmware_type or "BIOS",
+        managed=reader.managed,
+        architecture=reader.architecture(),
+    )
+
+
+def _document_of(first_line: str) -> str:
+    # A line without its end was cut off, and may lack the attributes that matter.
+    if not first_line.endswith(">"):
+        return ""
+    return f"<VirtualBox>{first_line.removesuffix('>').removesuffix('/')}/></VirtualBox>"
+
+
+def _off_state(machine: Mapping[str, str]) -> VMState:
+    """Return the state in the attributes of `<Machine>`."""
     saved, aborted = bool(machine.get("stateFile")), machine.get("aborted") in ("true", "1")
-    off_state = {
+    return {
         (False, False): VMState.POWEROFF,
         (True, False): VMState.SAVED,
         (False, True): VMState.ABORTED,
         (True, True): VMState.ABORTED_SAVED,
     }[saved, aborted]
-    read = VMSettings(uuid, machine.get("name", ""), settings_file, off_state)
-    if head_only:
-        return read
-    return dataclasses.replace(
-        read,
-        nics=tuple(sorted(reader.nics, key=lambda nic: nic.slot)),
-        boot_order=tuple(reader.boot[position] for position in sorted(reader.boot))
-        or _DEFAULT_BOOT_ORDER,
-        firmware=reader.firmware or reader.firmware_type or "BIOS",
-        made=reader.made,
-        architecture=reader.architecture(),
-    )
 
 
-def inaccessible(uuid: str, settings_file: str, refused: str = "") -> VMSettings:
-    """Return a VM whose settings file was not read, and why if it is beyond a limit."""
+def inaccessible(uuid: str, settings_file: str, limit_exceeded: str = "") -> VMSettings:
+    """Return the settings of a VM whose settings file was not read."""
     return VMSettings(
-        uuid, "", settings_file, VMState.INACCESSIBLE, accessible=False, refused=refused
+        uuid,
+        "",
+        settings_file,
+        VMState.INACCESSIBLE,
+        accessible=False,
+        limit_exceeded=limit_exceeded,
     )
 
 
-class _Refused(Exception):
-    """A settings file is beyond a limit; the text says which."""
+class _LimitExceeded(Exception):
+    """A settings file exceeds a limit; the text names it."""
 
 
 def _feed(parser: expat.XMLParserType, text: str) -> None:
-    # Without a DTD there are no entities. A handler could not stop the parser in time.
+    # Without a DTD there are no entities. A handler would not stop the parser in time.
     if "<!DOCTYPE" in text:
-        raise _Refused("it has a DTD")
-    parser.Parse(text.encode("utf-8", "replace"), True)  # noqa: FBT003 - it is the last part
+        raise _LimitExceeded("it has a DTD")
+    parser.Parse(text.encode("utf-8", "replace"), True)  # noqa: FBT003 - the last part
 
 
 class _Reader:
-    """Walks through one settings file and keeps what matters of its first VM."""
+    """Reads one settings file and keeps the values of its first VM that this project needs."""
 
     def __init__(self, uuid: str) -> None:
         self._uuid = uuid
         self.machine: dict[str, str] | None = None
         """The attributes of `<Machine>`."""
         self.nics: list[NIC] = []
-        """The enabled ones."""
+        """The enabled NICs."""
         self.boot: dict[str, str] = {}
         """Boot devices by position."""
         self.firmware = self.firmware_type = ""
-        self.made = False
+        self.managed = False
         self._platform: str | None = None
         self._long_mode: str | None = None
         self._adapter: dict[str, str] = {}
@@ -285,67 +303,76 @@ class _Reader:
         self._machines = 0
 
     def read(self, text: str) -> None:
-        """Read a file. Raises `_Refused` or `expat.ExpatError`."""
+        """Read the text of a file. Raises `_LimitExceeded` or `expat.ExpatError`."""
         if len(text) > MAX_FILE:
-            raise _Refused(f"it is larger than {MAX_FILE // 1024**2} MiB")
+            raise _LimitExceeded(f"it is larger than {MAX_FILE // 1024**2} MiB")
         parser = expat.ParserCreate(encoding="utf-8", namespace_separator="}")
         parser.StartElementHandler = self._begin
         parser.EndElementHandler = self._end
         _feed(parser, text)
 
     def architecture(self) -> str:
-        """From 7.1 on a file says for which kind of processor it is; all were x86 before. A 64-bit
-        guest needs the long mode, which is on by default where the guest's type ends so."""
+        """Return the architecture of the guest.
+
+        Files name the platform since VirtualBox 7.1; all earlier VMs are x86. A 64-bit guest needs
+        the long mode, which is on by default if the name of the guest's type ends with `_64`."""
         if (self._platform or "").upper() == "ARM":
             return "arm64"
         if self._long_mode is None:
-            wide = (self.machine or {}).get("OSType", "").endswith("_64")
+            is_64_bit = (self.machine or {}).get("OSType", "").endswith("_64")
         else:
-            wide = self._long_mode != "false"
-        return "amd64" if wide else "i386"
+            is_64_bit = self._long_mode != "false"
+        return "amd64" if is_64_bit else "i386"
 
     def _begin(self, tag: str, attributes: dict[str, str]) -> None:
         self._elements += 1
         path = self._path
         path.append(tag.rpartition("}")[2])
         if self._elements > _MAX_ELEMENTS:
-            raise _Refused(f"it has more than {_MAX_ELEMENTS} XML elements")
+            raise _LimitExceeded(f"it has more than {_MAX_ELEMENTS} XML elements")
         if len(path) > _MAX_DEPTH:
-            raise _Refused(f"its XML is nested more than {_MAX_DEPTH} deep")
+            raise _LimitExceeded(f"its XML is nested more than {_MAX_DEPTH} deep")
         if path[1:2] != ["Machine"]:
             return
         if len(path) == 2:
             self._machines += 1
             if self._machines == 1:
-                self.machine = _kept(attributes, "uuid", "name", "stateFile", "aborted", "OSType")
+                self.machine = _read(attributes, "uuid", "name", "stateFile", "aborted", "OSType")
         elif self._machines == 1 and path[2] != "Snapshot":
-            self._begin_inside(path[2:], attributes)
+            self._begin_in_machine(path[2:], attributes)
 
-    def _begin_inside(self, path: list[str], attributes: dict[str, str]) -> None:
+    def _begin_in_machine(self, path: list[str], attributes: dict[str, str]) -> None:
         match path:
-            case ["Hardware", "Network", "Adapter"]:
+            case [*_, "CPU", "LongMode"] if self._long_mode is None:
+                self._long_mode = _read(attributes, "enabled").get("enabled", "")
+            case ["Hardware", *inner]:
+                self._begin_in_hardware(inner, attributes)
+            case ["ExtraData", "ExtraDataItem"] if attributes.get("name") == MANAGED_KEY:
+                self.managed = self.managed or attributes.get("value") == self._uuid
+            case ["Platform"] if self._platform is None:
+                self._platform = _read(attributes, "architecture").get("architecture", "")
+            case _:
+                pass
+
+    def _begin_in_hardware(self, path: list[str], attributes: dict[str, str]) -> None:
+        match path:
+            case ["Network", "Adapter"]:
                 keys = ("slot", "enabled", "MACAddress", "type", "cable")
-                self._adapter = _kept(attributes, *keys)
+                self._adapter = _read(attributes, *keys)
                 self._attachment, self._network = "null", ""
-            case ["Hardware", "Network", "Adapter", kind] if kind in _ATTACHMENTS:
-                self._attachment = _ATTACHMENTS[kind]
-                self._network = _kept(attributes, "name").get("name", "")
-            case ["Hardware", "Boot", "Order"]:
-                order = _kept(attributes, "position", "device")
+            case ["Network", "Adapter", element] if element in _ATTACHMENTS:
+                self._attachment = _ATTACHMENTS[element]
+                self._network = _read(attributes, "name").get("name", "")
+            case ["Boot", "Order"]:
+                order = _read(attributes, "position", "device")
                 device = _BOOT_DEVICES.get(order.get("device", ""), "none")
                 self.boot[order.get("position", "")] = device
                 if len(self.boot) > _MAX_BOOT_DEVICES:
-                    raise _Refused(f"it has more than {_MAX_BOOT_DEVICES} boot devices")
-            case ["Hardware", "Firmware"]:
-                self.firmware = self.firmware or _kept(attributes, "type").get("type", "")
-            case ["Hardware", "FirmwareType"]:
-                self.firmware_type = _kept(attributes, "type").get("type", "")
-            case ["ExtraData", "ExtraDataItem"] if attributes.get("name") == MARK:
-                self.made = self.made or attributes.get("value") == self._uuid
-            case ["Platform"] if self._platform is None:
-                self._platform = _kept(attributes, "architecture").get("architecture", "")
-            case [*_, "CPU", "LongMode"] if self._long_mode is None:
-                self._long_mode = _kept(attributes, "enabled").get("enabled", "")
+                    raise _LimitExceeded(f"it has more than {_MAX_BOOT_DEVICES} boot devices")
+            case ["Firmware"]:
+                self.firmware = self.firmware or _read(attributes, "type").get("type", "")
+            case ["FirmwareType"]:
+                self.firmware_type = _read(attributes, "type").get("type", "")
             case _:
                 pass
 
@@ -362,7 +389,7 @@ class _Reader:
         if not _SLOT.fullmatch(slot):
             return
         if len(self.nics) >= MAX_NICS:
-            raise _Refused(f"it has more than {MAX_NICS} network adapters")
+            raise _LimitExceeded(f"it has more than {MAX_NICS} network adapters")
         self.nics.append(
             NIC(
                 int(slot) + 1,
@@ -375,10 +402,10 @@ class _Reader:
         )
 
 
-def _kept(attributes: Mapping[str, str], *names: str) -> dict[str, str]:
-    """Return some of an element's attributes. Raises `_Refused` if one is too long."""
+def _read(attributes: Mapping[str, str], *names: str) -> dict[str, str]:
+    """Return the named attributes of an element. Raises `_LimitExceeded` if one is too long."""
     found = {name: attributes[name] for name in names if name in attributes}
     for name, value in found.items():
         if len(value) > (_MAX_PATH if name == "stateFile" else _MAX_VALUE):
-            raise _Refused(f"its {name} has {len(value)} characters")
+            raise _LimitExceeded(f"its {name} has {len(value)} characters")
     return found

@@ -465,9 +465,9 @@ class VBoxManage:
                 reason = f"it is larger than {settings_xml.MAX_FILE // _MIB} MiB"
                 machines[uuid] = settings_xml.inaccessible(uuid, file, reason)
             else:
-                machines[uuid] = settings_xml.parse_machine(uuid, file, part.text)
-            if machines[uuid].refused:
-                refused[file] = machines[uuid].refused
+                machines[uuid] = settings_xml.parse_settings(uuid, file, part.text)
+            if machines[uuid].limit_exceeded:
+                refused[file] = machines[uuid].limit_exceeded
         for file in refused.keys() - self._refused.keys():
             log.warning(
                 "%s: the settings file %s is not read: %s; its VM counts as inaccessible",
