@@ -188,10 +188,15 @@ class LoginRefused(HostDown):
 
 
 class VMUnreachable(HostDown):
-    """The VM was not found on any host that is up, and this host, which is down, may have it.
-    Retry later, unless the host's own error is permanent."""
+    """The VM was not found on any host that is up, and this host, which is down, may own it.
+    Retry later, unless `retry` is false: then the host's own error is permanent."""
 
     code = ErrorCode.VM_UNREACHABLE
+
+    def __init__(self, host: str, message: str, *, retry: bool) -> None:
+        super().__init__(host, message)
+        self.args = (message,)  # it names the host already
+        self.retry = retry
 
 
 # -- VBoxManage's own errors --------------------------------------------------------------------

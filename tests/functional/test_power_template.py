@@ -157,7 +157,7 @@ def test_a_virtualbox_host_that_is_down_keeps_no_metal_asleep(
         time.sleep(2.1)  # past the snapshot
         done = maas.power("on", mac)
         assert (done.returncode, maas.woken()) == (0, [mac])
-        assert "may be on this one" in done.stdout
+        assert "which may own it" in done.stdout
         assert maas.power("query", mac).returncode == 1
     finally:
         if running:

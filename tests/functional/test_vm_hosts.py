@@ -332,7 +332,7 @@ def test_a_fleet_remembers_in_memory_for_its_life_time(
         with pytest.raises(errors.ContestedVM, match=f"trust-vm {uuid} --host hostile"):
             first.find("stolen")
         laptop.close_port()
-        with pytest.raises(errors.HostDown, match="laptop: "):
+        with pytest.raises(errors.HostDown, match="laptop"):
             first.find(uuid)
         with pytest.raises(errors.ContestedVM):
             first.find("stolen")
@@ -355,7 +355,7 @@ def test_a_fleet_with_a_file_remembers_what_another_saw(
     laptop.close_port()
 
     with fleet(laptop, hostile, path) as second:
-        with pytest.raises(errors.VMUnreachable, match=f"laptop: VM {uuid} belongs to this host"):
+        with pytest.raises(errors.VMUnreachable, match=f"VM {uuid} belongs to host laptop"):
             second.power_off(uuid)
         assert [vm.uuid for vm in second.vms()] == []
 

@@ -1,84 +1,278 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which VM a selector means."""
+"""Which VM a selector means, from what is known about the hosts."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maas_virtualbox.fleet import fleet
-from maas_virtualbox.virtualbox import settings_xml
+from maas_virtualbox import errors
+from maas_virtualbox.config.host_list import HostConfig, parse_hosts
+from maas_virtualbox.fleet import resolver
+from maas_virtualbox.fleet.resolver import KnownHost, Match, Scope, Selector
 from maas_virtualbox.virtualbox.settings_xml import NIC, VMSettings
 from maas_virtualbox.virtualbox.states import VMState
 
 UUID = "95581d29-3e5e-472e-8f12-f452e8095714"
+OTHER = "f9fbeea5-59c6-4fa9-a4f5-cb29fc063408"
+TAIL = "f4:52:e8:09:57:14"
+MAC, MAC_2 = "08:00:27:00:00:01", "08:00:27:00:00:02"
+A, B = parse_hosts("ivan@10.0.0.5 name=a zone=left, ivan@10.0.0.6 name=b zone=right")
 
 
-def machine(uuid: str, name: str, mac: str = "08:00:27:aa:bb:01") -> VMSettings:
-    """A VM with one NIC."""
-    nic = NIC(1, mac, "82540EM", "nat", "", cable=True)
-    return VMSettings(uuid, name, "", VMState.POWEROFF, nics=(nic,))
+def vm(uuid: str, name: str, *macs: str) -> VMSettings:
+    """A VM with NICs of these MACs."""
+    nics = tuple(NIC(n, mac, "82540EM", "nat", "", cable=True) for n, mac in enumerate(macs, 1))
+    return VMSettings(uuid, name, "", VMState.POWEROFF, nics=nics)
+
+
+def host(config: HostConfig, *vms: VMSettings, reason: str = "") -> KnownHost:
+    """A host with these VMs, which is down if there is a reason."""
+    error = errors.HostUnreachable(config.name, reason) if reason else None
+    return KnownHost(config, {vm.uuid: vm for vm in vms}, error)
+
+
+def found(selector: str, *vms: VMSettings) -> list[VMSettings]:
+    """The VMs that a selector matches on one host that is up."""
+    return [match.vm for match in resolver.find_matches(Selector.parse(selector), [host(A, *vms)])]
+
+
+def resolve(
+    selector: str,
+    *hosts: KnownHost,
+    first: dict[str, HostConfig] | None = None,
+    scope: Scope | None = None,
+) -> Match:
+    """The VM that a selector means."""
+    parsed = dataclasses.replace(Selector.parse(selector), scope=scope or Scope())
+    return resolver.resolve(parsed, hosts, first or {})
+
+
+# -- What a selector matches --------------------------------------------------------------------
+
+NODE = vm(UUID, "node1", MAC, MAC_2)
+LOST = VMSettings(UUID, "node1", "", VMState.INACCESSIBLE, accessible=False)
+HEAD = VMSettings(UUID, "node1", "", VMState.POWEROFF)
 
 
 @pytest.mark.parametrize(
-    "notation",
-    ["08:00:27:AA:BB:01", "08-00-27-aa-bb-01", "080027aabb01", "0800.27aa.bb01", " 080027AABB01 "],
+    ("selector", "candidate"),
+    [
+        (UUID, NODE),
+        (UUID.upper(), NODE),
+        (f"{{{UUID}}}", NODE),
+        (f" {UUID}\n", NODE),
+        (MAC, NODE),
+        ("08-00-27-00-00-02", NODE),
+        (TAIL, NODE),
+        ("F4-52-E8-09-57-14", NODE),
+        ("f452.e809.5714", NODE),
+        ("F452E8095714", NODE),
+        ("node1", NODE),
+        (" lead ", vm(UUID, " lead ")),
+        ("new\nline", vm(UUID, "new\nline")),
+        ("-dash", vm(UUID, "-dash")),
+        ('he said "hi"', vm(UUID, 'he said "hi"')),
+        ("<inaccessible>", vm(UUID, "<inaccessible>")),
+        (OTHER, vm(UUID, OTHER)),
+        (UUID, LOST),
+        (TAIL, LOST),
+    ],
 )
-def test_a_mac_is_read_in_any_notation(notation: str) -> None:
-    assert settings_xml.parse_mac(notation) == "08:00:27:aa:bb:01"
+def test_selector_matches_one_vm(selector: str, candidate: VMSettings) -> None:
+    bystander = vm("00000000-0000-4000-8000-000000000001", "bystander")
+
+    assert found(selector, bystander, candidate) == [candidate]
 
 
-@pytest.mark.parametrize("text", ["", "08:00:27", "08:00-27:aa:bb:01", "zz:00:27:aa:bb:01", UUID])
-def test_what_is_no_mac_is_none(text: str) -> None:
-    assert settings_xml.parse_mac(text) == ""
+@pytest.mark.parametrize(
+    ("selector", "candidate"),
+    [
+        ("", NODE),
+        ("NODE1", NODE),
+        ("node1 ", NODE),
+        ("node", NODE),
+        ("node11", NODE),
+        ("*", NODE),
+        (UUID[:8], NODE),
+        ("08:00:27:00:00:03", NODE),
+        ("node1", LOST),
+        ("", LOST),
+        (MAC, HEAD),
+    ],
+)
+def test_selector_matches_no_vm(selector: str, candidate: VMSettings) -> None:
+    assert found(selector, candidate) == []
 
 
-def test_a_uuid_wins_over_a_vm_that_is_called_like_it() -> None:
-    named, meant = machine("f9fbeea5-59c6-4fa9-a4f5-cb29fc063408", UUID), machine(UUID, "node1")
-
-    assert fleet.matching(UUID.upper(), [named, meant]) == [meant]
-
-
-def test_a_name_that_looks_like_a_uuid_is_found_when_no_vm_has_it() -> None:
-    named = machine("f9fbeea5-59c6-4fa9-a4f5-cb29fc063408", UUID)
-
-    assert fleet.matching(UUID, [named]) == [named]
+@pytest.mark.parametrize("rival", [vm(OTHER, UUID), vm(OTHER, "x", TAIL)])
+def test_selector_prefers_the_vm_with_the_uuid(rival: VMSettings) -> None:
+    assert found(UUID, rival, NODE) == [NODE]
 
 
-def test_the_tail_of_a_uuid_is_a_mac_as_in_2015() -> None:
-    meant = machine(UUID, "node1")
-
-    assert fleet.matching("F4:52:E8:09:57:14", [meant]) == [meant]
-
-
-def test_a_fragment_matches_nothing() -> None:
-    assert fleet.matching("node", [machine(UUID, "node1")]) == []
-    assert fleet.matching(UUID[:8], [machine(UUID, "node1")]) == []
+@pytest.mark.parametrize(
+    ("selector", "rival"),
+    [(TAIL, vm(OTHER, "x", TAIL)), (MAC, vm(OTHER, MAC)), ("node1", vm(OTHER, "node1"))],
+)
+def test_selector_matches_names_macs_and_tails_alike(selector: str, rival: VMSettings) -> None:
+    assert found(selector, NODE, rival) == [NODE, rival]
 
 
-def test_a_mac_that_is_also_a_tail_fits_both() -> None:
-    by_tail = machine(UUID, "node1")
-    by_mac = machine("f9fbeea5-59c6-4fa9-a4f5-cb29fc063408", "node2", "f4:52:e8:09:57:14")
+def test_selector_of_a_uuid_alone_matches_no_name() -> None:
+    selector = Selector(UUID, uuid=UUID)
 
-    assert fleet.matching("f452e8095714", [by_tail, by_mac]) == [by_tail, by_mac]
-
-
-def test_an_inaccessible_vm_has_no_name() -> None:
-    lost = VMSettings(UUID, "", "", VMState.INACCESSIBLE, accessible=False)
-
-    assert fleet.matching("", [lost]) == []
-    assert fleet.matching(UUID, [lost]) == [lost]
+    assert resolver.find_matches(selector, [host(A, vm(OTHER, UUID))]) == []
 
 
 @given(st.text())
-def test_any_text_is_a_selector(text: str) -> None:
-    found = fleet.matching(text, [machine(UUID, "node1")])
+def test_selector_can_be_any_text(text: str) -> None:
+    named = vm(OTHER, text)
 
-    assert not found or text.strip().strip("{}").lower() in {"node1", UUID} or len(text) >= 12
+    assert found(text, named, NODE)[:1] in ([named], [NODE])
 
 
-@given(st.binary(min_size=6, max_size=6))
-def test_every_mac_reads_back(mac: bytes) -> None:
-    assert settings_xml.parse_mac(mac.hex("-")) == settings_xml.format_mac(mac.hex())
+@given(st.uuids().map(str))
+def test_selector_can_be_any_uuid(uuid: str) -> None:
+    wanted = vm(uuid, "node2")
+
+    assert found(uuid, NODE, wanted) == [wanted]
+
+
+# -- Which of the matches is meant --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("hosts", "first", "expected"),
+    [
+        ([host(A, NODE), host(B)], {}, A),
+        ([host(A), host(B, NODE)], {}, B),
+        ([host(A, NODE), host(B, reason="refused")], {}, A),
+        ([host(A, NODE, reason="refused"), host(B)], {}, A),
+        ([host(A, NODE), host(B, NODE)], {UUID: B}, B),
+        ([host(A, NODE), host(B, NODE, reason="refused")], {UUID: B}, B),
+        ([host(A, vm(OTHER, "node1")), host(B, NODE)], {OTHER: B}, B),
+    ],
+)
+def test_resolve_finds_the_host(
+    hosts: list[KnownHost], first: dict[str, HostConfig], expected: HostConfig
+) -> None:
+    assert resolve("node1", *hosts, first=first) == Match(expected, NODE)
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [(Scope(host="a"), A), (Scope(zone="right"), B), (Scope("b", "right"), B)],
+)
+def test_resolve_searches_only_the_scope(scope: Scope, expected: HostConfig) -> None:
+    hosts = [host(A, NODE), host(B, vm(OTHER, "node1"))]
+
+    assert resolve("node1", *hosts, scope=scope).host == expected
+
+
+@pytest.mark.parametrize(
+    ("scope", "message"),
+    [
+        (Scope(host="c"), "no host 'c' in the host list; it has a (zone left), b (zone right)"),
+        (Scope(zone="c"), "no zone 'c' in the host list; it has a (zone left), b (zone right)"),
+        (
+            Scope("a", "right"),
+            "no host 'a' and zone 'right' in the host list; it has a (zone left), b (zone right)",
+        ),
+    ],
+)
+def test_resolve_in_an_unknown_scope(scope: Scope, message: str) -> None:
+    with pytest.raises(errors.UnknownHost) as caught:
+        resolve("node1", host(A), host(B), scope=scope)
+
+    assert str(caught.value) == message
+
+
+def test_resolve_of_an_unknown_vm() -> None:
+    with pytest.raises(errors.UnknownVM) as caught:
+        resolve("x", host(A, NODE), host(B))
+
+    assert str(caught.value) == (
+        "no VM matches 'x'; asked: a (ivan@10.0.0.5), b (ivan@10.0.0.6). Each account of a host"
+        " has its own VMs: does the VM belong to another account?"
+    )
+
+
+def test_resolve_without_hosts() -> None:
+    with pytest.raises(errors.UnknownVM, match="no VM matches 'x'; asked: no hosts"):
+        resolve("x")
+
+
+@pytest.mark.parametrize("selector", ["node01", UUID])
+def test_resolve_while_a_host_is_down(selector: str) -> None:
+    named_like_it = vm(OTHER, UUID)
+
+    with pytest.raises(errors.VMUnreachable) as caught:
+        resolve(selector, host(A, named_like_it), host(B, reason="connection refused"))
+
+    assert str(caught.value) == (
+        f"VM {selector!r} not found. Host b, which may own it, is unreachable: connection refused"
+    )
+    assert (caught.value.host, caught.value.retry) == ("b", True)
+
+
+def test_resolve_while_a_host_is_down_for_good() -> None:
+    down = KnownHost(B, {}, errors.LoginRefused("b", "login refused"))
+
+    with pytest.raises(errors.VMUnreachable) as caught:
+        resolve("x", host(A), down)
+
+    assert not caught.value.retry
+
+
+def test_resolve_of_several_vms() -> None:
+    with pytest.raises(errors.AmbiguousVM) as caught:
+        resolve("node1", host(A, NODE), host(B, vm(OTHER, "node1")))
+
+    assert str(caught.value) == (
+        f"'node1' matches 2 VMs: a/node1 {{{UUID}}}, b/node1 {{{OTHER}}}; use a UUID, or name the"
+        " host or the zone"
+    )
+    assert caught.value.candidates == (f"a/node1 {{{UUID}}}", f"b/node1 {{{OTHER}}}")
+
+
+def test_resolve_of_many_vms_lists_ten() -> None:
+    twins = [vm(f"00000000-0000-4000-8000-{number:012}", "node1") for number in range(12)]
+
+    with pytest.raises(errors.AmbiguousVM, match=r"12 VMs: .* and 2 more; use") as caught:
+        resolve("node1", host(A, *twins))
+
+    assert str(caught.value).count("a/node1") == 10
+
+
+def test_resolve_of_one_vm_on_two_hosts_at_first_sight() -> None:
+    with pytest.raises(errors.AmbiguousVM, match=f"trust-vm {UUID} --host NAME"):
+        resolve(UUID, host(A, NODE), host(B, NODE))
+
+
+def test_resolve_of_a_contested_vm() -> None:
+    impostor = vm(UUID, "stolen")
+
+    with pytest.raises(errors.ContestedVM) as caught:
+        resolve("stolen", host(A, NODE), host(B, impostor), first={UUID: A})
+
+    assert str(caught.value) == (
+        f"VM {UUID} on b belongs to a, which is down or lists it too. Unregister it on one of"
+        f" them, or decide: maas-virtualbox trust-vm {UUID} --host b"
+    )
+    assert caught.value.candidates == (f"a/{{{UUID}}}", f"b/{{{UUID}}}")
+
+
+@pytest.mark.parametrize("scope", [Scope(), Scope(host="b")])
+def test_resolve_of_a_contested_vm_whose_host_is_down(scope: Scope) -> None:
+    hosts = [host(A, reason="connection refused"), host(B, NODE)]
+
+    with pytest.raises(errors.VMUnreachable) as caught:
+        resolve(UUID, *hosts, first={UUID: A}, scope=scope)
+
+    assert str(caught.value) == (
+        f"VM {UUID} belongs to host a, which is unreachable: connection refused"
+    )

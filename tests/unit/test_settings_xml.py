@@ -129,3 +129,59 @@ def test_the_log_is_beside_the_settings_on_posix_and_windows() -> None:
     assert posix.log_file == "/home/vbox/VirtualBox VMs/node1/Logs/VBox.log"
     assert windows.log_file == r"C:\Users\ivan\VirtualBox VMs\n\Logs\VBox.log"
     assert settings_xml.parse_settings(UUID, "", "").log_file == ""
+
+
+@pytest.mark.parametrize(
+    "notation",
+    ["08:00:27:AA:BB:01", "08-00-27-aa-bb-01", "080027aabb01", "0800.27aa.bb01", " 080027AABB01 "],
+)
+def test_parse_mac(notation: str) -> None:
+    assert settings_xml.parse_mac(notation) == "08:00:27:aa:bb:01"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "08:00:27",
+        "08:00:27:aa:bb",
+        "08:00:27:aa:bb:01:02",
+        "0800:27aa:bb01",
+        "08.00.27.aa.bb.01",
+        "0800.27aa:bb01",
+        "08:00-27:aa:bb:01",
+        "zz:00:27:aa:bb:01",
+        "08:00:27:aa:bb:0g",
+        "8:0:27:aa:bb:1",
+        "080027aabb0",
+        "080027aabb012",
+        "\uff10\uff180027aabb01",
+        "node1",
+        UUID,
+    ],
+)
+def test_parse_mac_of_another_text(text: str) -> None:
+    assert settings_xml.parse_mac(text) == ""
+
+
+@given(st.text() | st.text(st.sampled_from("0189abfAF:-. ")))
+def test_parse_mac_is_idempotent(text: str) -> None:
+    mac = settings_xml.parse_mac(text)
+
+    assert mac == "" or settings_xml.parse_mac(mac) == mac
+
+
+@given(st.binary(min_size=6, max_size=6), st.sampled_from(["{:02x}", "{:02X}"]), st.data())
+def test_parse_mac_accepts_all_notations(mac: bytes, form: str, data: st.DataObject) -> None:
+    pairs = [form.format(byte) for byte in mac]
+    fours = [pairs[i] + pairs[i + 1] for i in (0, 2, 4)]
+    notations = [":".join(pairs), "-".join(pairs), ".".join(fours), "".join(pairs)]
+
+    notation = data.draw(st.sampled_from(notations))
+
+    assert settings_xml.parse_mac(notation) == mac.hex(":")
+
+
+@given(st.binary(min_size=6, max_size=6))
+def test_parse_mac_reads_what_format_mac_writes(mac: bytes) -> None:
+    assert settings_xml.parse_mac(mac.hex("-")) == settings_xml.format_mac(mac.hex())

@@ -400,11 +400,12 @@ class Fleet:
         if down:
             name, error = next(iter(down.items()))
             reason = error.reason if isinstance(error, errors.HostError) else str(error)
-            retry = errors.VMUnreachable(
-                name, f"{selector!r} is on no host in reach and may be on this one: {reason}"
-            )
-            retry.retry = any(problem.retry for problem in down.values())
-            raise retry from error
+            raise errors.VMUnreachable(
+                name,
+                f"VM {selector!r} not found. Host {name}, which may own it, is unreachable:"
+                f" {reason}",
+                retry=any(problem.retry for problem in down.values()),
+            ) from error
         accounts = ", ".join(f"{owner.config} ({owner.config.account})" for owner in hosts)
         raise errors.UnknownVM(
             f"no VM answers to {selector!r}; asked: {accounts or 'no hosts'}. Each account of a"
@@ -583,11 +584,11 @@ def _known_macs(owner: VirtualBoxHost) -> list[str]:
 def belongs_to_down_host(uuid: str, host: HostConfig, error: errors.Error) -> errors.VMUnreachable:
     """Return the error for a VM whose host is down, and was never up."""
     reason = error.reason if isinstance(error, errors.HostError) else str(error)
-    late = errors.VMUnreachable(
-        host.name, f"VM {uuid} belongs to this host, which is down: {reason}"
+    return errors.VMUnreachable(
+        host.name,
+        f"VM {uuid} belongs to host {host}, which is unreachable: {reason}",
+        retry=error.retry,
     )
-    late.retry = error.retry
-    return late
 
 
 def ambiguous(

@@ -228,8 +228,10 @@ class Dispatcher:
         found = self._remembered(selector)
         down = [look.error for _, look in looks if isinstance(look.error, errors.HostError)]
         if not found and down:
-            text = f"{selector!r} is on no host in reach and may be on this one:"
-            raise errors.VMUnreachable(down[0].host, f"{text} {down[0].reason}")
+            text = f"VM {selector!r} not found. Host {down[0].host}, which may own it, is"
+            raise errors.VMUnreachable(
+                down[0].host, f"{text} unreachable: {down[0].reason}", retry=down[0].retry
+            )
         if not found and self._fleet is not None:
             # All hosts are up: what they have to be asked for beyond a look is quick.
             await self._find(self._fleet, selector)
