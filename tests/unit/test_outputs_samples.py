@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maas_virtualbox.virtualbox import parsers
+from maas_virtualbox.virtualbox import long_list, parsers
 from maas_virtualbox.virtualbox.states import VMState
 
 SAMPLES = pathlib.Path(__file__).parent / "samples"
@@ -81,7 +81,7 @@ def test_several_inaccessible_vms_keep_their_uuids() -> None:
 def test_the_list_of_the_posix_locale_is_cut_off() -> None:
     text = sample("list-vms-odd.out")
 
-    with pytest.raises(parsers.CutOff, match="ends inside an entry"):
+    with pytest.raises(parsers.InvalidOutput, match="ends inside an entry"):
         parsers.parse_vm_list(text)
 
 
@@ -115,7 +115,7 @@ def test_a_list_cut_off_anywhere_is_an_error_or_ends_with_a_whole_entry() -> Non
     for length in range(len(text)):
         try:
             read = list(parsers.parse_vm_list(text[:length]).items())
-        except parsers.CutOff:
+        except parsers.InvalidOutput:
             continue
         assert read == whole[: len(read)]
         assert not length or text[length - 1] == "\n"
@@ -124,7 +124,7 @@ def test_a_list_cut_off_anywhere_is_an_error_or_ends_with_a_whole_entry() -> Non
 def test_text_between_entries_is_an_error() -> None:
     text = f'"a" {{{ONE}}}\nSegmentation fault\n"b" {{{TWO}}}\n'
 
-    with pytest.raises(parsers.CutOff, match="unexpected text after a VM"):
+    with pytest.raises(parsers.InvalidOutput, match="unexpected text after a VM"):
         parsers.parse_vm_list(text)
 
 
@@ -239,14 +239,14 @@ def test_the_last_line_is_read_as_well() -> None:
 
 
 def test_an_answer_without_a_state_is_cut_off() -> None:
-    with pytest.raises(parsers.CutOff, match="no VMState"):
+    with pytest.raises(parsers.InvalidOutput, match="no VMState"):
         parsers.parse_machine_readable('name="node1"\nmemory=64\n')
 
 
 def test_the_answer_of_the_posix_locale_is_cut_off() -> None:
     text = sample("showvminfo-odd-unicode-posix.out")
 
-    with pytest.raises(parsers.CutOff, match="name is cut off"):
+    with pytest.raises(parsers.InvalidOutput, match="name is cut off"):
         parsers.parse_machine_readable(text)
 
 
@@ -266,7 +266,7 @@ def test_an_answer_cut_off_at_any_byte_is_an_error_or_has_the_right_state(
     for length in range(len(whole)):
         try:
             values = parsers.parse_machine_readable(whole[:length].decode("utf-8", "replace"))
-        except parsers.CutOff:
+        except parsers.InvalidOutput:
             continue
         assert values["VMState"] == state
 
@@ -321,7 +321,7 @@ def test_any_values_escaped_as_virtualbox_does_are_read_back(values: dict[str, s
 def test_any_text_is_values_with_a_state_or_cut_off(text: str) -> None:
     try:
         values = parsers.parse_machine_readable(text)
-    except parsers.CutOff:
+    except parsers.InvalidOutput:
         return
 
     assert "VMState" in values
@@ -333,55 +333,55 @@ def test_any_text_is_values_with_a_state_or_cut_off(text: str) -> None:
 def test_a_real_long_list_has_every_vm_of_the_short_one() -> None:
     short = parsers.parse_vm_list(sample("list-vms-inaccessible.out"))
 
-    long = parsers.parse_long_list(sample("list-long-inaccessible.out"))
+    long = long_list.parse_long_list(sample("list-long-inaccessible.out"))
 
     assert list(long) == list(short)
 
 
 def test_vms_that_cannot_be_read_are_inaccessible_in_the_long_list() -> None:
-    read = parsers.parse_long_list(sample("list-long-inaccessible.out"))
+    read = long_list.parse_long_list(sample("list-long-inaccessible.out"))
 
-    lost = [uuid[:8] for uuid, (_, state) in read.items() if state is VMState.INACCESSIBLE]
+    lost = [uuid[:8] for uuid, vm in read.items() if vm.state is VMState.INACCESSIBLE]
     assert lost == ["c77a2c6b", "15be2dd9"]
 
 
 def test_a_vm_that_cannot_be_read_has_a_settings_file_and_no_name() -> None:
-    read = parsers.parse_long_list(sample("list-long-inaccessible.out"))
+    read = long_list.parse_long_list(sample("list-long-inaccessible.out"))
 
-    machine, _ = read["c77a2c6b-1546-47f8-a6ad-42d10ebf0b72"]
-    assert not machine.accessible
-    assert machine.name == ""
-    assert machine.settings_file == "/home/vbox/VirtualBox VMs/my vm/my vm.vbox"
+    vm = read["c77a2c6b-1546-47f8-a6ad-42d10ebf0b72"]
+    assert not vm.settings.accessible
+    assert vm.settings.name == ""
+    assert vm.settings.settings_file == "/home/vbox/VirtualBox VMs/my vm/my vm.vbox"
 
 
 def test_a_vm_called_inaccessible_is_accessible_in_the_long_list() -> None:
-    read = parsers.parse_long_list(sample("list-long-inaccessible.out"))
+    read = long_list.parse_long_list(sample("list-long-inaccessible.out"))
 
-    machine, state = read["d282bade-3224-4ca5-adfa-7a52d8e1c64d"]
-    assert (machine.name, state) == ("<inaccessible>", VMState.POWEROFF)
+    vm = read["d282bade-3224-4ca5-adfa-7a52d8e1c64d"]
+    assert (vm.settings.name, vm.state) == ("<inaccessible>", VMState.POWEROFF)
 
 
 def test_the_nics_of_a_real_long_list_are_read() -> None:
-    read = parsers.parse_long_list(sample("list-long-inaccessible.out"))
+    read = long_list.parse_long_list(sample("list-long-inaccessible.out"))
 
-    machine, _ = read["f9fbeea5-59c6-4fa9-a4f5-cb29fc063408"]
-    assert [(nic.slot, nic.mac, nic.attachment) for nic in machine.nics or ()] == [
+    vm = read["f9fbeea5-59c6-4fa9-a4f5-cb29fc063408"]
+    assert [(nic.slot, nic.mac, nic.attachment) for nic in vm.settings.nics or ()] == [
         (1, "08:00:27:5f:f8:3a", "nat"),
         (2, "08:00:27:03:a5:7e", "null"),
     ]
 
 
 def test_the_boot_order_of_a_real_long_list_is_read() -> None:
-    read = parsers.parse_long_list(sample("list-long-inaccessible.out"))
+    read = long_list.parse_long_list(sample("list-long-inaccessible.out"))
 
-    machine, _ = read["7015f81d-6996-48f6-930f-cb2d70718bbd"]
-    assert machine.boot_order == ("net", "disk", "none", "none")
+    vm = read["7015f81d-6996-48f6-930f-cb2d70718bbd"]
+    assert vm.settings.boot_order == ("net", "disk", "none", "none")
 
 
 def test_a_running_vm_is_running_in_the_long_list() -> None:
-    read = parsers.parse_long_list(sample("list-long-runningvms.out"))
+    read = long_list.parse_long_list(sample("list-long-runningvms.out"))
 
-    assert {uuid: state for uuid, (_, state) in read.items()} == {TWO: VMState.RUNNING}
+    assert {uuid: vm.state for uuid, vm in read.items()} == {TWO: VMState.RUNNING}
 
 
 # The words of machineStateToName() in VirtualBox's VBoxManageInfo.cpp (read, not recorded).
@@ -416,30 +416,30 @@ LONG_STATES = [
 def test_every_state_is_read_by_the_long_lists_words(words: str, state: VMState) -> None:
     text = f"{HEAD}State:  {words} (since 2026-11-21T00:07:02.000000000)\n"
 
-    read = parsers.parse_long_list(text)
+    read = long_list.parse_long_list(text)
 
-    assert read[ONE][1] is state
+    assert read[ONE].state is state
 
 
 def test_a_state_the_long_list_does_not_know_is_an_error() -> None:
     text = f"{HEAD}State:  dancing (since 2026-11-21T00:07:02.000000000)\n"
 
-    with pytest.raises(parsers.CutOff, match="unknown VM state 'dancing'"):
-        parsers.parse_long_list(text)
+    with pytest.raises(parsers.InvalidOutput, match="unknown VM state 'dancing'"):
+        long_list.parse_long_list(text)
 
 
 @pytest.mark.parametrize("name", [" lead ", "new\nline"])
 def test_an_odd_name_is_whole_in_the_long_list(name: str) -> None:
-    read = parsers.parse_long_list(sample("list-long-inaccessible.out"))
+    read = long_list.parse_long_list(sample("list-long-inaccessible.out"))
 
-    assert name in {machine.name for machine, _ in read.values()}
+    assert name in {vm.settings.name for vm in read.values()}
 
 
 def test_a_name_cannot_forge_another_uuid_in_the_long_list() -> None:
     text = sample("list-long-runningvms.out")
     forged = text.replace("node2\n", f"x\nUUID:                        {ONE}\n", 1)
 
-    read = parsers.parse_long_list(forged)
+    read = long_list.parse_long_list(forged)
 
     assert list(read) == [TWO]
 
@@ -448,23 +448,23 @@ def test_a_name_cannot_forge_another_state_in_the_long_list() -> None:
     text = sample("list-long-runningvms.out")
     forged = text.replace("node2\n", "x\nState:                       powered off (since x)\n", 1)
 
-    read = parsers.parse_long_list(forged)
+    read = long_list.parse_long_list(forged)
 
-    assert [state for _, state in read.values()] == [VMState.RUNNING]
+    assert [vm.state for vm in read.values()] == [VMState.RUNNING]
 
 
 def test_a_long_list_cut_off_before_a_state_is_an_error() -> None:
     text = sample("list-long-runningvms.out").partition("State: ")[0]
 
-    with pytest.raises(parsers.CutOff):
-        parsers.parse_long_list(text)
+    with pytest.raises(parsers.InvalidOutput):
+        long_list.parse_long_list(text)
 
 
 @given(st.text())
 def test_any_text_is_a_long_list_or_cut_off(text: str) -> None:
     try:
-        read = parsers.parse_long_list(f"{HEAD}{text}")
-    except parsers.CutOff:
+        read = long_list.parse_long_list(f"{HEAD}{text}")
+    except parsers.InvalidOutput:
         return
 
     assert ONE in read
@@ -511,7 +511,7 @@ def test_an_answer_of_createvm_that_is_cut_off_is_refused() -> None:
     text = sample("createvm.out")
 
     for length in range(len(text) - 2):
-        with pytest.raises(parsers.CutOff):
+        with pytest.raises(parsers.InvalidOutput):
             parsers.parse_created_file(text[:length])
 
 
@@ -541,7 +541,7 @@ def test_hard_disks_are_read_with_their_parents_and_the_vms_that_use_them() -> N
 def test_a_disk_whose_location_is_cut_off_is_refused() -> None:
     text = sample("list-long-hdds.out")
 
-    with pytest.raises(parsers.CutOff):
+    with pytest.raises(parsers.InvalidOutput):
         parsers.parse_hard_disks(text[: text.rindex("Location:")])
 
 

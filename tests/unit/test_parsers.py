@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maas_virtualbox.virtualbox import parsers
+from maas_virtualbox.virtualbox import long_list, parsers
 from maas_virtualbox.virtualbox.states import VMState
 
 ONE = "95581d29-3e5e-472e-8f12-f452e8095714"
@@ -41,7 +41,7 @@ def test_a_list_of_odd_names_is_read_whole() -> None:
 
 def test_a_list_cut_off_at_a_name_is_an_error_not_a_shorter_list() -> None:
     # VirtualBox 7.2 in the POSIX locale, byte for byte, with exit code 0.
-    with pytest.raises(parsers.CutOff, match="ends inside an entry"):
+    with pytest.raises(parsers.InvalidOutput, match="ends inside an entry"):
         parsers.parse_vm_list(f'"node1" {{{ONE}}}\n"v')
 
 
@@ -73,7 +73,7 @@ def test_any_names_are_read_back_when_they_are_known(vms: dict[str, str]) -> Non
 def test_any_text_is_a_list_or_cut_off(text: str) -> None:
     try:
         read = parsers.parse_vm_list(text)
-    except parsers.CutOff:
+    except parsers.InvalidOutput:
         return
 
     assert all(uuid.UUID(one) for one in read)
@@ -102,14 +102,14 @@ def test_a_cut_off_answer_never_gives_a_wrong_state(name: str, length: int) -> N
     text = render(name, "running")[:length]
     try:
         values = parsers.parse_machine_readable(text)
-    except parsers.CutOff:
+    except parsers.InvalidOutput:
         return
 
     assert values["VMState"] == "running"
 
 
 def test_a_state_virtualbox_does_not_have_is_an_error() -> None:
-    with pytest.raises(parsers.CutOff, match="unknown VM state 'dancing'"):
+    with pytest.raises(parsers.InvalidOutput, match="unknown VM state 'dancing'"):
         parsers.parse_state("dancing")
 
 
@@ -151,26 +151,26 @@ Config file:     /home/vbox/VirtualBox VMs/my vm/my vm.vbox
 
 
 def test_the_long_list_has_states_nics_and_what_cannot_be_read() -> None:
-    read = parsers.parse_long_list(LONG)
+    read = long_list.parse_long_list(LONG)
 
-    machine, state = read[ONE]
-    assert state is VMState.PAUSED
-    assert machine.macs == ("08:00:27:aa:bb:cc", "08:00:27:aa:bb:cd")
-    assert machine.boot_order == ("net", "disk", "none", "none")
-    assert [(nic.attachment, nic.network, nic.cable) for nic in machine.nics or ()] == [
+    vm = read[ONE]
+    assert vm.state is VMState.PAUSED
+    assert vm.settings.macs == ("08:00:27:aa:bb:cc", "08:00:27:aa:bb:cd")
+    assert vm.settings.boot_order == ("net", "disk", "none", "none")
+    assert [(nic.attachment, nic.network, nic.cable) for nic in vm.settings.nics or ()] == [
         ("nat", "", True),
         ("hostonly", "vboxnet0", False),
     ]
-    assert read["c77a2c6b-1546-47f8-a6ad-42d10ebf0b72"][1] is VMState.INACCESSIBLE
+    assert read["c77a2c6b-1546-47f8-a6ad-42d10ebf0b72"].state is VMState.INACCESSIBLE
 
 
 def test_an_empty_long_list_has_no_vms() -> None:
-    assert parsers.parse_long_list("") == {}
+    assert long_list.parse_long_list("") == {}
 
 
 def test_a_long_list_without_a_uuid_is_cut_off() -> None:
-    with pytest.raises(parsers.CutOff, match="without a UUID"):
-        parsers.parse_long_list(LONG[:60])
+    with pytest.raises(parsers.InvalidOutput, match="without a UUID"):
+        long_list.parse_long_list(LONG[:60])
 
 
 def test_only_enabled_dhcp_servers_count() -> None:

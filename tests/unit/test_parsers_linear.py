@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from maas_virtualbox.host import checks
 from maas_virtualbox.provisioning import ownership
 from maas_virtualbox.transport import CommandResult
-from maas_virtualbox.virtualbox import error_codes, parsers, shells
+from maas_virtualbox.virtualbox import error_codes, long_list, parsers, shells
 from maas_virtualbox.virtualbox import settings_xml as settings_files
 from maas_virtualbox.virtualbox.states import VMState
 from maas_virtualbox.virtualbox.vboxmanage import Installation, Surroundings
@@ -69,7 +69,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "vm list": parsers.parse_vm_list,
     "vm list with known names": lambda text: parsers.parse_vm_list(text, NAMES),
     "showvminfo": parsers.parse_machine_readable,
-    "long list": parsers.parse_long_list,
+    "long list": long_list.parse_long_list,
     "hard disks": parsers.parse_hard_disks,
     "networks": parsers.parse_networks,
     "dhcp servers": parsers.parse_dhcp_servers,
@@ -221,7 +221,7 @@ def text_of(shape: Shape, size: int) -> str:
 
 def seconds(parse: Callable[[str], object], text: str) -> float:
     began = time.thread_time()
-    with contextlib.suppress(parsers.CutOff, parsers.TooMany):  # and nothing else
+    with contextlib.suppress(parsers.InvalidOutput, parsers.TooManyEntries):  # and nothing else
         parse(text)
     return time.thread_time() - began
 

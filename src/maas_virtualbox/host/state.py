@@ -112,7 +112,7 @@ class StateCache:
         if machines is None:
             log.info("%s: settings files not found; asking for the long list", self._host)
             listed = self._vboxmanage.list_long_vms(timeout=deadline.remaining)
-            machines = {uuid: machine for uuid, (machine, _) in listed.items()}
+            machines = {uuid: vm.settings for uuid, vm in listed.items()}
         with self._lock:
             self._inventory = machines
             self._inventory_read = picture.began

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from maas_virtualbox import errors
 from maas_virtualbox.transport import MAX_OUTPUT
 from maas_virtualbox.transport.cpu_throttle import CPUThrottle
-from maas_virtualbox.virtualbox import error_codes, parsers, settings_xml, shells
+from maas_virtualbox.virtualbox import error_codes, long_list, parsers, settings_xml, shells
 from maas_virtualbox.virtualbox.states import VMState
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from maas_virtualbox.config.host_list import HostConfig
     from maas_virtualbox.transport import CommandResult, Transport
+    from maas_virtualbox.virtualbox.long_list import ListedVM
     from maas_virtualbox.virtualbox.parsers import HardDisk
     from maas_virtualbox.virtualbox.settings_xml import VMSettings
 
@@ -216,7 +217,7 @@ class VBoxManage:
         )
         return self._parsed(parsers.parse_hard_disks, output)
 
-    def list_long_vms(self, *, timeout: float) -> dict[str, tuple[VMSettings, VMState]]:
+    def list_long_vms(self, *, timeout: float) -> dict[str, ListedVM]:
         """All VMs without the help of the settings files. Slow: about 40 ms a VM.
 
         For every VM it cannot read VBoxManage also prints an error, and goes on; so errors are no
@@ -230,7 +231,7 @@ class VBoxManage:
             tolerant=True,
             max_output=_MAX_LONG_LIST,
         )
-        found = self._parsed(parsers.parse_long_list, output)
+        found = self._parsed(long_list.parse_long_list, output)
         if found.keys() != expected.keys():
             raise errors.BadOutput(
                 str(self._host), f"the long list has {len(found)} of {len(expected)} VMs"
@@ -276,8 +277,8 @@ class VBoxManage:
         states: dict[str, VMState]
         if long:
             states = {
-                uuid: state
-                for uuid, (_, state) in self._parsed(parsers.parse_long_list, running).items()
+                uuid: vm.state
+                for uuid, vm in self._parsed(long_list.parse_long_list, running).items()
             }
         else:
             names = {uuid: machine.name for uuid, machine in (machines or {}).items()}
@@ -503,7 +504,7 @@ class VBoxManage:
     def _parsed(self, parser: Callable[[str], _T], text: str) -> _T:
         try:
             return parser(text)
-        except parsers.CutOff as error:
+        except parsers.InvalidOutput as error:
             raise errors.BadOutput(str(self._host), str(error)) from None
-        except parsers.TooMany as error:
+        except parsers.TooManyEntries as error:
             raise errors.OversizedOutput(str(self._host), str(error)) from None
