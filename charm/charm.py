@@ -19,6 +19,7 @@ import ops
 
 import actions
 import certificates
+import configuration
 import credentials
 import enlistment
 import hosts
@@ -26,10 +27,9 @@ import network
 import observability
 import options
 import statuses
-import wanted
 import workload
 from maas_virtualbox.juju import programs
-from maas_virtualbox.juju.claims import Claim
+from maas_virtualbox.juju.machine_lock import Claim
 from maas_virtualbox.version import VERSION
 
 
@@ -96,7 +96,7 @@ class MAASVirtualBoxCharm(ops.CharmBase):
             chosen = self.hosts.merge(self.chosen())
             if not chosen.hosts:
                 workload.stop(self.root)
-            service = wanted.collect(self)
+            service = configuration.collect(self)
             self._collected = True
             self.unit.set_ports(chosen.listen_port)
             workload.configure(self.root, service)
@@ -181,7 +181,7 @@ class MAASVirtualBoxCharm(ops.CharmBase):
                 raise self._unready
             self._claim.check()
             if not self._collected:
-                wanted.collect(self)
+                configuration.collect(self)
             self.hosts.check(self.chosen())
             event.add_status(statuses.of_hosts(workload.hosts(self.root)))
             if self._unknown_to_maas:

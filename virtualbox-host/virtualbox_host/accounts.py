@@ -14,7 +14,7 @@ from charmlibs import passwd
 
 from maas_virtualbox.config import atomic_files
 from maas_virtualbox.juju import programs, statuses
-from maas_virtualbox.juju.claims import keep_on_error
+from maas_virtualbox.juju.machine_lock import keep_on_error
 
 if TYPE_CHECKING:
     import pwd

@@ -19,7 +19,7 @@ from maas_virtualbox.juju import (
     programs,
     statuses,
 )
-from maas_virtualbox.juju.claims import Claim
+from maas_virtualbox.juju.machine_lock import Claim
 from virtualbox_host import accounts, actions, options, sshd, virtualbox
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from maas_virtualbox import errors
 from maas_virtualbox.config import atomic_files
 from maas_virtualbox.host import scripts
 from maas_virtualbox.juju import programs, statuses
-from maas_virtualbox.juju.claims import keep_on_error
+from maas_virtualbox.juju.machine_lock import keep_on_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -34,7 +34,7 @@ from maas_virtualbox import errors, templates
 from maas_virtualbox.config import atomic_files
 from maas_virtualbox.escape import printable
 from maas_virtualbox.juju import programs
-from maas_virtualbox.juju.claims import keep_on_error
+from maas_virtualbox.juju.machine_lock import keep_on_error
 from maas_virtualbox.maas import power_template
 from maas_virtualbox.schemas import HostView
 
