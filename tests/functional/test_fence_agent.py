@@ -16,10 +16,10 @@ import pytest
 
 from maas_virtualbox.cli import fence_agent
 from maas_virtualbox.config import host_list
-from maas_virtualbox.host.state import CALL_TIMEOUT_S
 from maas_virtualbox.simulator import Action, Fault, Simulator
 from maas_virtualbox.virtualbox.states import VMState
 
+from tests import hanging_host
 from tests.conftest import unavailable
 
 if TYPE_CHECKING:
@@ -45,7 +45,12 @@ def simulator() -> Generator[Simulator]:
 @pytest.fixture
 def options(simulator: Simulator, tmp_path: Path) -> list[str]:
     """The options that reach the simulated host."""
-    user, _, address = simulator.host_entry.partition("@")
+    return options_of(simulator.host_entry, simulator, tmp_path)
+
+
+def options_of(host_entry: str, simulator: Simulator, tmp_path: Path) -> list[str]:
+    """Return the options that reach a host."""
+    user, _, address = host_entry.partition("@")
     ip, _, port = address.partition(":")
     pins = tmp_path / "known_hosts"
     key = simulator.key_file
@@ -69,7 +74,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return run
 
 
-def test_on_status_off_status(run: Run, options: list[str], simulator: Simulator) -> None:
+def test_actions_on_status_off_give_their_codes(
+    run: Run, options: list[str], simulator: Simulator
+) -> None:
     vm = simulator.virtualbox.vm("node01")
 
     assert run(*options, "-n", "node01", "-o", "status") == (
@@ -83,9 +90,7 @@ def test_on_status_off_status(run: Run, options: list[str], simulator: Simulator
     assert (vm.state, vm.starts, vm.pids) == (VMState.POWEROFF, 1, [])
 
 
-def test_standard_input_says_the_same_as_options(
-    run: Run, simulator: Simulator, tmp_path: Path
-) -> None:
+def test_standard_input_replaces_options(run: Run, simulator: Simulator, tmp_path: Path) -> None:
     user, _, address = simulator.host_entry.partition("@")
     ip, _, port = address.partition(":")
     lines = (
@@ -99,7 +104,7 @@ def test_standard_input_says_the_same_as_options(
     assert (code, simulator.virtualbox.vm("node01").state) == (0, VMState.RUNNING)
 
 
-def test_reboot_is_the_default_and_boots_anew(
+def test_reboot_is_the_default_and_starts_the_vm_again(
     run: Run, options: list[str], simulator: Simulator
 ) -> None:
     vm = simulator.virtualbox.vm("node01")
@@ -111,7 +116,7 @@ def test_reboot_is_the_default_and_boots_anew(
     assert (vm.state, vm.starts) == (VMState.RUNNING, 2)
 
 
-def test_reboot_of_a_vm_that_does_not_start_again_is_0_and_says_so(
+def test_reboot_of_a_vm_that_does_not_start_succeeds(
     run: Run, options: list[str], simulator: Simulator
 ) -> None:
     vm = simulator.virtualbox.vm("node01")
@@ -121,12 +126,12 @@ def test_reboot_of_a_vm_that_does_not_start_again_is_0_and_says_so(
     code, _, err = run(*options, "-n", "node01", "-o", "reboot")
 
     assert (code, vm.state) == (0, VMState.POWEROFF)
-    assert "off is proven, but it does not start" in err
+    assert "the VM is off, as required, but it does not start" in err
     assert "VERR_NO_MEMORY" in err
     assert "VBox.log" not in err
 
 
-def test_reboot_whose_off_is_not_proven_is_1_and_starts_nothing(
+def test_reboot_without_verified_power_off_starts_nothing(
     run: Run, options: list[str], simulator: Simulator
 ) -> None:
     vm = simulator.virtualbox.vm("node01")
@@ -147,7 +152,7 @@ def test_reboot_whose_off_is_not_proven_is_1_and_starts_nothing(
         (VMState.SAVED, fence_agent.EXIT_OFF, "OFF"),
     ],
 )
-def test_what_holds_its_disks_is_on(
+def test_status_of_a_paused_or_crashed_vm_is_on(
     run: Run, options: list[str], simulator: Simulator, state: VMState, code: int, shown: str
 ) -> None:
     vm = simulator.virtualbox.vm("node01")
@@ -160,7 +165,7 @@ def test_what_holds_its_disks_is_on(
 
 
 @pytest.mark.parametrize("state", [VMState.PAUSED, VMState.GURU_MEDITATION])
-def test_off_ends_what_is_paused_or_crashed(
+def test_off_ends_a_paused_or_crashed_vm(
     run: Run, options: list[str], simulator: Simulator, state: VMState
 ) -> None:
     vm = simulator.virtualbox.vm("node01")
@@ -172,7 +177,7 @@ def test_off_ends_what_is_paused_or_crashed(
     assert (code, vm.pids) == (0, [])
 
 
-def test_a_saved_vm_forgets_even_if_the_configuration_resumes(
+def test_reboot_discards_a_saved_state_despite_the_config(
     run: Run, simulator: Simulator, tmp_path: Path
 ) -> None:
     vm = simulator.virtualbox.vm("node01")
@@ -188,7 +193,7 @@ def test_a_saved_vm_forgets_even_if_the_configuration_resumes(
     assert (code, vm.state, vm.last_start_resumed) == (0, VMState.RUNNING, False)
 
 
-def test_off_behind_virtualboxs_back_is_not_off(
+def test_off_fails_while_an_orphaned_process_runs(
     run: Run, options: list[str], simulator: Simulator
 ) -> None:
     run(*options, "-n", "node01", "-o", "on")
@@ -200,7 +205,9 @@ def test_off_behind_virtualboxs_back_is_not_off(
     assert "node01" in err
 
 
-def test_list_and_list_status(run: Run, options: list[str], simulator: Simulator) -> None:
+def test_list_and_list_status_print_all_vms(
+    run: Run, options: list[str], simulator: Simulator
+) -> None:
     first, second = simulator.virtualbox.vms
     broken = simulator.virtualbox.add_vm("a,b\nc")
     second.accessible = False
@@ -218,7 +225,7 @@ def test_list_and_list_status(run: Run, options: list[str], simulator: Simulator
     ]
 
 
-def test_status_that_cannot_be_told_is_1(
+def test_status_of_an_inaccessible_vm_fails(
     run: Run, options: list[str], simulator: Simulator
 ) -> None:
     vm = simulator.virtualbox.vm("node01")
@@ -227,15 +234,15 @@ def test_status_that_cannot_be_told_is_1(
     code, out, err = run(*options, "-n", vm.uuid, "-o", "status")
 
     assert (code, out) == (fence_agent.EXIT_FAILED, "")
-    assert "cannot tell whether it is on: it is inaccessible" in err
+    assert "cannot determine whether it is on: it is inaccessible" in err
 
 
-def test_a_host_that_answers_is_monitored_without_a_word(run: Run, options: list[str]) -> None:
+def test_monitor_of_a_host_that_answers_prints_nothing(run: Run, options: list[str]) -> None:
     assert run(*options, "-o", "monitor") == (0, "", "")
 
 
 @pytest.mark.parametrize("action", ["monitor", "list", "status", "on", "off", "reboot"])
-def test_a_host_that_is_down_is_1(
+def test_any_action_fails_if_the_host_is_down(
     run: Run, options: list[str], simulator: Simulator, action: str
 ) -> None:
     simulator.close_port()
@@ -246,22 +253,24 @@ def test_a_host_that_is_down_is_1(
     assert "Connection refused" in err
 
 
-def test_a_host_that_hangs_is_given_up_in_time(
-    run: Run, options: list[str], simulator: Simulator
+@pytest.mark.parametrize("action", ["status", "list", "reboot"])
+@pytest.mark.parametrize("point", hanging_host.POINTS)
+def test_action_on_a_hanging_host_ends_in_time(
+    run: Run, tmp_path: Path, point: str, action: str
 ) -> None:
-    simulator.inject(Fault(Action.HANG, times=9))
-    began = time.monotonic()
-
-    limits = ("--login-timeout=1", "--shell-timeout=1")
-    code, _, _ = run(*options, *limits, "-n", "node01", "-o", "status")
+    timeouts = ("--login-timeout=0.5", "--shell-timeout=0.5", "--power-timeout=0.5")
+    with hanging_host.hanging_host(point) as (simulator, entry):
+        began = time.monotonic()
+        code, _, _ = run(
+            *options_of(entry, simulator, tmp_path), *timeouts, "-n", "node01", "-o", action
+        )
+        seconds = time.monotonic() - began
 
     assert code == fence_agent.EXIT_FAILED
-    assert time.monotonic() - began < CALL_TIMEOUT_S  # its own limit, without ours
+    assert seconds < hanging_host.LIBRARY_TIMEOUT_S
 
 
-def test_a_slow_host_is_not_asked_again(
-    run: Run, options: list[str], simulator: Simulator
-) -> None:
+def test_status_reads_a_slow_host_once(run: Run, options: list[str], simulator: Simulator) -> None:
     simulator.inject(Fault(Action.DELAY, on="poll", times=9, seconds=2.5))
 
     code, _, _ = run(*options, "-n", "node01", "-o", "status")
@@ -269,7 +278,9 @@ def test_a_slow_host_is_not_asked_again(
     assert (code, simulator.count("poll")) == (fence_agent.EXIT_OFF, 1)
 
 
-def test_a_vm_is_fenced_beside_a_dead_host(run: Run, simulator: Simulator, tmp_path: Path) -> None:
+def test_status_answers_while_another_host_is_down(
+    run: Run, simulator: Simulator, tmp_path: Path
+) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(
         f"hosts: {simulator.host_entry}, x@127.0.0.1:1 name=dead\n"
@@ -285,7 +296,7 @@ def test_a_vm_is_fenced_beside_a_dead_host(run: Run, simulator: Simulator, tmp_p
 
 
 @pytest.mark.parametrize("plug", ["nosuch", "twin"])
-def test_a_vm_that_is_unknown_or_not_alone_is_1(
+def test_off_of_an_unknown_or_ambiguous_vm_fails(
     run: Run, options: list[str], simulator: Simulator, plug: str
 ) -> None:
     one = simulator.virtualbox.add_vm("twin")
@@ -298,7 +309,9 @@ def test_a_vm_that_is_unknown_or_not_alone_is_1(
     assert "no VM answers to 'nosuch'" in err or (one.uuid in err and other.uuid in err)
 
 
-def test_a_changed_host_key_is_refused(run: Run, options: list[str], simulator: Simulator) -> None:
+def test_monitor_refuses_a_changed_host_key(
+    run: Run, options: list[str], simulator: Simulator
+) -> None:
     run(*options, "-o", "monitor")
     simulator.change_host_key()
 
@@ -308,7 +321,7 @@ def test_a_changed_host_key_is_refused(run: Run, options: list[str], simulator: 
     assert err.count("SHA256:") == 2
 
 
-def test_a_host_key_given_as_option_is_the_only_good_one(
+def test_host_key_option_is_the_only_valid_key(
     run: Run, options: list[str], simulator: Simulator
 ) -> None:
     right = host_list.key_fingerprint(simulator.host_key)
@@ -318,7 +331,7 @@ def test_a_host_key_given_as_option_is_the_only_good_one(
     assert run(*options, "--host-key", right, "-o", "monitor")[0] == fence_agent.EXIT_FAILED
 
 
-def test_delay_is_for_off_and_reboot_only(run: Run, options: list[str]) -> None:
+def test_delay_applies_to_off_and_reboot_only(run: Run, options: list[str]) -> None:
     began = time.monotonic()
     run(*options, "-n", "node01", "-o", "status", "--delay=60")
     without = time.monotonic() - began
@@ -336,7 +349,9 @@ def test_metadata_needs_no_host(run: Run) -> None:
     assert '<resource-agent name="fence_maas_virtualbox"' in out
 
 
-def test_validate_all_asks_nobody(run: Run, options: list[str], simulator: Simulator) -> None:
+def test_validate_all_connects_to_no_host(
+    run: Run, options: list[str], simulator: Simulator
+) -> None:
     assert run(*options, "-o", "validate-all")[0] == 0
     options[options.index("-k") + 1] = "/nosuch"
     code, _, err = run(*options, "-o", "validate-all")
@@ -356,7 +371,7 @@ def test_wrong_usage_is_1_because_2_means_off(run: Run, stdin: str) -> None:
     assert "hunter2" not in err
 
 
-def test_what_nobody_foresaw_is_a_line_too(
+def test_unexpected_error_is_one_line(
     run: Run, options: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -371,7 +386,7 @@ def test_what_nobody_foresaw_is_a_line_too(
     )
 
 
-def test_the_metadata_fits_the_schema_of_fence_agents() -> None:
+def test_metadata_fits_the_schema_of_fence_agents() -> None:
     xmllint = shutil.which("xmllint")
     if not RNG.exists():
         unavailable(f"{RNG} is missing: apt-get install fence-agents")

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import defusedxml.ElementTree
 import pytest
 
@@ -13,7 +15,7 @@ from maas_virtualbox.cli import fence_agent
 HOST = ("--ip=10.0.0.5", "--username=ivan")
 
 
-def test_lines_stand_for_options() -> None:
+def test_read_arguments_turns_lines_into_options() -> None:
     lines = [
         "# a comment\n",
         "\n",
@@ -23,19 +25,19 @@ def test_lines_stand_for_options() -> None:
         "plug=a=b",
     ]
 
-    options = fence_agent.parse(fence_agent.arguments(lines))
+    options = fence_agent.parse(fence_agent.read_arguments(lines))
 
     assert (options.action, options.ip, options.username) == ("off", "10.0.0.5", "ivan")
     assert options.plug == "a=b"
 
 
 @pytest.mark.parametrize("line", ["nodename=node1", "#plug=node1", "plug=", "plug", "=x", "ssh=1"])
-def test_lines_that_say_nothing_to_this_agent_are_ignored(line: str) -> None:
-    assert fence_agent.arguments([line]) == []
+def test_read_arguments_ignores_what_it_does_not_know(line: str) -> None:
+    assert fence_agent.read_arguments([line]) == []
 
 
-def test_a_name_on_standard_input_may_be_quoted_and_have_dashes() -> None:
-    assert fence_agent.arguments(['plug=" my vm "', "identity-file=/k"]) == [
+def test_read_arguments_accepts_quotes_and_dashes() -> None:
+    assert fence_agent.read_arguments(['plug=" my vm "', "identity-file=/k"]) == [
         "--plug= my vm ",
         "--identity-file=/k",
     ]
@@ -44,14 +46,16 @@ def test_a_name_on_standard_input_may_be_quoted_and_have_dashes() -> None:
 @pytest.mark.parametrize(
     ("value", "level"), [("1", 1), ("yes", 1), ("true", 1), ("0", 0), ("No", 0), ("off", 0)]
 )
-def test_verbose_on_standard_input_is_a_yes_or_a_no(value: str, level: int) -> None:
+def test_read_arguments_takes_verbose_as_yes_or_no(value: str, level: int) -> None:
     line = f"verbose={value}"
 
-    assert fence_agent.parse([*HOST, "-n", "a", *fence_agent.arguments([line])]).verbose == level
+    assert (
+        fence_agent.parse([*HOST, "-n", "a", *fence_agent.read_arguments([line])]).verbose == level
+    )
 
 
-def test_short_options_are_those_of_fence_vbox() -> None:
-    words = [
+def test_parse_accepts_the_short_options_of_fence_vbox() -> None:
+    arguments = [
         "-a",
         "10.0.0.5",
         "-u",
@@ -67,76 +71,79 @@ def test_short_options_are_those_of_fence_vbox() -> None:
         "-vv",
     ]
 
-    options = fence_agent.parse(words)
+    options = fence_agent.parse(arguments)
 
     assert (options.ip, options.ipport, options.username) == ("10.0.0.5", 2222, "ivan")
     assert (options.identity_file, options.plug) == ("/key", "node1")
     assert (options.action, options.verbose) == ("status", 2)
 
 
-def test_the_action_is_reboot_unless_another_is_named() -> None:
+def test_parse_defaults_to_reboot() -> None:
     assert fence_agent.parse([*HOST, "--plug=node1"]).action == "reboot"
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("arguments", "message"),
     [
-        ([], "which host"),
-        (["--ip=h", "--plug=a"], "which host"),
-        ([*HOST], "which VM"),
-        ([*HOST, "-o", "status"], "which VM"),
-        ([*HOST, "-n", "a", "-o", "explode"], "no action 'explode'"),
+        ([], "no host: use ip"),
+        (["--ip=h", "--plug=a"], "no host: use ip"),
+        ([*HOST], "no VM: use plug"),
+        ([*HOST, "-o", "status"], "no VM: use plug"),
+        ([*HOST, "-n", "a", "-o", "explode"], "unknown action 'explode'"),
         ([*HOST, "-n", "a", "-u", "ssh"], "invalid int value: 'ssh'"),
-        ([*HOST, "-n", "a", "--delay=nan"], "'nan' is not a number from 0 to 3600"),
-        ([*HOST, "-n", "a", "--delay=-1"], "'-1' is not a number"),
-        ([*HOST, "-n", "a", "--power-timeout=0"], "a timeout of 0 seconds"),
+        ([*HOST, "-n", "a", "--delay=nan"], "expected seconds from 0 to 3600, not 'nan'"),
+        ([*HOST, "-n", "a", "--delay=-1"], "not '-1'"),
+        ([*HOST, "-n", "a", "--power-timeout=0"], "power_timeout must be greater than 0"),
         ([*HOST, "-n", "a", "--config=c.yaml"], "not both"),
         (["--config=c.yaml", "--host-key=SHA256:x", "-n", "a"], "not both"),
-        ([*HOST, "node1"], "words that are no options"),
+        ([*HOST, "node1"], "unexpected arguments"),
     ],
 )
-def test_wrong_options_are_named(words: list[str], complaint: str) -> None:
+def test_parse_names_what_is_wrong(arguments: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        fence_agent.parse(words)
+        fence_agent.parse(arguments)
 
-    assert complaint in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    "words", [["--password=hunter2"], ["-p", "hunter2"], ["-phunter2"], ["--p=hunter2"]]
+    "arguments", [["--password=hunter2"], ["-p", "hunter2"], ["-phunter2"], ["--p=hunter2"]]
 )
-def test_a_password_is_refused_and_not_repeated(words: list[str]) -> None:
-    with pytest.raises(ConfigError, match=r"unknown: --?p") as caught:
-        fence_agent.parse([*HOST, "--plug=node1", *words])
+def test_parse_refuses_a_password_without_quoting_it(arguments: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"unknown options: --?p") as caught:
+        fence_agent.parse([*HOST, "--plug=node1", *arguments])
 
     assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("action", ["list", "list-status", "monitor", "validate-all"])
-def test_what_is_about_a_host_needs_no_plug(action: str) -> None:
+def test_parse_of_an_action_on_hosts_needs_no_plug(action: str) -> None:
     assert fence_agent.parse([*HOST, "-o", action]).plug == ""
 
 
-def test_the_default_times_are_within_pacemakers() -> None:
+def test_default_timeouts_are_below_pacemakers() -> None:
     options = fence_agent.parse([*HOST, "--plug=node1"])
 
-    look = options.login_timeout + options.shell_timeout
-    assert look < 20
-    assert look + 2 * options.power_timeout < 60
+    assert options.find_timeout < 20
+    assert (options.action, options.timeout < 60) == ("reboot", True)
 
 
-def test_the_metadata_names_every_parameter_and_action() -> None:
+def test_metadata_names_every_parameter_and_action() -> None:
     agent = defusedxml.ElementTree.fromstring(fence_agent.metadata())
 
     options = fence_agent.parse([*HOST, "--plug=node1"])
     names = {parameter.get("name") for parameter in agent.iter("parameter")}
     assert agent.get("name") == "fence_maas_virtualbox"
-    assert names == {field for field in dir(options) if not field.startswith("_")}
+    assert names == {field.name for field in dataclasses.fields(options)}
     assert [action.get("name") for action in agent.iter("action")] == list(fence_agent.ACTIONS)
 
 
-def test_the_metadata_says_which_parameters_are_needed() -> None:
+def test_metadata_marks_the_required_parameters() -> None:
     agent = defusedxml.ElementTree.fromstring(fence_agent.metadata())
 
-    needed = {each.get("name") for each in agent.iter("parameter") if each.get("required") == "1"}
-    assert needed == {"action", "plug"}
+    required = {
+        parameter.get("name")
+        for parameter in agent.iter("parameter")
+        if parameter.get("required") == "1"
+    }
+    assert required == {"action", "plug"}

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Our fence agent beside ClusterLabs' fence_vbox, on the same VMs of a real VirtualBox."""
+"""The fence agent and ClusterLabs' fence_vbox, on the same VMs of a real VirtualBox."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OURS = (sys.executable, "-c", "from maas_virtualbox.cli import fence_agent; fenc
 
 
 class Agent(Protocol):
-    """Runs a fence agent as a process of its own: exit code and standard output."""
+    """Runs a fence agent as a process. Returns its exit code and standard output."""
 
     def __call__(self, action: str, plug: str = "") -> tuple[int, str]: ...
 
@@ -42,7 +42,7 @@ def bench(lab: Lab) -> benches.RealBench:
 
 @pytest.fixture
 def ours(lab: Lab, bench: benches.RealBench, tmp_path: Path) -> Agent:
-    """Our agent, for account vbox10."""
+    """The agent of this project, for account vbox10."""
     return agent(lab, bench.account, *OURS, f"--known-hosts={tmp_path / 'pins'}")
 
 
@@ -53,7 +53,7 @@ def theirs(lab: Lab, bench: benches.RealBench) -> Agent:
 
 
 def agent(lab: Lab, account: str, *argv: str) -> Agent:
-    """Return a fence agent with the options both understand."""
+    """Return a fence agent with the options that both accept."""
     reach = (f"--ip={lab.address}", f"--ipport={lab.port}", f"--username={account}")
 
     def run(action: str, plug: str = "") -> tuple[int, str]:
@@ -80,7 +80,7 @@ def fence_vbox(lab: Lab, account: str) -> Agent:
     """Return ClusterLabs' agent."""
     if not Path(FENCE_VBOX).exists():
         unavailable(f"{FENCE_VBOX} is missing: apt-get install fence-agents")
-    # Its own 3 s are too short for a call that VirtualBox stalls (seen: an on that failed so).
+    # Its default of 3 s is too short for a call that VirtualBox stalls, which happens.
     return agent(lab, account, FENCE_VBOX, "--ssh", "--shell-timeout=20")
 
 
@@ -90,7 +90,7 @@ def uuid_of(bench: benches.RealBench, name: str) -> str:
         return fleet.find(name).uuid
 
 
-def test_both_agents_give_the_same_codes_in_a_vms_life(
+def test_actions_give_the_codes_of_fence_vbox(
     bench: benches.RealBench, ours: Agent, theirs: Agent
 ) -> None:
     uuid = uuid_of(bench, "node01")
@@ -114,7 +114,7 @@ def test_both_agents_give_the_same_codes_in_a_vms_life(
     ]
 
 
-def test_both_agents_see_what_the_other_did(
+def test_status_agrees_after_actions_of_fence_vbox(
     bench: benches.RealBench, ours: Agent, theirs: Agent
 ) -> None:
     uuid = uuid_of(bench, "node02")
@@ -125,7 +125,7 @@ def test_both_agents_see_what_the_other_did(
     assert (theirs("off", uuid)[0], ours("status", uuid)) == (0, (2, "Status: OFF\n"))
 
 
-def test_both_agents_list_the_same_vms(
+def test_list_gives_the_vms_of_fence_vbox(
     bench: benches.RealBench, ours: Agent, theirs: Agent
 ) -> None:
     ours("on", uuid_of(bench, "node03"))
@@ -134,13 +134,13 @@ def test_both_agents_list_the_same_vms(
         (code, out), (their_code, their_out) = ours(action), theirs(action)
         rows = [line.split(",") for line in out.splitlines()]
         their_rows = [line.split(",") for line in their_out.splitlines()]
-        # fence_vbox has the name in front, and the state in small letters.
-        turned = [[uuid, name, *map(str.upper, state)] for name, uuid, *state in their_rows]
-        assert (code, rows) == (their_code, turned)
+        # fence_vbox prints the name first, and the state in lower case.
+        reordered = [[uuid, name, *map(str.upper, state)] for name, uuid, *state in their_rows]
+        assert (code, rows) == (their_code, reordered)
         assert len(rows) == len(benches.NAMES)
 
 
-def test_reboot_of_a_saved_vm_boots_anew_where_fence_vbox_brings_its_memory_back(
+def test_reboot_discards_a_saved_state_unlike_fence_vbox(
     bench: benches.RealBench, ours: Agent, theirs: Agent
 ) -> None:
     uuid = uuid_of(bench, "node01")
@@ -156,7 +156,7 @@ def test_reboot_of_a_saved_vm_boots_anew_where_fence_vbox_brings_its_memory_back
     assert reboot_saved(ours) == (0, False)
 
 
-def test_on_of_a_paused_vm_lets_it_run_where_fence_vbox_leaves_it_paused(
+def test_on_resumes_a_paused_vm_unlike_fence_vbox(
     lab: Lab, bench: benches.RealBench, ours: Agent, theirs: Agent
 ) -> None:
     uuid = uuid_of(bench, "node01")
@@ -168,9 +168,7 @@ def test_on_of_a_paused_vm_lets_it_run_where_fence_vbox_leaves_it_paused(
     assert (ours("on", uuid)[0], lab.state(bench.account, uuid)) == (0, "running")
 
 
-def test_off_of_a_crashed_vm_ends_it_where_fence_vbox_takes_it_for_off(
-    lab: Lab, tmp_path: Path
-) -> None:
+def test_off_ends_a_crashed_vm_unlike_fence_vbox(lab: Lab, tmp_path: Path) -> None:
     lab.start_sshd()
     lab.reset("vbox")
     bench = benches.RealBench(lab, "vbox")
@@ -186,7 +184,7 @@ def test_off_of_a_crashed_vm_ends_it_where_fence_vbox_takes_it_for_off(
 
 
 def crash(bench: benches.RealBench, vm: str) -> None:
-    """Let a VM of account vbox boot what ends in Guru Meditation, and wait for that."""
+    """Boot a VM of account vbox into Guru Meditation."""
     image = bench.lab.home("vbox") / "crash.img"
     image.write_bytes(real.disk_image(test_real.TRIPLE_FAULT))
     image.chmod(0o644)

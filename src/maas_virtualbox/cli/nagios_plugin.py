@@ -1,13 +1,13 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The monitoring plugin `check_maas_virtualbox`, for Nagios and all that took over its plugins.
+"""The monitoring plugin `check_maas_virtualbox`, for Nagios and compatible monitoring systems.
 
-All hosts are asked once, side by side. A host that does not answer is down; how many are is what
-the thresholds are about. One line on standard output, its text under 80 characters, then
-performance data; `-v` adds a line for each host.
+It polls all hosts once, at the same time. A host that does not answer is down. The thresholds
+apply to the number of hosts that are down. The output is one line on standard output, its text
+under 80 characters, followed by performance data; `-v` adds a line for each host.
 
-Exit codes: 0 OK, 1 warning, 2 critical, 3 unknown: wrong usage or configuration, and, as the
-plugins' guidelines want it, help and version. A failure of the network is never unknown.
+Exit codes: 0 OK, 1 warning, 2 critical, 3 unknown: wrong usage or configuration and, as the
+guidelines for plugins require, help and version. A network failure is never unknown.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ NAME = "check_maas_virtualbox"
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 
 _STATES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
-_LONGEST_TEXT = 79
-_LONGEST_S = 3600.0
+_MAX_TEXT = 79
+_MAX_SECONDS = 3600.0
 
 _NUMBER = r"-?[0-9]+(?:\.[0-9]+)?"
 _RANGE = re.compile(rf"(?P<at>@?)(?:(?P<low>~|{_NUMBER})?(?P<colon>:))?(?P<high>{_NUMBER})?")
@@ -50,7 +50,10 @@ _RANGE = re.compile(rf"(?P<at>@?)(?:(?P<low>~|{_NUMBER})?(?P<colon>:))?(?P<high>
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Range:
-    """A threshold: an alert for what is outside `low` to `high`, or `inside` it, ends included."""
+    """A threshold: alerts for values outside `low` to `high` or, if `inside`, for those within.
+
+    The range includes both ends.
+    """
 
     text: str
     low: float
@@ -59,10 +62,10 @@ class Range:
 
     @classmethod
     def parse(cls, text: str) -> Range:
-        """Read `10` (0 to 10), `10:` (10 and more), `~:10` (10 and less), `@10:20` (not in it).
+        """Parse `10` (0 to 10), `10:` (10 or more), `~:10` (10 or less), `@10:20` (not 10 to 20).
 
         Raises:
-            ArgumentTypeError: it is no range.
+            ArgumentTypeError: the text is not a range.
         """
         match = _RANGE.fullmatch(text)
         if match and (match["colon"] or match["high"]):
@@ -70,15 +73,17 @@ class Range:
             high = float(match["high"] or "inf")
             if low <= high:
                 return cls(text, low, high, bool(match["at"]))
-        raise argparse.ArgumentTypeError(f"{text!r} is no range, such as 10, 10:, ~:10 or @10:20")
+        raise argparse.ArgumentTypeError(
+            f"expected a range, such as 10, 10:, ~:10 or @10:20, not {text!r}"
+        )
 
     def alerts(self, value: float) -> bool:
-        """Whether a value is to be reported."""
+        """Return whether a value triggers an alert."""
         return (self.low <= value <= self.high) == self.inside
 
 
 class _Parser(argparse.ArgumentParser):
-    """Leaves with 3, as plugins do, and says what is wrong where monitoring looks."""
+    """Exits with 3, as plugins must, and raises `ConfigError` for wrong usage."""
 
     def error(self, message: str) -> NoReturn:
         raise errors.ConfigError(message)
@@ -100,8 +105,8 @@ class _Options(argparse.Namespace):
 
 
 def main() -> NoReturn:
-    """Run the plugin; whatever goes wrong is one line on standard output and an exit code."""
-    # A host's name that the locale cannot write must not change the code.
+    """Run the plugin. Any failure is one line on standard output and an exit code."""
+    # A host name that the locale cannot encode must not change the exit code.
     cast("io.TextIOWrapper", sys.stdout).reconfigure(errors="backslashreplace")
     try:
         options = parse(sys.argv[1:])
@@ -116,27 +121,27 @@ def main() -> NoReturn:
 
 
 def parse(argv: Sequence[str]) -> _Options:
-    """Read the options. Raises `ConfigError` where they are wrong."""
-    parser = _Parser(NAME, description="Are the VirtualBox hosts in reach, and what runs there?")
+    """Read and validate the options. Raises `ConfigError`."""
+    parser = _Parser(
+        NAME, description="Check that VirtualBox hosts are reachable, and count their VMs."
+    )
     listed = parser.add_mutually_exclusive_group(required=True)
     listed.add_argument("--config", type=Path, help="YAML file with hosts: and more")
     listed.add_argument("--hosts", help="user@address[:port] ..., ...; or local")
     parser.add_argument("--key", type=Path, help="file of the private SSH key for all hosts")
     parser.add_argument("--known-hosts", type=Path, help="file that pins host keys")
-    text = "RANGE of hosts down that is no warning; default: 0, so that any is"
+    text = "RANGE of hosts down without a warning; default: 0, so that any is a warning"
     parser.add_argument("-w", "--warning", type=Range.parse, default="0", help=text)
-    text = (
-        "RANGE of hosts down that is not critical; default: 1, or 0 where there is only one host"
-    )
+    text = "RANGE of hosts down that is not critical; default: 1, or 0 if there is only one host"
     parser.add_argument("-c", "--critical", type=Range.parse, help=text)
-    text = "seconds for everything; default: 10"
+    text = "seconds for the whole check; default: 10"
     parser.add_argument("-t", "--timeout", type=float, default=10.0, help=text)
     parser.add_argument("-v", "--verbose", action="count", default=0, help="a line for each host")
     version = f"{NAME} {VERSION}"
     parser.add_argument("-V", "--version", action="version", version=version)
     options = parser.parse_args(argv, namespace=_Options())
-    if not 0.0 < options.timeout <= _LONGEST_S:
-        parser.error(f"the timeout is not more than 0 and at most {_LONGEST_S:.0f} seconds")
+    if not 0.0 < options.timeout <= _MAX_SECONDS:
+        parser.error(f"the timeout must be more than 0 and at most {_MAX_SECONDS:.0f} seconds")
     return options
 
 
@@ -148,53 +153,73 @@ def _fleet(options: _Options, deadline: Deadline) -> Fleet:
         else host_list.parse_hosts(options.hosts)
     )
     if not listed:
-        raise errors.HostListError("no hosts to ask")
+        raise errors.HostListError("no hosts: use --hosts user@address or --config FILE")
     return Fleet(
         listed,
         identity=options.key or loaded.ssh_private_key_file,
         known_hosts=options.known_hosts or loaded.known_hosts,
         vm_hosts=loaded.vm_hosts if options.config else None,
-        # The look that lists the VMs also says which run, however slow it is: one command a host.
-        policy=PowerPolicy(state_max_age=_LONGEST_S),
+        # One poll gives the VMs and their states, however slow it is: one command per host.
+        policy=PowerPolicy(state_max_age=_MAX_SECONDS),
     )
 
 
 def judge(reports: Sequence[HostReport], options: _Options) -> tuple[int, str]:
-    """Return the exit code and all that is printed."""
-    # Without a threshold for it, it is critical when all are down, or more than one.
+    """Return the exit code and everything to print."""
+    # The default is critical if all hosts are down, or more than one.
     critical = options.critical or Range.parse("1" if len(reports) > 1 else "0")
-    problems = [str(report.error) for report in reports if report.error]
-    down = len(problems)
-    worse = WARNING if options.warning.alerts(down) else OK
-    state = CRITICAL if critical.alerts(down) else worse
-    power = collections.Counter(vm.power for report in reports for vm in report.vms)
+    state = OK
+    if options.warning.alerts(_count_down(reports)):
+        state = WARNING
+    if critical.alerts(_count_down(reports)):
+        state = CRITICAL
+    data = _performance_data(reports, options.warning, critical)
+    lines = [f"{_line(state, _summary(reports))} | {' '.join(data)}"]
+    if options.verbose:
+        lines += [_plain(_describe(report)) for report in reports]
+    return state, "\n".join(lines)
+
+
+def _summary(reports: Sequence[HostReport]) -> str:
+    hosts = _count(len(reports), "host")
+    if failures := [str(report.error) for report in reports if report.error]:
+        return f"{len(failures)} of {hosts} down: {'; '.join(failures)}"
+    power = _count_power(reports)
+    return f"{_count(sum(power.values()), 'VM')} on {hosts}, {power[Power.ON]} running"
+
+
+def _performance_data(
+    reports: Sequence[HostReport], warning: Range, critical: Range
+) -> tuple[str, ...]:
+    down = _count_down(reports)
+    power = _count_power(reports)
     vms = sum(power.values())
-    answers = [report.seconds for report in reports if not report.error]
-    asked = _count(len(reports), "host")
-    text = f"{_count(vms, 'VM')} on {asked}, {power[Power.ON]} running"
-    if problems:
-        text = f"{down} of {asked} down: {'; '.join(problems)}"
-    data = (
+    seconds = [report.seconds for report in reports if not report.error]
+    return (
         f"running={power[Power.ON]};;;0;{vms}",
         f"off={power[Power.OFF]};;;0;{vms}",
         f"unknown={power[Power.UNKNOWN]};;;0;{vms}",
         f"vms={vms}",
         f"hosts_up={len(reports) - down};;;0;{len(reports)}",
-        f"hosts_down={down};{options.warning.text};{critical.text};0;{len(reports)}",
-        f"slowest={max(answers):.2f}s" if answers else "slowest=U",
+        f"hosts_down={down};{warning.text};{critical.text};0;{len(reports)}",
+        f"slowest={max(seconds):.2f}s" if seconds else "slowest=U",
     )
-    lines = [f"{_line(state, text)} | {' '.join(data)}"]
-    if options.verbose:
-        lines += [_plain(_about(report)) for report in reports]
-    return state, "\n".join(lines)
 
 
-def _about(report: HostReport) -> str:
+def _describe(report: HostReport) -> str:
     if report.error:
         return f"DOWN {report.error}"
     running = sum(vm.power is Power.ON for vm in report.vms)
     vms = _count(len(report.vms), "VM")
     return f"up {report.host}: {vms}, {running} running, {report.seconds:.2f}s"
+
+
+def _count_down(reports: Sequence[HostReport]) -> int:
+    return sum(report.error is not None for report in reports)
+
+
+def _count_power(reports: Sequence[HostReport]) -> collections.Counter[Power]:
+    return collections.Counter(vm.power for report in reports for vm in report.vms)
 
 
 def _count(number: int, noun: str) -> str:
@@ -203,9 +228,9 @@ def _count(number: int, noun: str) -> str:
 
 def _line(state: int, text: str) -> str:
     line = f"VBOX {_STATES[state]} - {_plain(text)}"
-    return line if len(line) <= _LONGEST_TEXT else f"{line[: _LONGEST_TEXT - 3]}..."
+    return line if len(line) <= _MAX_TEXT else f"{line[: _MAX_TEXT - 3]}..."
 
 
 def _plain(text: str) -> str:
-    """Return text on one line; what follows a bar would be taken for performance data."""
+    """Return text on one line, without the bar that would begin performance data."""
     return printable(text.partition("\n")[0]).replace("|", "/")
