@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import maas_virtualbox as mv
+from maas_virtualbox.deadline import Deadline
 
 from tests.behaviour import benches
 
@@ -52,7 +53,7 @@ def test_a_mac_two_vms_share_is_ambiguous_and_both_are_named(
 ) -> None:
     mac = fleet.find("node01").macs[0].replace(":", "")
     bench.vboxmanage("modifyvm", "node02", "--macaddress1", mac)
-    fleet.hosts[0].state.inventory(max_age=0.0)
+    fleet.hosts[0].state.settings(Deadline.after(20.0), max_age=0.0)
 
     with pytest.raises(mv.AmbiguousVM, match=r"node01.*node02"):
         fleet.find(mac)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import maas_virtualbox as mv
+from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.maas import power_template
 
 from tests.old_maas import OldMAAS
@@ -84,7 +85,7 @@ def measure(lab: Lab) -> list[Pair]:
             command = where.shell.poll("0" * 16, _VBOXMANAGE, settings="heads", long=False)
             ours, theirs = side_by_side(
                 40,
-                lambda host=host: host.state.poll(max_age=0.0),
+                lambda host=host: host.state.poll(Deadline.after(20.0), max_age=0.0),
                 lambda account=account, command=command: in_lab(lab, account, command),
             )
             vms = len(host.vms())
@@ -132,7 +133,7 @@ def measure(lab: Lab) -> list[Pair]:
         )
         ours, theirs = side_by_side(
             1,
-            lambda: large.state.inventory(max_age=0.0),
+            lambda: large.state.settings(Deadline.after(20.0), max_age=0.0),
             lambda: in_lab(lab, "vbox200", loop),
         )
         pairs.append(

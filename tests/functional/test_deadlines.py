@@ -111,7 +111,7 @@ def test_timeout_holds_while_the_long_list_hangs(
     monkeypatch.setattr(vboxmanage.VBoxManage, "_machines", Mock(return_value=None))
     simulator.inject(Fault(Action.HANG, on="list", times=1000))
 
-    refusal(lambda: host.state.inventory(max_age=0.0, deadline=Deadline.after(TIMEOUT_S)))
+    refusal(lambda: host.state.settings(Deadline.after(TIMEOUT_S), max_age=0.0))
 
 
 def test_timeout_holds_while_a_crashed_vm_is_asked(simulator: Simulator, fleet: mv.Fleet) -> None:

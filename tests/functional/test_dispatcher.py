@@ -145,7 +145,7 @@ def test_a_fault_of_ours_on_one_host_leaves_the_others(
     with Simulator(vms=1, user="second", key_file=simulator.key_file) as second:
         hosts = parse_hosts(f"{simulator.host_entry} name=a, {second.host_entry} name=b")
         fleet = Fleet(hosts, identity=simulator.key_file)
-        monkeypatch.setattr(fleet.hosts[1], "poll", Mock(side_effect=ZeroDivisionError))
+        monkeypatch.setattr(fleet.hosts[1].vboxmanage, "poll", Mock(side_effect=ZeroDivisionError))
 
         async def play() -> tuple[Power, Power]:
             desk = Dispatcher()

@@ -14,6 +14,7 @@ import pytest
 
 import maas_virtualbox as mv
 from maas_virtualbox import Power, VMState
+from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.host import state
 from maas_virtualbox.simulator import Action, Fault, Simulator, Timings, texts
 
@@ -223,7 +224,7 @@ def test_an_inaccessible_vm_is_unknown_and_not_started(
 ) -> None:
     vm = fleet.find("node01")
     node01(simulator).accessible = False
-    fleet.hosts[0].state.inventory(max_age=0.0)
+    fleet.hosts[0].state.settings(Deadline.after(state.CALL_TIMEOUT_S), max_age=0.0)
 
     with pytest.raises(mv.PowerError, match=r"cannot read its settings file .*node01\.vbox"):
         fleet.power_on(vm.uuid)
@@ -235,7 +236,7 @@ def test_an_inaccessible_vm_is_unknown_and_not_started(
 def test_power_off_of_an_inaccessible_vm_succeeds(simulator: Simulator, fleet: mv.Fleet) -> None:
     uuid = node01(simulator).uuid
     node01(simulator).accessible = False
-    fleet.hosts[0].state.inventory(max_age=0.0)
+    fleet.hosts[0].state.settings(Deadline.after(state.CALL_TIMEOUT_S), max_age=0.0)
 
     fleet.power_off(uuid)
 
@@ -251,7 +252,7 @@ def test_a_file_broken_below_its_head_costs_no_second_command_a_look(
         return [(uuid, file, text[:400]) for uuid, file, text in registry(whole=whole)]
 
     monkeypatch.setattr(simulator.virtualbox, "registry", broken)
-    fleet.hosts[0].state.inventory(max_age=0.0)
+    fleet.hosts[0].state.settings(Deadline.after(state.CALL_TIMEOUT_S), max_age=0.0)
     before = simulator.count("poll")
 
     for _ in range(5):
@@ -303,7 +304,7 @@ def test_settings_files_that_are_not_found_are_asked_of_virtualbox(
 
     fleet.power_on("node01")
     monkeypatch.setattr(simulator.virtualbox, "registry", no_files)
-    fleet.hosts[0].state.inventory(max_age=0.0)
+    fleet.hosts[0].state.settings(Deadline.after(state.CALL_TIMEOUT_S), max_age=0.0)
 
     assert [vm.name for vm in fleet.vms()] == ["node01", "node02", "node03"]
     assert fleet.find("08:00:27:00:00:03").name == "node03"

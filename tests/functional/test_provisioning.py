@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import maas_virtualbox as mv
+from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.provisioning import create, ownership
 from maas_virtualbox.simulator import Action, Fault, Simulator
 from maas_virtualbox.virtualbox import settings_xml
@@ -154,15 +155,15 @@ def test_a_vm_that_is_finished_while_another_call_looks_is_kept(
     name = ownership.begin(uuid, "slow")
     ownership.end(uuid)
     slow = simulator.virtualbox.add_vm(name, uuid=uuid)
-    observer = fleet.hosts[0].state
-    inventory = observer.inventory
+    cache = fleet.hosts[0].state
+    read = cache.settings
 
-    def finish(**options: Any) -> Any:
-        machines = inventory(**options)
+    def finish(deadline: Deadline, **options: Any) -> Any:
+        machines = read(deadline, **options)
         slow.name = "slow"
         return machines
 
-    monkeypatch.setattr(observer, "inventory", finish)
+    monkeypatch.setattr(cache, "settings", finish)
 
     fleet.create_vms([mv.VMSpec(name="vm")])
 

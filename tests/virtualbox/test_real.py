@@ -16,6 +16,7 @@ import pytest
 
 import maas_virtualbox as mv
 from maas_virtualbox import Power, VMState
+from maas_virtualbox.deadline import Deadline
 
 from tests.behaviour import benches
 from tests.virtualbox.lab import lab as real
@@ -286,7 +287,7 @@ def test_a_refused_key_is_not_tried_again_at_once_and_the_right_one_still_gets_i
             texts: list[str] = []
             for _ in range(20):
                 with pytest.raises(mv.LoginRefused) as caught:
-                    refused.hosts[0].state.poll(max_age=0.0)
+                    refused.hosts[0].state.poll(Deadline.after(20.0), max_age=0.0)
                 texts.append(str(caught.value))
         with benches.fleet_of(ten) as fleet:
             vms = fleet.vms()

@@ -22,6 +22,7 @@ from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.fleet.vm_hosts import VMHosts
 from maas_virtualbox.host import state
 from maas_virtualbox.host.host import VM, VirtualBoxHost
+from maas_virtualbox.host.state import FailedPoll
 from maas_virtualbox.provisioning import create, delete
 from maas_virtualbox.virtualbox import settings_xml
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from maas_virtualbox.config.host_list import HostConfig
     from maas_virtualbox.fleet.vm_hosts import Claim
+    from maas_virtualbox.host.state import HostState
     from maas_virtualbox.provisioning.create import Creation
     from maas_virtualbox.provisioning.spec import VMSpec
     from maas_virtualbox.transport import Transport
@@ -113,6 +115,8 @@ class Fleet:
         )
         self.vm_hosts = VMHosts((owner.config for owner in self.hosts), vm_hosts)
         """Which host each VM belongs to."""
+        for owner in self.hosts:
+            owner.state.subscribe(self._record)
         self._lock = threading.Lock()
         self._refreshed: dict[str, float] = {}
         # Threads of its own for each host: however many wait for a dead one, they are not lacking
@@ -150,11 +154,11 @@ class Fleet:
         listed when they were last asked; asks none of them, but the hosts of such VMs."""
         listed: list[tuple[VirtualBoxHost, str]] = []
         for owner in hosts:
-            if owner.state.inventory_began == float("-inf"):
+            if owner.state.settings_began == state.NEVER:
                 self.vm_hosts.record_failure(owner.config)
                 continue
-            vms = owner.state.remembered()
-            self.vm_hosts.record_poll(owner.config, vms, owner.state.inventory_began)
+            vms = owner.state.latest_settings()
+            self.vm_hosts.record_poll(owner.config, vms, owner.state.settings_began)
             listed += [(owner, uuid) for uuid in vms]
         deadline = Deadline.after(state.CALL_TIMEOUT_S if timeout is None else timeout)
         self._poll_first_hosts(hosts, listed, deadline)
@@ -424,19 +428,19 @@ class Fleet:
         def ask(owner: VirtualBoxHost) -> tuple[list[VMSettings], errors.Error | None]:
             try:
                 if refresh and self._may_refresh(owner):
-                    machines = owner.state.inventory(max_age=0.0, deadline=deadline)
+                    machines = owner.state.settings(deadline, max_age=0.0)
                 else:
-                    machines = owner.state.inventory(deadline=deadline)
+                    machines = owner.state.settings(deadline)
             except errors.Error as error:
                 return failed(owner, error)
-            self.vm_hosts.record_poll(owner.config, machines, owner.state.inventory_began)
+            self.vm_hosts.record_poll(owner.config, machines, owner.state.settings_began)
             return matching(selector, machines.values()), None
 
         def failed(
             owner: VirtualBoxHost, error: errors.Error
         ) -> tuple[list[VMSettings], errors.Error | None]:
             self.vm_hosts.record_failure(owner.config)
-            return matching(selector, owner.state.remembered().values()), error
+            return matching(selector, owner.state.latest_settings().values()), error
 
         found: list[tuple[VirtualBoxHost, VMSettings]] = []
         answers = self._ask_all(hosts, ask, failed, deadline)
@@ -448,6 +452,12 @@ class Fleet:
         exact = [pair for pair in found if pair[1].uuid == uuid]
         # A VM whose name looks like a UUID must not stand in for the VM of a host that is down.
         return exact if uuid and down else exact or found
+
+    def _record(self, result: HostState | FailedPoll) -> None:
+        if isinstance(result, FailedPoll):
+            self.vm_hosts.record_failure(result.host, result.began)
+        else:
+            self.vm_hosts.record_poll(result.host, result.settings, result.began)
 
     # -- Which host a VM belongs to -----------------------------------------------------------
 
@@ -478,7 +488,7 @@ class Fleet:
         try:
             machines = {vm.uuid: vm.settings for vm in self._poll(owner, deadline)}
         except errors.Error as error:
-            machines = owner.state.remembered()
+            machines = owner.state.latest_settings()
             if uuid not in machines:
                 raise belongs_to_down_host(uuid, owner.config, error) from error
         return (owner, machines[uuid]) if uuid in machines else None
@@ -570,7 +580,7 @@ class Fleet:
 def _macs(owner: VirtualBoxHost, deadline: Deadline) -> list[str]:
     """The MACs of a host's VMs; those last seen where it cannot be asked."""
     try:
-        machines = owner.state.inventory(deadline=deadline)
+        machines = owner.state.settings(deadline)
     except errors.Error as error:
         log.warning("%s; whether its VMs have the new VMs' MACs is not known", error)
         return _known_macs(owner)
@@ -578,7 +588,7 @@ def _macs(owner: VirtualBoxHost, deadline: Deadline) -> list[str]:
 
 
 def _known_macs(owner: VirtualBoxHost) -> list[str]:
-    return [mac for vm in owner.state.remembered().values() for mac in vm.macs]
+    return [mac for vm in owner.state.latest_settings().values() for mac in vm.macs]
 
 
 def belongs_to_down_host(uuid: str, host: HostConfig, error: errors.Error) -> errors.VMUnreachable:

@@ -75,7 +75,7 @@ def examine(owner: VirtualBoxHost) -> list[Finding]:
     try:
         deadline = Deadline.after(_TIMEOUT_S)
         where = owner.vboxmanage.installation(timeout=deadline.remaining)
-        machines = owner.state.inventory(max_age=0.0, deadline=deadline)
+        machines = owner.state.settings(deadline, max_age=0.0)
         folder = _folder(machines)
         around = owner.vboxmanage.inspect(folder, timeout=deadline.remaining)
     except errors.Error as error:

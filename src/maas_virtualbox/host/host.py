@@ -24,9 +24,9 @@ from maas_virtualbox.virtualbox.states import Power, VMState
 
 if TYPE_CHECKING:
     from maas_virtualbox.config.host_list import HostConfig
+    from maas_virtualbox.host.state import HostState
     from maas_virtualbox.transport import Transport
     from maas_virtualbox.virtualbox.settings_xml import VMSettings
-    from maas_virtualbox.virtualbox.vboxmanage import HostState
 
 log = logging.getLogger(__name__)
 
@@ -98,10 +98,11 @@ class VirtualBoxHost:
     def vm(self, uuid: str, *, exact: bool = False, timeout: float | None = None) -> VM:
         """Return one VM as it is now; see `vms`. Raises `UnknownVM` if the host has none such."""
         deadline = _deadline(timeout)
-        picture = self.poll(exact=exact, since=self.state.stale_before(uuid), deadline=deadline)
+        since = self.state.stale_before(uuid)
+        state = self.state.poll(deadline, exact=exact, since=since)
         if exact:
-            picture = self._settled(picture, deadline, only=uuid)
-        return self._vm(picture, self.state.machine(picture, uuid, deadline=deadline))
+            state = self._settled(state, deadline, only=uuid)
+        return self.vm_of(state, uuid)
 
     def vms(
         self,
@@ -116,44 +117,35 @@ class VirtualBoxHost:
             exact: also tell starting, paused and crashed VMs apart; costs the host 40 ms a running
                 VM, and up to 2 s where VMs are starting or have crashed.
             max_age: oldest acceptable state in seconds (default: that of `PowerPolicy`).
-            timeout: seconds for everything (default: `observer.CALL_TIMEOUT_S`).
+            timeout: seconds for everything (default: `state.CALL_TIMEOUT_S`).
 
         Raises:
             HostError, VBoxManageError: as `StateCache.poll` does.
         """
         deadline = _deadline(timeout)
-        picture = self.poll(exact=exact, max_age=max_age, deadline=deadline)
+        state = self.state.poll(deadline, exact=exact, max_age=max_age)
         if exact:
-            picture = self._settled(picture, deadline)
-        return self.vms_of(picture, deadline)
+            state = self._settled(state, deadline)
+        return self.vms_of(state)
 
-    def poll(
-        self,
-        *,
-        exact: bool = False,
-        max_age: float | None = None,
-        since: float | None = None,
-        deadline: Deadline,
-    ) -> HostState:
-        """Return which VMs run; see `StateCache.poll`. The inventory is there afterwards."""
-        self.state.inventory(deadline=deadline)  # if it has to be read, that is a poll too
-        return self.state.poll(exact=exact, max_age=max_age, since=since, deadline=deadline)
+    def vm_of(self, state: HostState, uuid: str) -> VM:
+        """Return one VM as a state shows it. Raises `UnknownVM` if the host has no such VM."""
+        return self._vm(state, state.settings_of(uuid))
 
-    def vms_of(self, picture: HostState, deadline: Deadline) -> list[VM]:
-        """Return all VMs as a poll has them. Raises what `StateCache.machines` does."""
-        machines = self.state.machines(picture, deadline=deadline)
-        return [self._vm(picture, machine) for machine in machines.values()]
+    def vms_of(self, state: HostState) -> list[VM]:
+        """Return all VMs as a state shows them."""
+        return [self._vm(state, settings) for settings in state.settings.values()]
 
-    def _vm(self, picture: HostState, machine: VMSettings) -> VM:
-        uuid = machine.uuid
-        if (state := picture.running.get(uuid)) is not None:
-            return VM(self.config, machine, state, state.power)
-        if (pid := picture.processes.get(uuid)) is None:
-            return VM(self.config, machine, machine.off_state, machine.off_state.power)
+    def _vm(self, state: HostState, settings: VMSettings) -> VM:
+        uuid = settings.uuid
+        if (vm_state := state.running.get(uuid)) is not None:
+            return VM(self.config, settings, vm_state, vm_state.power)
+        if (pid := state.processes.get(uuid)) is None:
+            return VM(self.config, settings, settings.off_state, settings.off_state.power)
         # While the process lives the VM is on, whatever VirtualBox calls it: it holds its disks.
         with self._lock:
-            _, state = self._closer_looks.get((uuid, pid), (0.0, VMState.STARTING))
-        return VM(self.config, machine, state, Power.ON)
+            _, vm_state = self._closer_looks.get((uuid, pid), (0.0, VMState.STARTING))
+        return VM(self.config, settings, vm_state, Power.ON)
 
     def _settled(self, picture: HostState, deadline: Deadline, only: str = "") -> HostState:
         """Find the exact states of VMs that a process runs but VirtualBox does not list as
@@ -169,7 +161,7 @@ class VirtualBoxHost:
         while self._unexplained(picture, only) and not settled.is_past:
             time.sleep(min(_LONGEST_PAUSE_S, settled.remaining))
             try:
-                picture = self.state.poll(max_age=0.0, exact=True, deadline=deadline)
+                picture = self.state.poll(deadline, max_age=0.0, exact=True)
             except errors.HostError as error:
                 log.info("%s; exact states are not known", error)
                 return picture

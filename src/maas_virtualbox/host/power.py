@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from maas_virtualbox.config.host_list import HostConfig
     from maas_virtualbox.config.policy import PowerPolicy
-    from maas_virtualbox.host.state import StateCache
+    from maas_virtualbox.host.state import HostState, StateCache
     from maas_virtualbox.virtualbox.settings_xml import VMSettings
-    from maas_virtualbox.virtualbox.vboxmanage import HostState, VBoxManage
+    from maas_virtualbox.virtualbox.vboxmanage import VBoxManage
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +197,7 @@ class PowerControl:
 
     def _discarded(self, action: _Action, picture: HostState, machine: VMSettings) -> bool:
         """See to it that a start boots anew; false if that has to be tried again."""
-        unknown = picture.machines is None and self.policy.saved_state == "discard"
+        unknown = not picture.has_off_states and self.policy.saved_state == "discard"
         if not (self._forgets(machine) or unknown):
             return True
         return action.tries(self.vboxmanage.discardstate, {ErrorCode.WRONG_STATE})
@@ -288,7 +288,7 @@ class _Action:
 
     def machine(self, picture: HostState) -> VMSettings:
         """The VM's settings. Raises `UnknownVM`."""
-        machine = self._host.state.machine(picture, self.uuid, deadline=self.deadline)
+        machine = picture.settings_of(self.uuid)
         self._vm_name = machine.name or self.uuid
         return machine
 

@@ -1,8 +1,9 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Looking at a host: one command answers all who ask, and the registry of VMs with their NICs.
+"""The one cache of a host's state: which VMs it has, which of them run, and when that was read.
 
-Nothing here changes a VM. What a picture means for a power action is `host`'s business.
+Nothing here changes a VM. What a state means for a power action is `power`'s business; how the
+state is read is `vboxmanage`'s.
 """
 
 from __future__ import annotations
@@ -18,283 +19,512 @@ from maas_virtualbox import errors
 from maas_virtualbox.deadline import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from maas_virtualbox.config.host_list import HostConfig
     from maas_virtualbox.virtualbox.settings_xml import VMSettings
-    from maas_virtualbox.virtualbox.vboxmanage import HostState, VBoxManage
+    from maas_virtualbox.virtualbox.states import VMState
+    from maas_virtualbox.virtualbox.vboxmanage import PollAnswer, VBoxManage
 
 log = logging.getLogger(__name__)
 
 CALL_TIMEOUT_S = 18.0
-"""Deadline of one VBoxManage call. 0.3 % of calls stall for 10.0 s and are right all the same
-(measured), so it lies above that."""
+"""Timeout of one VBoxManage call. 0.3 % of the calls stall for 10.0 s and then give a correct
+answer (measured), so the timeout is longer than that."""
 
-_HEDGE_S = 1.5
-"""An observation that takes longer than this has probably stalled: another one is sent."""
-
-_MAX_FLIGHTS = 3
-_INVENTORY_AGE_S = 300.0
+NEVER = float("-inf")
+"""The monotonic time of what has not happened."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Flight:
-    """An observation under way."""
+class Timings:
+    """How long the cache waits, and for how long it uses what it has read. In seconds."""
+
+    poll_timeout: float = CALL_TIMEOUT_S
+    """For one poll, whoever waits for it."""
+
+    hedge_after: float = 1.5
+    """A poll that takes longer has probably stalled: another one is started."""
+
+    settings_max_age: float = 300.0
+    """After this time, a poll reads all settings files again, although it shows the same VMs with
+    the same names."""
+
+
+MAX_POLLS = 3
+"""How many polls of one host run at once."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HostState:
+    """All VMs of a host at one point in time. A value; safe to share between threads."""
+
+    host: HostConfig
+
+    running: Mapping[str, VMState]
+    """By UUID, the VMs that VirtualBox lists as running. If the state is not `exact`, RUNNING
+    stands for running, paused, livesnapshotting and teleporting."""
+
+    processes: Mapping[str, int]
+    """By UUID, the process that runs the VM. Each VM that is on has one (measured)."""
+
+    settings: Mapping[str, VMSettings]
+    """By UUID, all registered VMs in VirtualBox's order, with their NICs."""
+
+    has_off_states: bool
+    """Whether the off states in `settings` (poweroff, saved, …) were read by this poll. False
+    where VirtualBox.xml was not found: then they are older."""
+
+    exact: bool
+    """Whether the states in `running` are exact."""
+
+    began: float
+    """Monotonic time at which the poll began: what changed later may be missing."""
+
+    ended: float
+    """Monotonic time at which the answer was there."""
+
+    def is_up(self, uuid: str) -> bool:
+        """Return whether a VM is on in any way."""
+        return uuid in self.running or uuid in self.processes
+
+    def settings_of(self, uuid: str) -> VMSettings:
+        """Return the settings of one VM. Raises `UnknownVM` if the host has no such VM."""
+        try:
+            return self.settings[uuid]
+        except KeyError:
+            raise errors.UnknownVM(
+                f"{self.host}: no VM with UUID {uuid} for the account {self.host.account}"
+            ) from None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FailedPoll:
+    """A poll that gave no state, and why."""
+
+    host: HostConfig
+
+    error: errors.Error
+
+    began: float
+    """Monotonic time at which the poll began."""
+
+    ended: float
+    """Monotonic time at which it failed."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Need:
+    """What a caller accepts."""
+
+    since: float
+    """The poll must not have begun before this monotonic time."""
+
+    exact: bool
+    whole: bool
+    """Whether all settings files must have been read."""
+
+    def accepts(self, *, began: float, exact: bool, whole: bool) -> bool:
+        return began >= self.since and exact >= self.exact and whole >= self.whole
+
+
+@dataclasses.dataclass(eq=False, slots=True)
+class _Poll:
+    """A poll in progress."""
 
     began: float
     exact: bool
-    future: futures.Future[HostState]
+    whole: bool
+    timer: threading.Timer
+    """Starts another poll if this one stalls."""
+    is_stalled: bool = False
+
+    def can_answer(self, need: _Need) -> bool:
+        return need.accepts(began=self.began, exact=self.exact, whole=self.whole)
 
 
 class StateCache:
-    """All that is known of one host's VMs. Made by `VirtualBoxHost`; shared between threads.
+    """All that is known about one host's VMs. Created by `VirtualBoxHost`; shared between threads.
 
-    Concurrency. `_lock` guards the fields and is held for moments only. One observation under way
-    is shared by all who need one; when it seems to have stalled another is sent, and the first to
-    answer answers all. Observations run on threads of this object, so that whoever asks can stop
-    waiting. An observation also wakes VBoxSVC up, alone, as a burst of parallel calls must not.
+    However many callers need a state, the host receives one command, and none while a state is
+    fresh. A caller waits for a future, so its deadline limits its own wait and not the poll.
+
+    Concurrency. `_lock` guards all fields and is never held while anything waits. Each poll runs
+    on a thread of its own, a daemon, so that a host which hangs does not delay the end of the
+    program. A poll that seems to have stalled gets a second one beside it; the first success
+    answers the callers of both. At most one poll reads the settings files, because that takes
+    long on a host with many VMs; it is also the first poll, and so wakes VBoxSVC up alone: a
+    burst of parallel calls breaks one that starts.
     """
 
-    def __init__(self, host: HostConfig, vboxmanage: VBoxManage, state_max_age: float) -> None:
+    def __init__(
+        self,
+        host: HostConfig,
+        vboxmanage: VBoxManage,
+        max_age: float,
+        timings: Timings | None = None,
+    ) -> None:
+        """Prepare; nothing is read before the first request.
+
+        Args:
+            host: the host's entry in the host list.
+            vboxmanage: reads the state.
+            max_age: for how many seconds a state answers requests.
+            timings: everything else that takes time.
+        """
         self._host = host
         self._vboxmanage = vboxmanage
-        self._max_age = state_max_age
+        self._max_age = max_age
+        self._timings = timings or Timings()
         self._lock = threading.Lock()
-        self._pictures: dict[bool, HostState] = {}
-        self._flights: list[_Flight] = []
+        self._is_closed = False
+        self._listeners: list[Callable[[HostState | FailedPoll], None]] = []
+        self._states: dict[bool, HostState] = {}
+        """The newest state (False), and the newest exact state (True)."""
+        self._failure: FailedPoll | None = None
         self._changed: dict[str, float] = {}
-        self._inventory: dict[str, VMSettings] = {}
-        self._inventory_read = float("-inf")
-        self._inventory_lock = threading.Lock()
-        self._threads = futures.ThreadPoolExecutor(_MAX_FLIGHTS, f"observe {host}")
+        self._settings: Mapping[str, VMSettings] = {}
+        self._settings_began = NEVER
+        self._polls: list[_Poll] = []
+        self._waiting: dict[futures.Future[HostState], _Need] = {}
 
     def close(self) -> None:
-        """Take no more pictures; those who wait get an error."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def inventory(
-        self, *, max_age: float = _INVENTORY_AGE_S, deadline: Deadline | None = None
-    ) -> dict[str, VMSettings]:
-        """Return all VMs with their NICs, by UUID; read anew when older than `max_age` seconds.
-
-        One command on the host, which serves as an observation too.
-
-        Args:
-            max_age: oldest acceptable inventory in seconds.
-            deadline: when to stop waiting (default: in `CALL_TIMEOUT_S`).
-
-        Raises:
-            HostError, VBoxManageError: as `poll` does.
-        """
-        asked = time.monotonic()
-        if asked - self._inventory_read <= max_age:
-            return self._inventory
-        deadline = deadline or Deadline.after(CALL_TIMEOUT_S)
-        if not self._inventory_lock.acquire(timeout=deadline.remaining):
-            raise errors.CommandTimeout(str(self._host), "its VMs are not listed in time")
-        try:
-            if self._inventory_read < asked - max_age:
-                self._read_inventory(deadline)
-            return self._inventory
-        finally:
-            self._inventory_lock.release()
-
-    @property
-    def inventory_began(self) -> float:
-        """The monotonic time at which reading the inventory that is `remembered` began."""
-        return self._inventory_read
-
-    def _read_inventory(self, deadline: Deadline) -> None:
-        picture = self._retried_once(
-            lambda: self._vboxmanage.poll(settings_read="all", timeout=deadline.remaining)
-        )
-        machines = self._registered(picture)
-        if machines is None:
-            log.info("%s: settings files not found; asking for the long list", self._host)
-            listed = self._vboxmanage.list_long_vms(timeout=deadline.remaining)
-            machines = {uuid: vm.settings for uuid, vm in listed.items()}
+        """Start no more polls. Callers that wait get the error `Closed`."""
         with self._lock:
-            self._inventory = machines
-            self._inventory_read = picture.began
-            self._publish(picture)
+            self._is_closed = True
+            waiting, self._waiting = list(self._waiting), {}
+            for poll in self._polls:
+                poll.timer.cancel()
+        error = errors.Closed(str(self._host), "this host was closed")
+        for future in waiting:
+            _deliver(future, error)
 
-    def machine(
-        self, picture: HostState, uuid: str, *, deadline: Deadline | None = None
-    ) -> VMSettings:
-        """Return one VM of a picture. Raises `UnknownVM` if the host has none such, and what
-        `inventory` raises."""
-        machine = self.machines(picture, deadline=deadline).get(uuid)
-        if machine is None:
-            raise errors.UnknownVM(
-                f"{self._host}: no VM with UUID {uuid} for the account {self._host.account}"
-            )
-        return machine
-
-    def machines(
-        self, picture: HostState, *, deadline: Deadline | None = None
-    ) -> dict[str, VMSettings]:
-        """Return all VMs with their NICs, by UUID, and with the off state the picture shows.
-
-        Reads the inventory again when the picture shows that VMs came, went or were renamed.
-
-        Args:
-            picture: which VMs run.
-            deadline: when to stop waiting (default: in `CALL_TIMEOUT_S`).
-
-        Raises:
-            HostError, VBoxManageError: the inventory had to be read and could not be.
-        """
-        heads = self._registered(picture)
-        known = self.inventory(deadline=deadline)
-        if heads is None:
-            if not all(uuid in known for uuid in picture.running):
-                known = self.inventory(max_age=0.0, deadline=deadline)
-            return known
-        # What cannot be read has no name to compare; it is read again when the inventory ages.
-        renamed = any(
-            known[uuid].accessible and known[uuid].name != head.name
-            for uuid, head in heads.items()
-            if uuid in known
-        )
-        if renamed or heads.keys() != known.keys():
-            # Not more than once for one picture.
-            known = self.inventory(
-                max_age=max(0.0, time.monotonic() - picture.began), deadline=deadline
-            )
-        return {
-            uuid: dataclasses.replace(known[uuid], off_state=head.off_state)
-            if uuid in known and known[uuid].accessible
-            else known.get(uuid, head)
-            for uuid, head in heads.items()
-        }
-
-    def stale_before(self, vm: str = "") -> float:
-        """Return the monotonic time of our last change of a VM, given its UUID: no state that was
-        polled before answers for that VM. Without a UUID: of our last change of any VM."""
+    def hanging_since(self, seconds: float) -> float | None:
+        """Return when the oldest poll began that has not ended for so many seconds, if no poll
+        that began later has succeeded; None: the host does not hang. Never blocks."""
         with self._lock:
-            if vm:
-                return max(self._changed.get(vm, 0.0), self._changed.get("", 0.0))
-            return max(self._changed.values(), default=0.0)
+            state = self._states.get(False)
+            success = state.began if state is not None else NEVER
+            latest = time.monotonic() - seconds
+            began = [poll.began for poll in self._polls if success < poll.began < latest]
+        return min(began, default=None)
 
     def invalidate(self, vm: str = "") -> float:
-        """Invalidate the state of a VM, or of all, because it is being changed; return now."""
+        """Invalidate the state of a VM, given its UUID, or of all VMs, because it is being
+        changed. Return the monotonic time of this change."""
         with self._lock:
             now = self._changed[vm] = time.monotonic()
             return now
 
+    def latest(self) -> HostState | FailedPoll | None:
+        """Return the result of the newest poll that ended, however old. Never blocks."""
+        with self._lock:
+            state, failure = self._states.get(False), self._failure
+        if state is None or (failure is not None and failure.began > state.began):
+            return failure
+        return state
+
+    def latest_settings(self) -> Mapping[str, VMSettings]:
+        """Return the settings of all VMs as they were last read, by UUID. Never blocks."""
+        return self._settings
+
     def poll(
         self,
+        deadline: Deadline,
         *,
-        max_age: float | None = None,
         exact: bool = False,
+        whole: bool = False,
+        max_age: float | None = None,
         since: float | None = None,
-        deadline: Deadline | None = None,
     ) -> HostState:
-        """Return a picture of all VMs, from memory if one is fresh enough.
-
-        However many threads ask, the host sees one command, and none while a picture is fresh.
+        """Return the state of the host: the cached one if it is fresh enough, else a new one.
 
         Args:
-            max_age: oldest acceptable picture in seconds (default: that of `PowerPolicy`).
-            exact: tell running and paused VMs apart; costs the host 40 ms a running VM.
-            since: monotonic time before which no acceptable picture was taken (default: the last
-                change of any VM of ours).
-            deadline: when to stop waiting (default: in `CALL_TIMEOUT_S`).
+            deadline: when to stop waiting. The poll continues, for other callers.
+            exact: whether running and paused VMs must be distinguished; costs the host 40 ms for
+                each running VM.
+            whole: whether all settings files must be read again; takes long with many VMs.
+            max_age: the greatest acceptable age in seconds (default: that of the power policy).
+            since: monotonic time before which no acceptable poll began (default: the last change
+                of any VM by this process; see `stale_before`).
 
         Raises:
             HostError: in any of its forms; the power of the host's VMs is then unknown.
-            VBoxManageError: VirtualBox answered with an error, again when asked again.
+            VBoxManageError: VirtualBox reports an error, twice if it is worth retrying.
         """
         asked = time.monotonic()
-        deadline = deadline or Deadline.after(CALL_TIMEOUT_S)
-        oldest = asked - (self._max_age if max_age is None else max_age)
-        # Once, before the loop: where VMs are changed faster than a poll takes, there is always a
-        # later change, and nobody would ever be answered.
-        needed = self.stale_before() if since is None else since
-        # A poll under way is joined, but not one that stalls: its answer may be as old as itself.
-        joinable = max(needed, min(oldest, asked - self._max_age))
-        while True:
-            with self._lock:
-                for kind in {exact, True}:
-                    picture = self._pictures.get(kind)
-                    if picture is not None and picture.began >= max(needed, oldest):
-                        return picture
-                now = time.monotonic()
-                joined = [
-                    flight
-                    for flight in self._flights
-                    if flight.began >= joinable and (flight.exact or not exact)
-                ]
-                stalled = all(now - flight.began > _HEDGE_S for flight in joined)
-                if stalled and len(self._flights) < _MAX_FLIGHTS:
-                    joined.append(self._send_observation(exact=exact))
-                waited_for = joined or list(self._flights)
-            patience = min(deadline.at - now, max(0.05, waited_for[-1].began + _HEDGE_S - now))
-            done, pending = futures.wait(
-                [flight.future for flight in waited_for],
-                timeout=max(0.0, patience),
-                return_when=futures.FIRST_COMPLETED,
+        future = self.request(exact=exact, whole=whole, max_age=max_age, since=since)
+        try:
+            return future.result(deadline.remaining)
+        except futures.TimeoutError:
+            if not future.cancel():
+                return future.result()
+            seconds = time.monotonic() - asked
+            raise errors.CommandTimeout(
+                str(self._host), f"VirtualBox has not answered for {seconds:.1f} s"
+            ) from None
+
+    def request(
+        self,
+        *,
+        exact: bool = False,
+        whole: bool = False,
+        max_age: float | None = None,
+        since: float | None = None,
+        failure_max_age: float = 0.0,
+    ) -> futures.Future[HostState]:
+        """Return the future that `poll` waits for, whose arguments it takes; does not block. Until
+        `failure_max_age` seconds after its end, a failed poll answers too."""
+        now = time.monotonic()
+        age = self._max_age if max_age is None else max_age
+        changed = self.stale_before() if since is None else since
+        # A poll in progress is joined even if no cached state is acceptable, but not one that
+        # began long ago: its answer may be as old as itself. A read of all settings is for
+        # callers that know of a change, so they do not join one that began before.
+        joined = max(changed, now - (age if whole else max(age, self._max_age)))
+        fresh = _Need(max(changed, now - age), exact, whole)
+        future: futures.Future[HostState] = futures.Future()
+        with self._lock:
+            answer = self._cached(fresh) or self._cached_failure(changed, now - failure_max_age)
+            if answer is None and self._is_closed:
+                answer = errors.Closed(str(self._host), "this host was closed")
+            if answer is None:
+                need = dataclasses.replace(fresh, since=joined)
+                self._ensure_poll(need)
+                self._waiting[future] = need
+        if answer is not None:
+            _deliver(future, answer)
+        else:
+            future.add_done_callback(self._stop_waiting)
+        return future
+
+    def settings(
+        self, deadline: Deadline, *, max_age: float | None = None
+    ) -> Mapping[str, VMSettings]:
+        """Return the settings of all VMs by UUID, which are not older than `max_age` seconds
+        (default: five minutes). Raises what `poll` does."""
+        age = self._timings.settings_max_age if max_age is None else max_age
+        if time.monotonic() - self._settings_began <= age:
+            return self._settings
+        return self.poll(deadline, whole=True, max_age=age, since=NEVER).settings
+
+    @property
+    def settings_began(self) -> float:
+        """The monotonic time at which the read of `latest_settings` began; `NEVER` before it."""
+        return self._settings_began
+
+    def stale_before(self, vm: str = "") -> float:
+        """Return the monotonic time of the last change of a VM by this process, given its UUID: no
+        poll that began earlier answers for that VM. Without a UUID: of any VM."""
+        with self._lock:
+            if vm:
+                return max(self._changed.get(vm, NEVER), self._changed.get("", NEVER))
+            return max(self._changed.values(), default=NEVER)
+
+    def subscribe(self, listener: Callable[[HostState | FailedPoll], None]) -> None:
+        """Call a function with the result of each poll, on the poll's thread, before the callers
+        that wait receive it."""
+        with self._lock:
+            self._listeners.append(listener)
+
+    # -- Which polls run; `_lock` is held ------------------------------------------------------
+
+    def _cached(self, need: _Need) -> HostState | None:
+        if need.whole:
+            return None
+        for exact in {need.exact, True}:
+            state = self._states.get(exact)
+            if state is not None and state.began >= need.since:
+                return state
+        return None
+
+    def _cached_failure(self, changed: float, failed_after: float) -> errors.Error | None:
+        failure = self._failure
+        if failure is None or failure.ended <= failed_after or failure.began < changed:
+            return None
+        state = self._states.get(False)
+        return failure.error if state is None or state.began < failure.began else None
+
+    def _ensure_poll(self, need: _Need) -> None:
+        """Start a poll that answers a caller, unless one is in progress that has not stalled."""
+        if any(poll.can_answer(need) and not poll.is_stalled for poll in self._polls):
+            return
+        age = time.monotonic() - self._settings_began
+        is_whole_running = any(poll.whole for poll in self._polls)
+        if is_whole_running and (need.whole or age == -NEVER):
+            return  # That one ends first.
+        whole = need.whole or age > self._timings.settings_max_age
+        if len(self._polls) < MAX_POLLS and not self._is_closed:
+            self._start_poll(exact=need.exact, whole=whole and not is_whole_running)
+
+    def _ensure_polls(self) -> None:
+        for need in list(self._waiting.values()):
+            self._ensure_poll(need)
+
+    def _start_poll(self, *, exact: bool, whole: bool) -> None:
+        timer = threading.Timer(self._timings.hedge_after, lambda: self._hedge(poll))
+        timer.daemon = True
+        poll = _Poll(time.monotonic(), exact, whole, timer)
+        name = f"poll {self._host}"
+        threading.Thread(target=self._run, args=(poll,), name=name, daemon=True).start()
+        self._polls.append(poll)
+        timer.start()
+
+    def _publish(self, result: HostState | FailedPoll, *, whole: bool) -> None:
+        """Keep a result if it is newer than the cached one."""
+        if isinstance(result, FailedPoll):
+            if self._failure is None or self._failure.began < result.began:
+                self._failure = result
+            return
+        for exact in {False, result.exact}:
+            known = self._states.get(exact)
+            if known is None or known.began < result.began:
+                self._states[exact] = result
+        if whole and self._settings_began < result.began:
+            self._settings, self._settings_began = result.settings, result.began
+
+    def _take_answered(
+        self, poll: _Poll, result: HostState | FailedPoll
+    ) -> list[futures.Future[HostState]]:
+        """Return the futures of all callers that a result answers, and remove them. A failure
+        answers those that no other poll in progress can answer."""
+        answered = [
+            future
+            for future, need in self._waiting.items()
+            if need.accepts(began=result.began, exact=poll.exact, whole=poll.whole)
+            and (
+                isinstance(result, HostState)
+                or not any(other.can_answer(need) for other in self._polls)
             )
-            oldest = min([oldest, *(flight.began for flight in joined)])
-            for future in done if joined and not pending else ():
-                if (error := future.exception()) is not None:
-                    raise error
-            if not done and deadline.is_past:
-                raise errors.CommandTimeout(
-                    str(self._host), "VirtualBox does not say in time which VMs run"
-                )
+        ]
+        for future in answered:
+            del self._waiting[future]
+        return answered
 
-    def remembered(self) -> dict[str, VMSettings]:
-        """Return the inventory as it was last read, however old; asks nobody."""
-        return self._inventory
+    # -- Polls, on their threads ---------------------------------------------------------------
 
-    def _send_observation(self, *, exact: bool) -> _Flight:
-        """Start an observation on a thread of ours; `_lock` is held."""
-        began = time.monotonic()
+    def _hedge(self, poll: _Poll) -> None:
+        with self._lock:
+            poll.is_stalled = True
+            self._ensure_polls()
+
+    def _run(self, poll: _Poll) -> None:
+        """Execute a poll and give its result to all callers that wait for it."""
+        result: HostState | FailedPoll
         try:
-            future = self._threads.submit(self._take, began, exact=exact)
-        except RuntimeError:
-            raise errors.Closed(str(self._host), "this host was closed") from None
-        flight = _Flight(began, exact, future)
-        self._flights.append(flight)
-        return flight
+            result = self._read(poll)
+        except errors.Error as error:
+            result = self._failed(poll, error)
+        except Exception as error:
+            # What the answer of one host breaks here must not reach the other hosts.
+            log.exception("%s: a poll failed", self._host)
+            reason = f"its answer caused {error!r:.200}"
+            result = self._failed(poll, errors.BadOutput(str(self._host), reason))
+        poll.timer.cancel()
+        self._notify(result)
+        with self._lock:
+            self._polls.remove(poll)
+            self._publish(result, whole=poll.whole)
+            answered = self._take_answered(poll, result)
+            self._ensure_polls()
+        for future in answered:
+            _deliver(future, result.error if isinstance(result, FailedPoll) else result)
 
-    def _take(self, began: float, *, exact: bool) -> HostState:
-        picture: HostState | None = None
+    def _failed(self, poll: _Poll, error: errors.Error) -> FailedPoll:
+        return FailedPoll(self._host, error.with_traceback(None), poll.began, time.monotonic())
+
+    def _notify(self, result: HostState | FailedPoll) -> None:
+        for listener in self._listeners:
+            try:
+                listener(result)
+            except Exception:
+                log.exception("%s: the result of a poll could not be recorded", self._host)
+
+    def _read(self, poll: _Poll) -> HostState:
+        """Read the state of the host, with one command if no VM came, went or was renamed."""
+        deadline = Deadline.after(self._timings.poll_timeout)
+        answer = self._ask(poll, deadline)
+        if not poll.whole:
+            settings = _merged(answer, self._settings)
+            if settings is not None:
+                return self._state(answer, settings)
+            poll.whole = True
+            answer = self._ask(poll, deadline)
+        settings = answer.machines if _is_complete(answer) else self._read_long_list(deadline)
+        assert settings is not None
+        return self._state(answer, settings)
+
+    def _ask(self, poll: _Poll, deadline: Deadline) -> PollAnswer:
+        """Ask the host, twice after a failure that passes: VBoxSVC was starting, a connection
+        broke, an answer was cut off."""
+        read = "all" if poll.whole else "heads"
+        ask = self._vboxmanage.poll
         try:
-            picture = self._retried_once(
-                lambda: self._vboxmanage.poll(long=exact, timeout=CALL_TIMEOUT_S)
-            )
-            return picture
-        finally:
-            with self._lock:
-                self._flights = [flight for flight in self._flights if flight.began != began]
-                if picture is not None:
-                    self._publish(picture)
-
-    def _publish(self, picture: HostState) -> None:
-        """Keep a picture if it is newer than the one at hand; `_lock` is held."""
-        for kind in {False, picture.long}:
-            known = self._pictures.get(kind)
-            if known is None or known.began < picture.began:
-                self._pictures[kind] = picture
-
-    def _retried_once(self, look: Callable[[], HostState]) -> HostState:
-        """Look again after a failure that passes: a service that races, a connection that broke,
-        an answer cut off. Looking changes nothing, so it may be done twice."""
-        try:
-            return look()
+            return ask(settings_read=read, long=poll.exact, timeout=deadline.remaining)
         except errors.CommandTimeout:
             raise
         except (errors.ConnectionLost, errors.BadOutput, errors.VBoxManageError) as error:
             if not error.retry:
                 raise
             log.info("%s; asking once more", error)
-            return look()
+            return ask(settings_read=read, long=poll.exact, timeout=deadline.remaining)
 
-    def _registered(self, picture: HostState) -> dict[str, VMSettings] | None:
-        """The VMs the settings files name, unless VirtualBox evidently uses other files."""
-        machines = picture.machines
-        if machines is None or any(uuid not in machines for uuid in picture.running):
-            return None
-        return dict(machines)
+    def _read_long_list(self, deadline: Deadline) -> Mapping[str, VMSettings]:
+        log.info("%s: settings files not found; asking for the long list", self._host)
+        listed = self._vboxmanage.list_long_vms(timeout=deadline.remaining)
+        return {uuid: vm.settings for uuid, vm in listed.items()}
+
+    def _state(self, answer: PollAnswer, settings: Mapping[str, VMSettings]) -> HostState:
+        return HostState(
+            host=self._host,
+            running=answer.running,
+            processes=answer.processes,
+            settings=settings,
+            has_off_states=_is_complete(answer),
+            exact=answer.long,
+            began=answer.began,
+            ended=time.monotonic(),
+        )
+
+    def _stop_waiting(self, future: futures.Future[HostState]) -> None:
+        with self._lock:
+            self._waiting.pop(future, None)
+
+
+def _deliver(future: futures.Future[HostState], answer: HostState | errors.Error) -> None:
+    """Give a caller its answer unless it has stopped waiting."""
+    if not future.set_running_or_notify_cancel():
+        return
+    if isinstance(answer, errors.Error):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
+
+
+def _is_complete(answer: PollAnswer) -> bool:
+    """Return whether the settings files name all VMs that run; otherwise VirtualBox evidently uses
+    other files."""
+    machines = answer.machines
+    return machines is not None and all(uuid in machines for uuid in answer.running)
+
+
+def _merged(
+    answer: PollAnswer, known: Mapping[str, VMSettings]
+) -> Mapping[str, VMSettings] | None:
+    """Return the known settings with the off states of a poll that read the heads of the settings
+    files only; None if VMs came, went or were renamed, so that all must be read again."""
+    heads = answer.machines
+    if heads is None or not _is_complete(answer):
+        return known if all(uuid in known for uuid in answer.running) else None
+    if heads.keys() != known.keys() or any(
+        # What could not be read has no name to compare; it is read again when it is old.
+        known[uuid].accessible and known[uuid].name != head.name
+        for uuid, head in heads.items()
+    ):
+        return None
+    return {
+        uuid: dataclasses.replace(known[uuid], off_state=head.off_state)
+        if known[uuid].accessible
+        else known[uuid]
+        for uuid, head in heads.items()
+    }

@@ -336,7 +336,7 @@ class _Making:
         trouble: errors.Error | None = None
         for deadline in delete.attempts(Deadline.after(_LOOK_S)):
             try:
-                machines = self._owner.state.inventory(max_age=0.0, deadline=deadline)
+                machines = self._owner.state.settings(deadline, max_age=0.0)
                 return machines.get(uuid)
             except (errors.VBoxManageError, errors.HostError) as error:
                 if not delete.passes(error):

@@ -137,12 +137,12 @@ def clear_abandoned(owner: VirtualBoxHost) -> Mapping[str, VMSettings]:
 
     One that may still be under way, as its process is on another machine, is left and logged.
     """
-    machines = owner.state.inventory(max_age=0.0)
+    machines = owner.state.settings(Deadline.after(state.CALL_TIMEOUT_S), max_age=0.0)
     abandoned = [uuid for uuid, machine in machines.items() if _is_abandoned(owner, machine)]
     if not abandoned:
         return machines
     # The process has ended by now, but perhaps not before it had made the VM: look once more.
-    machines = owner.state.inventory(max_age=0.0)
+    machines = owner.state.settings(Deadline.after(state.CALL_TIMEOUT_S), max_age=0.0)
     for uuid in abandoned:
         if (machine := machines.get(uuid)) and ownership.unfinished(machine):
             log.info("%s: removing what is left of %s", owner.config, machine.name)
@@ -155,7 +155,7 @@ def clear_abandoned(owner: VirtualBoxHost) -> Mapping[str, VMSettings]:
                     machine.name,
                     error,
                 )
-    return owner.state.inventory(max_age=0.0)
+    return owner.state.settings(Deadline.after(state.CALL_TIMEOUT_S), max_age=0.0)
 
 
 def _is_abandoned(owner: VirtualBoxHost, machine: VMSettings) -> bool:

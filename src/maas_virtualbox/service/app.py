@@ -38,7 +38,7 @@ def application(access: Access, dispatcher: Dispatcher) -> Starlette:
 
     async def show_metrics(request: Request) -> Response:
         await access.check(request, METRICS)
-        await dispatcher.looks()
+        await dispatcher.poll()
         return Response(dispatcher.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
     async def vms(request: Request) -> Response:

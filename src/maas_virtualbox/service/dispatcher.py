@@ -16,6 +16,7 @@ import dataclasses
 import enum
 import functools
 import logging
+import threading
 import time
 from concurrent import futures
 from typing import TYPE_CHECKING
@@ -23,7 +24,8 @@ from typing import TYPE_CHECKING
 from maas_virtualbox import errors
 from maas_virtualbox.fleet import fleet
 from maas_virtualbox.fleet.fleet import HostReport
-from maas_virtualbox.service import metrics, watch
+from maas_virtualbox.host.state import FailedPoll, HostState
+from maas_virtualbox.service import metrics
 from maas_virtualbox.virtualbox import settings_xml
 from maas_virtualbox.virtualbox.states import Power
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
     from maas_virtualbox.fleet.fleet import Fleet
     from maas_virtualbox.fleet.vm_hosts import Claim
-    from maas_virtualbox.service.watch import HostWatch, Look
+    from maas_virtualbox.host.host import VirtualBoxHost
     from maas_virtualbox.virtualbox.settings_xml import VMSettings
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,15 @@ ANSWER_S = 24.5
 _ACTION_S = 60.0
 """How long an action itself may take; who asks again meanwhile joins it."""
 
+PATIENCE_S = 2.5
+"""How long a poll may keep a query waiting: MAAS queries five machines at a time, and an answer
+that hangs delays its whole rack."""
+
+_FAILURE_AGE_S = 5.0
+"""For how long a failed poll answers queries. If it were longer, MAAS, which queries every five
+minutes, would read of a failure that is over."""
+
+_THREADS_PER_HOST = 16
 _WARM_S = 10.0
 _FAREWELL_S = 6.0
 """How long requests that began on a fleet may still use it after it was replaced."""
@@ -87,7 +98,7 @@ class Caller:
 class _Action:
     """One change of one VM, under way or waiting for another to end."""
 
-    watch: HostWatch
+    host: VirtualBoxHost
     machine: VMSettings
     change: Change
     caller: Caller
@@ -97,48 +108,63 @@ class _Action:
     task: asyncio.Task[None] = dataclasses.field(init=False)
 
     def __str__(self) -> str:
-        return f"{self.watch.owner.config}/{self.machine.name} {{{self.machine.uuid}}}"
+        return f"{self.host.config}/{self.machine.name} {{{self.machine.uuid}}}"
 
 
 class Dispatcher:
     """One fleet and what is under way on it. Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self.metrics = metrics.Metrics(lambda: self.watches, self.claims)
+        self.metrics = metrics.Metrics(lambda: self._fleet)
         self.ready = False
-        """Whether every host was asked once, so that answers come from knowledge."""
-        self.watches: tuple[HostWatch, ...] = ()
+        """Whether every host was polled once, so that answers come from knowledge."""
         self._fleet: Fleet | None = None
         self._actions: collections.defaultdict[str, list[_Action]] = collections.defaultdict(list)
+        self._action_threads: dict[VirtualBoxHost, futures.ThreadPoolExecutor] = {}
+        """For each host its own: however many actions wait for it, others are not delayed."""
         self._find_threads = futures.ThreadPoolExecutor(4, "find")
         self._accepting = True
         self._stopping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._farewells: set[asyncio.Task[None]] = set()
 
+    @property
+    def hosts(self) -> Sequence[VirtualBoxHost]:
+        """The hosts that are served."""
+        return self._fleet.hosts if self._fleet is not None else ()
+
     async def adopt(self, new: Fleet) -> None:
         """Serve this fleet from now on; close the one before when its last request is answered.
 
-        A replacement takes over when each of its hosts was asked once, or 10 s later at the
+        A replacement takes over when each of its hosts was polled once, or 10 s later at the
         latest, so that no query meets a fleet that knows nothing.
         """
-        watches = tuple(watch.HostWatch(owner, new.vm_hosts) for owner in new.hosts)
-        old, old_watches = self._fleet, self.watches
+        for host in new.hosts:
+            host.state.subscribe(_HostLog())
+            self._action_threads[host] = futures.ThreadPoolExecutor(
+                _THREADS_PER_HOST, f"act {host.config}"
+            )
+        old = self._fleet
         if old is None:
-            self._fleet, self.watches = new, watches
-        await asyncio.gather(*(each.look(patience=_WARM_S) for each in watches))
+            self._fleet = new
+        await asyncio.gather(*(_poll(new, host, timeout=_WARM_S) for host in new.hosts))
         self.ready = True
         if old is not None:
-            self._fleet, self.watches = new, watches
-            farewell = asyncio.create_task(self._retire(old, old_watches))
+            self._fleet = new
+            farewell = asyncio.create_task(self._retire(old))
             self._farewells.add(farewell)
             farewell.add_done_callback(self._farewells.discard)
 
-    async def _retire(self, old: Fleet, watches: Sequence[HostWatch]) -> None:
+    async def _retire(self, old: Fleet) -> None:
         await asyncio.sleep(_FAREWELL_S)
-        tasks = [action.task for action in self._under_way() if action.watch in watches]
+        tasks = [action.task for action in self._under_way() if action.host in old.hosts]
         if tasks:
             await asyncio.wait(tasks)
-        await _close(old, watches)
+        await self._close(old)
+
+    async def _close(self, old: Fleet) -> None:
+        for host in old.hosts:
+            self._action_threads.pop(host).shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(old.close)
 
     async def stop(self, patience: float) -> None:
         """Wait up to `patience` seconds for actions under way, then hand them back.
@@ -157,19 +183,20 @@ class Dispatcher:
         for farewell in self._farewells:
             farewell.cancel()
         if self._fleet is not None:
-            await _close(self._fleet, self.watches)
+            await self._close(self._fleet)
         self._find_threads.shutdown(wait=False, cancel_futures=True)
 
     def _under_way(self) -> list[_Action]:
         return [action for line in self._actions.values() for action in line]
 
-    # -- Looking ------------------------------------------------------------------------------
+    # -- Queries ------------------------------------------------------------------------------
 
-    async def looks(self) -> list[tuple[HostWatch, Look]]:
-        """Look at all hosts, one command each at most, and return what they answered."""
-        watches = self.watches
-        looks = await asyncio.gather(*(each.look() for each in watches))
-        return list(zip(watches, looks, strict=True))
+    async def poll(self) -> list[tuple[VirtualBoxHost, HostState | FailedPoll]]:
+        """Return the states of all hosts, polling those whose cached state is too old."""
+        if (serving := self._fleet) is None:
+            return []
+        states = await asyncio.gather(*(_poll(serving, host) for host in serving.hosts))
+        return list(zip(serving.hosts, states, strict=True))
 
     def claims(self) -> list[Claim]:
         """Return which hosts list VMs that are not known to be their own, as of the last polls."""
@@ -179,10 +206,12 @@ class Dispatcher:
         """Return what `Fleet.reports` does, of all hosts and from memory as far as it is fresh."""
         serving = self._fleet
         reports = [
-            HostReport(
-                host.owner.config, tuple(look.vms.values()), look.error, look.ended - look.began
+            HostReport(host.config, (), state.error, state.ended - state.began)
+            if isinstance(state, FailedPoll)
+            else HostReport(
+                host.config, tuple(host.vms_of(state)), None, state.ended - state.began
             )
-            for host, look in await self.looks()
+            for host, state in await self.poll()
         ]
         return [serving.without_claims(report) for report in reports] if serving else reports
 
@@ -194,7 +223,7 @@ class Dispatcher:
             AmbiguousVM: several have.
         """
         try:
-            _, machine, look = await self._locate(selector)
+            host, machine, state = await self._locate(selector)
         except errors.HostError:
             return Power.UNKNOWN
         except errors.AmbiguousVM:
@@ -202,68 +231,82 @@ class Dispatcher:
             if settings_xml.normalise_uuid(selector):
                 return Power.UNKNOWN
             raise
-        return look.vms[machine.uuid].power if look.error is None else Power.UNKNOWN
+        if isinstance(state, FailedPoll):
+            return Power.UNKNOWN
+        return host.vm_of(state, machine.uuid).power
 
-    async def _locate(self, selector: str) -> tuple[HostWatch, VMSettings, Look]:
-        """Return the host and settings of the one VM a selector stands for, and a look at the host
-        that shows the VM or an error. Raises as `Fleet.find` does.
+    async def _locate(
+        self, selector: str
+    ) -> tuple[VirtualBoxHost, VMSettings, HostState | FailedPoll]:
+        """Return the host and settings of the one VM a selector stands for, and a state of the
+        host that shows the VM, or a failed poll. Raises as `Fleet.find` does.
 
         For a UUID, only the host that the VM belongs to is polled, so that one that hangs does not
         delay the VMs of another; names and MACs may change hands.
         """
+        if self._fleet is None:
+            raise errors.UnknownVM(f"no VM answers to {selector!r}")
         if on_first_host := await self._on_first_host(settings_xml.normalise_uuid(selector)):
             return on_first_host
         for _ in range(2):
-            owner, machine = await self._resolve(selector)
-            look = await owner.look(machine.uuid)
-            if look.error is not None or machine.uuid in look.vms:
-                return owner, machine, look
+            host, machine = await self._resolve(selector)
+            state = await _poll(self._fleet, host, machine.uuid)
+            if isinstance(state, FailedPoll) or machine.uuid in state.settings:
+                return host, machine, state
             # It has left this host since it was last asked: another one may have it now.
         raise errors.UnknownVM(f"no VM answers to {selector!r}: it has just gone")
 
-    async def _resolve(self, selector: str) -> tuple[HostWatch, VMSettings]:
+    async def _resolve(self, selector: str) -> tuple[VirtualBoxHost, VMSettings]:
         """Poll all hosts and return the host and settings of the one VM a selector stands for.
         Raises as `Fleet.find` does."""
-        looks = await self.looks()
+        states = await self.poll()
         found = self._remembered(selector)
-        down = [look.error for _, look in looks if isinstance(look.error, errors.HostError)]
+        down = [
+            state.error
+            for _, state in states
+            if isinstance(state, FailedPoll) and isinstance(state.error, errors.HostError)
+        ]
         if not found and down:
             text = f"VM {selector!r} not found. Host {down[0].host}, which may own it, is"
             raise errors.VMUnreachable(
                 down[0].host, f"{text} unreachable: {down[0].reason}", retry=down[0].retry
             )
         if not found and self._fleet is not None:
-            # All hosts are up: what they have to be asked for beyond a look is quick.
+            # All hosts are up: what they have to be asked for beyond a poll is quick.
             await self._find(self._fleet, selector)
             found = self._remembered(selector)
         if not found:
             raise errors.UnknownVM(f"no VM answers to {selector!r}")
         if len(found) > 1:
-            raise fleet.ambiguous(selector, [(each.owner, machine) for each, machine in found])
+            raise fleet.ambiguous(selector, found)
         return found[0]
 
-    async def _on_first_host(self, uuid: str) -> tuple[HostWatch, VMSettings, Look] | None:
+    async def _on_first_host(
+        self, uuid: str
+    ) -> tuple[VirtualBoxHost, VMSettings, HostState | FailedPoll] | None:
         """Return what `_locate` does of a VM on the host that it belongs to; None if that one is
         not known, or no longer lists the VM.
 
         Raises:
             VMUnreachable: the host is down, and was never up.
         """
-        first = self._fleet.vm_hosts.host_of(uuid) if uuid and self._fleet else None
-        host = next((each for each in self.watches if each.owner.config is first), None)
-        if host is None:
+        serving = self._fleet
+        first = serving.vm_hosts.host_of(uuid) if uuid and serving else None
+        host = next((host for host in self.hosts if host.config is first), None)
+        if host is None or serving is None:
             return None
-        look = await host.look(uuid)
-        if look.error is None and uuid not in look.vms:
+        state = await _poll(serving, host, uuid)
+        if isinstance(state, HostState) and uuid not in state.settings:
             # It has left, or came after that poll, as a VM does that a person has just trusted.
-            host.owner.state.invalidate(uuid)
-            look = await host.look(uuid)
-        if look.error is None:
-            return (host, look.vms[uuid].settings, look) if uuid in look.vms else None
-        machine = host.owner.state.remembered().get(uuid)
-        if machine is None:
-            raise fleet.belongs_to_down_host(uuid, host.owner.config, look.error)
-        return host, machine, look
+            host.state.invalidate(uuid)
+            state = await _poll(serving, host, uuid)
+        if isinstance(state, HostState):
+            settings = state.settings.get(uuid)
+            return (host, settings, state) if settings is not None else None
+        settings = host.state.latest_settings().get(uuid)
+        if settings is None:
+            raise fleet.belongs_to_down_host(uuid, host.config, state.error)
+        return host, settings, state
 
     async def _find(self, hosts: Fleet, selector: str) -> None:
         """Let the fleet read its inventories anew if need be. Raises as `Fleet.find` does."""
@@ -274,12 +317,12 @@ class Dispatcher:
             raise errors.CommandTimeout("all hosts", f"{selector!r} is not found in time")
         search.result()
 
-    def _remembered(self, selector: str) -> list[tuple[HostWatch, VMSettings]]:
-        inventories = [(each, each.owner.state.remembered()) for each in self.watches]
+    def _remembered(self, selector: str) -> list[tuple[VirtualBoxHost, VMSettings]]:
+        inventories = [(host, host.state.latest_settings()) for host in self.hosts]
         uuid = settings_xml.normalise_uuid(selector)
         found = [
-            (each, machine)
-            for each, known in inventories
+            (host, machine)
+            for host, known in inventories
             for machine in (
                 filter(None, [known.get(uuid)])
                 if uuid
@@ -289,7 +332,7 @@ class Dispatcher:
         if self._fleet is None:
             return found
         can_answer = self._fleet.vm_hosts.can_answer
-        return [pair for pair in found if can_answer(pair[0].owner.config, pair[1].uuid)]
+        return [pair for pair in found if can_answer(pair[0].config, pair[1].uuid)]
 
     # -- Acting -------------------------------------------------------------------------------
 
@@ -308,8 +351,8 @@ class Dispatcher:
         """
         until = time.monotonic() + ANSWER_S
         try:
-            owner, machine, _ = await self._locate(selector)
-            action = self._ask(owner, machine, change, caller)
+            host, machine, _ = await self._locate(selector)
+            action = self._ask(host, machine, change, caller)
         except errors.Error as error:
             _log_action(selector, change, caller, error, 0.0)
             raise
@@ -333,7 +376,7 @@ class Dispatcher:
             )
 
     def _ask(
-        self, owner: HostWatch, machine: VMSettings, change: Change, caller: Caller
+        self, host: VirtualBoxHost, machine: VMSettings, change: Change, caller: Caller
     ) -> _Action:
         """Join the action that does this, or line one up: one runs, at most one waits.
 
@@ -343,7 +386,7 @@ class Dispatcher:
         line = self._actions[machine.uuid]
         same = next((each for each in line if each.change is change), None)
         if same is None and not self._accepting:
-            vm = f"{owner.owner.config}/{machine.name} {{{machine.uuid}}}"
+            vm = f"{host.config}/{machine.name} {{{machine.uuid}}}"
             raise Stopping(f"{vm}: power {change} was not begun: the service stops; retry")
         for superseded in line[1:]:
             if superseded is not same:
@@ -352,7 +395,7 @@ class Dispatcher:
         if same is not None:
             action = same
         else:
-            action = _Action(owner, machine, change, caller)
+            action = _Action(host, machine, change, caller)
             before = line[0].task if line else None
             action.task = asyncio.create_task(self._carry_out(action, before))
             action.task.add_done_callback(functools.partial(self._ended, action))
@@ -363,24 +406,25 @@ class Dispatcher:
     async def _carry_out(self, action: _Action, before: asyncio.Task[None] | None) -> None:
         if before is not None:
             await asyncio.wait({before})
-        owner = action.watch.owner
+        host = action.host
         switch = {
-            Change.ON: owner.power_on,
-            Change.OFF: owner.power_off,
-            Change.SHUTDOWN: functools.partial(owner.power_off, mode="acpi"),
+            Change.ON: host.power_on,
+            Change.OFF: host.power_off,
+            Change.SHUTDOWN: functools.partial(host.power_off, mode="acpi"),
         }[action.change]
         began = time.monotonic()
         error: errors.Error | None = None
         try:
-            await action.watch.act(
-                functools.partial(switch, action.machine.uuid, timeout=_ACTION_S)
+            await asyncio.get_running_loop().run_in_executor(
+                self._action_threads[host],
+                functools.partial(switch, action.machine.uuid, timeout=_ACTION_S),
             )
         except errors.Error as problem:
             error = problem
             raise
         finally:
             seconds = time.monotonic() - began
-            self.metrics.count_action(str(owner.config), action.change, error, seconds)
+            self.metrics.count_action(str(host.config), action.change, error, seconds)
             _log_action(str(action), action.change, action.caller, error, seconds, action)
 
     def _ended(self, action: _Action, task: asyncio.Task[None]) -> None:
@@ -395,10 +439,56 @@ class Dispatcher:
             log.error("%s: power %s broke", action, action.change, exc_info=error)
 
 
-async def _close(old: Fleet, watches: Sequence[HostWatch]) -> None:
-    for each in watches:
-        each.close()
-    await asyncio.to_thread(old.close)
+class _HostLog:
+    """Logs when a host goes down and when it is up again. Called on the threads of its polls."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last: HostState | FailedPoll | None = None
+
+    def __call__(self, result: HostState | FailedPoll) -> None:
+        with self._lock:
+            last = self._last
+            if last is not None and result.began < last.began:
+                return
+            self._last = result
+        if isinstance(result, HostState):
+            if not isinstance(last, HostState):
+                log.info("host up: %s has %d VMs", result.host, len(result.settings))
+        elif not isinstance(last, FailedPoll):
+            log.warning("host down: %s", result.error)
+
+
+async def _poll(
+    fleet: Fleet, host: VirtualBoxHost, uuid: str = "", timeout: float = PATIENCE_S
+) -> HostState | FailedPoll:
+    """Return a state of a host that is fresh enough for a query of one VM, given its UUID; without
+    one, for queries of all VMs. Never raises an error of this package.
+
+    A query of one VM does not wait for a poll that began after the last change of *another*: where
+    many VMs are switched, there is always a later change. A host that does not answer within
+    `timeout` seconds gives a failed poll, and while it continues to hang, at once.
+    """
+    asked = time.monotonic()
+    future = host.state.request(
+        since=host.state.stale_before(uuid), failure_max_age=_FAILURE_AGE_S
+    )
+    hanging_since = None if future.done() else host.state.hanging_since(timeout)
+    try:
+        if future.done():
+            return future.result()
+        if hanging_since is None:
+            return await asyncio.wait_for(asyncio.wrap_future(future), timeout)
+        future.cancel()
+    except errors.Error as error:
+        return FailedPoll(host.config, error, asked, time.monotonic())
+    except asyncio.TimeoutError:
+        hanging_since = asked
+    fleet.vm_hosts.record_delay(host.config)
+    now = time.monotonic()
+    reason = f"VirtualBox has not answered for {now - hanging_since:.1f} s"
+    error = errors.CommandTimeout(str(host.config), reason)
+    return FailedPoll(host.config, error, hanging_since, now)
 
 
 def _log_action(
@@ -414,7 +504,7 @@ def _log_action(
     fields: dict[str, object] = {
         "change": change.value,
         "vm": vm,
-        "host": str(action.watch.owner.config) if action else "",
+        "host": str(action.host.config) if action else "",
         "uuid": action.machine.uuid if action else "",
         "client": caller.address,
         "token": caller.token,

@@ -12,13 +12,13 @@ import prometheus_client
 from prometheus_client import core, registry
 
 from maas_virtualbox import errors
+from maas_virtualbox.host.state import HostState
 from maas_virtualbox.transport import ssh
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
-    from maas_virtualbox.fleet.vm_hosts import Claim
-    from maas_virtualbox.service.watch import HostWatch
+    from maas_virtualbox.fleet.fleet import Fleet
 
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 
@@ -33,13 +33,9 @@ was no room for all."""
 
 
 class Metrics:
-    """The service's counters and what it last saw of the hosts."""
+    """The service's counters, and the latest states of the hosts."""
 
-    def __init__(
-        self,
-        watches: Callable[[], Sequence[HostWatch]],
-        claims: Callable[[], Sequence[Claim]],
-    ) -> None:
+    def __init__(self, fleet: Callable[[], Fleet | None]) -> None:
         self._registry = prometheus_client.CollectorRegistry()
         self._actions = prometheus_client.Counter(
             "maas_virtualbox_power_actions",
@@ -96,7 +92,7 @@ class Metrics:
         )
         for reason in get_args(CloseReason):
             self.closed_connections.labels(reason)
-        self._registry.register(_Hosts(watches, claims))
+        self._registry.register(_Hosts(fleet))
 
     def count_action(
         self, host: str, change: str, error: errors.Error | None, seconds: float
@@ -120,19 +116,14 @@ class Metrics:
 
 
 class _Hosts(registry.Collector):
-    """What the last look at each host showed."""
+    """What the newest poll of each host showed."""
 
-    def __init__(
-        self,
-        watches: Callable[[], Sequence[HostWatch]],
-        claims: Callable[[], Sequence[Claim]],
-    ) -> None:
-        self._watches = watches
-        self._claims = claims
+    def __init__(self, fleet: Callable[[], Fleet | None]) -> None:
+        self._fleet = fleet
 
     def collect(self) -> Iterator[core.Metric]:
         up = core.GaugeMetricFamily(
-            "maas_virtualbox_host_up", "Whether the last look succeeded.", labels=("host", "zone")
+            "maas_virtualbox_host_up", "Whether the last poll succeeded.", labels=("host", "zone")
         )
         age = core.GaugeMetricFamily(
             "maas_virtualbox_host_state_age_seconds",
@@ -162,19 +153,22 @@ class _Hosts(registry.Collector):
             "How often a host began to list a VM that is not known to be its own.",
             labels=("host",),
         )
-        claimed = collections.Counter(claim.host.name for claim in self._claims())
-        for watch in self._watches():
-            host = watch.owner.config
-            claims.add_metric((str(host),), claimed[host.name])
-            claims_made.add_metric((str(host),), watch.claims_made)
-            second_copies.add_metric((str(host),), watch.owner.second_copies_refused)
-            if isinstance(watch.owner.transport, ssh.SSHTransport):
-                connections.add_metric((str(host),), watch.owner.transport.connections_made)
-            if (look := watch.last) is None:
+        if (fleet := self._fleet()) is None:
+            return
+        claimed = collections.Counter(claim.host.name for claim in fleet.vm_hosts.claims())
+        for host in fleet.hosts:
+            name = str(host.config)
+            claims.add_metric((name,), claimed[host.config.name])
+            claims_made.add_metric((name,), fleet.vm_hosts.claims_made(host.config))
+            second_copies.add_metric((name,), host.second_copies_refused)
+            if isinstance(host.transport, ssh.SSHTransport):
+                connections.add_metric((name,), host.transport.connections_made)
+            if (state := host.state.latest()) is None:
                 continue
-            up.add_metric((str(host), host.zone), float(look.error is None))
-            age.add_metric((str(host),), time.monotonic() - look.began)
-            states = collections.Counter(vm.state.value for vm in look.vms.values())
-            for state, count in sorted(states.items()):
-                vms.add_metric((str(host), state), count)
+            is_up = isinstance(state, HostState)
+            up.add_metric((name, host.config.zone), float(is_up))
+            age.add_metric((name,), time.monotonic() - state.began)
+            found = host.vms_of(state) if is_up else []
+            for word, count in sorted(collections.Counter(vm.state.value for vm in found).items()):
+                vms.add_metric((name, word), count)
         yield from (up, age, vms, connections, second_copies, claims, claims_made)

@@ -90,8 +90,8 @@ class Installation:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class HostState:
-    """All VMs of a host at one moment, seen with one command that takes no lock."""
+class PollAnswer:
+    """What a host answers to the one command that reads its state and takes no lock."""
 
     running: Mapping[str, VMState]
     """By UUID, what `list runningvms` shows. The state is exact if the observation is `long`;
@@ -257,7 +257,7 @@ class VBoxManage:
 
     def poll(
         self, *, settings_read: shells.SettingsRead = "heads", long: bool = False, timeout: float
-    ) -> HostState:
+    ) -> PollAnswer:
         """See all VMs at once, with one command that takes no lock."""
         began = time.monotonic()
         deadline = began + timeout
@@ -286,7 +286,7 @@ class VBoxManage:
                 self._parsed(lambda text: parsers.parse_vm_list(text, names), running),
                 VMState.RUNNING,
             )
-        return HostState(
+        return PollAnswer(
             running=states,
             processes=self._parsed(parsers.parse_processes, self._one(parts, "processes")),
             machines=machines,
