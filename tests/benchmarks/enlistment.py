@@ -14,7 +14,7 @@ from typing import Any
 from maas_virtualbox.config import tokens
 from maas_virtualbox.maas import enlistment
 from maas_virtualbox.maas.client import MAX_PARALLEL
-from maas_virtualbox.maas.enlistment import Settings
+from maas_virtualbox.maas.enlistment import EnlistmentSettings
 
 from tests import maas_api
 from tests.vms import A, B, mac, vm
@@ -28,7 +28,7 @@ _PADDING = [{"id": number, "name": f"sda-part{number}", "tags": ["ssd"]} for num
 
 def run() -> list[tuple[str, ...]]:
     """Measure; a row a result, as `__main__` shows them."""
-    settings = Settings(tokens.Secrets.new(), "10.0.0.2", 5307)
+    settings = EnlistmentSettings(tokens.Secrets.new(), "10.0.0.2", 5307)
     vms = [vm(f"node{number}", mac(number), host=(A, B)[number % 2]) for number in range(_VMS)]
     rows: list[tuple[str, ...]] = []
 

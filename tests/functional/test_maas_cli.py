@@ -124,7 +124,7 @@ def test_one_command_enlists_ten_vms_of_two_hosts_and_the_next_writes_nothing(la
     assert uri == f"http://10.0.0.2:5307/vm/{uuid}/on"
 
     again = lab.enlist()
-    assert (again["changes"], again["summary"]) == ([], "10 as they should be")
+    assert (again["changes"], again["summary"]) == ([], "10 up to date")
     assert lab.region.writes == []
     assert len(lab.region.reads) == 8
 
@@ -138,7 +138,7 @@ def test_the_plan_is_an_aligned_plain_table_in_a_pipe(lab: Lab) -> None:
     assert rows[0].index("MAC 08:00:27") == heading.index("WHAT")
     assert rows[-1] == "10 of 10 machines written"
     assert "\x1b" not in out
-    assert lab.maas("enlist")[1] == "nothing to do: 10 as they should be\n"
+    assert lab.maas("enlist")[1] == "nothing to do: 10 up to date\n"
     assert lab.maas("enlist", "--format", "plain")[1] == ""
 
 
@@ -165,7 +165,7 @@ def test_a_rename_a_new_nic_and_a_move_are_the_right_updates(lab: Lab) -> None:
     done = lab.enlist()
 
     assert told(done) == [
-        ("update", "web", "hostname mbp13-1 → web; mark", "done"),
+        ("update", "web", "hostname mbp13-1 → web; tag", "done"),
         ("update", "mbp13-2", "MAC 08:00:27:00:13:99", "done"),
         ("update", "mbp13-3", "zone izMBP13 → izMBP15", "done"),
     ]
@@ -236,7 +236,7 @@ def test_a_maas_that_dies_in_the_middle_is_said_once_and_the_next_run_finishes(l
 
     lab.region.dies_after_writes = None
     lab.enlist()
-    assert lab.enlist()["summary"] == "10 as they should be"
+    assert lab.enlist()["summary"] == "10 up to date"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -251,7 +251,7 @@ def test_an_interrupted_run_finishes_what_is_under_way(lab: Lab, number: signal.
         f"interrupted: {count} of 10 machines written: enlist again for the others\n"
     )
     lab.enlist()
-    assert lab.enlist()["summary"] == "10 as they should be"
+    assert lab.enlist()["summary"] == "10 up to date"
 
 
 def test_a_killed_run_is_finished_by_the_next(lab: Lab) -> None:
@@ -259,7 +259,7 @@ def test_a_killed_run_is_finished_by_the_next(lab: Lab) -> None:
 
     assert code == -signal.SIGKILL
     lab.enlist()
-    assert lab.enlist()["summary"] == "10 as they should be"
+    assert lab.enlist()["summary"] == "10 up to date"
     assert len(lab.region.machines) == 10
 
 
@@ -484,7 +484,7 @@ def test_check_says_what_maas_does_not_know_or_sees_otherwise(lab: Lab) -> None:
     assert len(found["create"]) == 5
     assert found["create"][0]["remedy"] == "maas-virtualbox maas enlist"
     (wrong,) = (each for each in found["power"] if each["vm"] == "mbp13-1")
-    assert wrong["text"] == "MAAS last saw mbp13-1 as on; VirtualBox says off"
+    assert wrong["text"] == "MAAS reports mbp13-1 as on, but VirtualBox reports off"
     assert wrong["level"] == "warning"
 
 
@@ -496,7 +496,7 @@ def test_check_finds_uris_that_are_not_ours_and_an_address_no_rack_is_near(lab: 
     assert code == main.EXIT_FAILED
     assert len(found["update"]) == 10
     assert "URIs http://10.0.0.2:5307 → http://192.168.7.7:5307" in found["update"][0]["text"]
-    assert "no rack is on a subnet of 192.168.7.7" in found["rack"][0]["text"]
+    assert "no rack controller is on a subnet of 192.168.7.7" in found["rack"][0]["text"]
     assert "10.0.0.0/24" in found["rack"][0]["remedy"]
 
 
@@ -507,9 +507,9 @@ def test_check_finds_a_maas_that_is_too_old_a_key_of_nobody_and_loopback(lab: La
     code, found = findings(lab, "--address", "127.0.0.1")
 
     assert code == main.EXIT_FAILED
-    assert "the webhook power type came with 2.9.2" in found["API"][0]["remedy"]
-    assert "bob, whose key it is, is no administrator" in found["API key"][0]["text"]
-    assert "MAAS polls nothing on 127.0.0.1" in found["rack"][0]["text"]
+    assert "2.9.2 introduced the webhook power type" in found["API"][0]["remedy"]
+    assert "bob is not an administrator" in found["API key"][0]["text"]
+    assert "MAAS cannot reach 127.0.0.1" in found["rack"][0]["text"]
 
 
 def test_check_finds_a_maas_without_images_and_racks(real_lab: Lab) -> None:
@@ -573,7 +573,7 @@ def test_check_finds_a_maas_that_is_down(lab: Lab) -> None:
 
 
 def test_only_some_kinds_of_changes_are_made_if_asked(lab: Lab) -> None:
-    assert lab.enlist("--only", "update")["summary"] == "0 as they should be"
+    assert lab.enlist("--only", "update")["summary"] == "0 up to date"
     assert lab.region.writes == []
 
     lab.enlist("--only", "create")

@@ -22,7 +22,7 @@ from maas_virtualbox import errors
 from maas_virtualbox.config import tokens
 from maas_virtualbox.maas import enlistment
 from maas_virtualbox.maas.client import MAAS
-from maas_virtualbox.maas.enlistment import Settings
+from maas_virtualbox.maas.enlistment import EnlistmentSettings
 
 from tests import maas_api
 from tests.maas_api import KEY, Region
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-HERE = Settings(tokens.Secrets.new(), "10.0.0.2", 5307)
+HERE = EnlistmentSettings(tokens.Secrets.new(), "10.0.0.2", 5307)
 REFERENCE = pathlib.Path(__file__).parents[2] / "docs" / "reference" / "enlistment.md"
 SECRET_PARTS = ("kq3VbConsumer", "hT5mToken", "w9%Secret", "w9%25Secret")
 
@@ -74,7 +74,7 @@ def test_ten_vms_arrive_over_http_and_all_connections_are_kept(region: Region) -
 
     assert outcome.failures == ()
     parameters = region.machine("a-node1")["power_parameters"]
-    assert parameters == dataclasses.asdict(HERE.parameters(ten()[0].uuid))
+    assert parameters == dataclasses.asdict(HERE.power_parameters(ten()[0].uuid))
 
 
 def test_no_more_than_eight_calls_at_a_time(region: Region) -> None:

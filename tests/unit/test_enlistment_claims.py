@@ -10,13 +10,13 @@ from maas_virtualbox import errors
 from maas_virtualbox.config import tokens
 from maas_virtualbox.fleet.fleet import HostReport
 from maas_virtualbox.maas import enlistment
-from maas_virtualbox.maas.enlistment import Inventory, Kind, Settings
+from maas_virtualbox.maas.enlistment import EnlistmentSettings, Kind, MAASInventory
 
 from tests import vms
 from tests.vms import A, B
 
-NOTHING = Inventory([], [], {})
-SETTINGS = Settings(tokens.Secrets.new(), "10.0.0.2", 5307)
+NOTHING = MAASInventory([], [], {})
+SETTINGS = EnlistmentSettings(tokens.Secrets.new(), "10.0.0.2", 5307)
 OWN = vms.vm("node1", vms.mac(1))
 STOLEN = dataclasses.replace(vms.vm("stolen", vms.mac(1), uuid=OWN.uuid), host=B)
 

@@ -16,7 +16,7 @@ from maas_virtualbox.config import tokens
 from maas_virtualbox.config.host_list import HostConfig
 from maas_virtualbox.host.host import VM
 from maas_virtualbox.maas import enlistment
-from maas_virtualbox.maas.enlistment import Settings
+from maas_virtualbox.maas.enlistment import EnlistmentSettings
 from maas_virtualbox.virtualbox.settings_xml import NIC, VMSettings
 from maas_virtualbox.virtualbox.states import Power, VMState
 
@@ -26,9 +26,9 @@ from tests.maas_api import Region
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HERE = Settings(tokens.Secrets.new(), "10.0.0.2", 5307)
+HERE = EnlistmentSettings(tokens.Secrets.new(), "10.0.0.2", 5307)
 BEFORE = dataclasses.replace(HERE, address="10.0.0.1")
-OTHERS = Settings(tokens.Secrets.new(), "10.0.0.77", 5307)
+OTHERS = EnlistmentSettings(tokens.Secrets.new(), "10.0.0.77", 5307)
 
 HOSTS = [
     HostConfig(user="i", address="10.0.0.5", name="a", zone="za"),
@@ -84,7 +84,7 @@ def powered(kind: str, number: int, uuid: str) -> tuple[str, dict[str, str]]:
         uri = f"http://10.2.0.{number}"
         return kind, {f"power_{verb}_uri": f"{uri}/{verb}" for verb in ("on", "off", "query")}
     if kind == "other service":
-        return "webhook", dataclasses.asdict(OTHERS.parameters(uuid))
+        return "webhook", dataclasses.asdict(OTHERS.power_parameters(uuid))
     return kind, {}
 
 

@@ -11,13 +11,13 @@ import pytest
 
 from maas_virtualbox.config import tokens
 from maas_virtualbox.maas import enlistment, messages
-from maas_virtualbox.maas.enlistment import Settings
+from maas_virtualbox.maas.enlistment import EnlistmentSettings
 
 from tests import maas_api
 from tests.maas_api import Region
 from tests.vms import A, B, mac, ten, vm
 
-COMMISSION = Settings(tokens.Secrets.new(), "10.0.0.2", 5307, commission=True)
+COMMISSION = EnlistmentSettings(tokens.Secrets.new(), "10.0.0.2", 5307, commission=True)
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "reference" / "enlistment.md"
 MESSAGES = {
     name: value for name, value in vars(messages).items() if isinstance(value, messages.Message)
@@ -67,7 +67,7 @@ def said(region: Region) -> set[str]:
     with maas_api.client(region) as client:
         plan = enlistment.plan(vms, enlistment.read(client), COMMISSION)
         outcome = enlistment.apply(client, plan)
-    assert outcome.trouble is None
+    assert outcome.error is None
     return {
         *map(str, plan.messages),
         *(re.sub(r"^([\w/-]+|\d+ VMs \(.*?\)): ", "", str(each)) for each in outcome.failures),

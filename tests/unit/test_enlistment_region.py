@@ -13,7 +13,7 @@ from maas_virtualbox import errors
 from maas_virtualbox.config import tokens
 from maas_virtualbox.maas import client as maas_client
 from maas_virtualbox.maas import enlistment, messages
-from maas_virtualbox.maas.enlistment import Kind, Settings
+from maas_virtualbox.maas.enlistment import EnlistmentSettings, Kind
 
 from tests import maas_api
 from tests.maas_api import Region
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from maas_virtualbox.host.host import VM
 
-HERE = Settings(tokens.Secrets.new(), "10.0.0.2", 5307)
+HERE = EnlistmentSettings(tokens.Secrets.new(), "10.0.0.2", 5307)
 COMMISSION = dataclasses.replace(HERE, commission=True)
 
 
@@ -36,13 +36,17 @@ def region() -> Generator[Region]:
     assert not made.strange
 
 
-def plan(region: Region, vms: Sequence[VM], settings: Settings = HERE) -> enlistment.Plan:
+def plan(
+    region: Region, vms: Sequence[VM], settings: EnlistmentSettings = HERE
+) -> enlistment.Plan:
     """Ask and plan."""
     with maas_api.client(region) as client:
         return enlistment.plan(vms, enlistment.read(client), settings)
 
 
-def enlist(region: Region, vms: Sequence[VM], settings: Settings = HERE) -> enlistment.Outcome:
+def enlist(
+    region: Region, vms: Sequence[VM], settings: EnlistmentSettings = HERE
+) -> enlistment.Outcome:
     """Ask, plan, forget the calls so far, and apply."""
     with maas_api.client(region) as client:
         made = enlistment.plan(vms, enlistment.read(client), settings)
@@ -68,7 +72,7 @@ def test_a_503_at_commission_is_reported_once_and_all_are_made(region: Region) -
 
     outcome = enlist(region, ten(), COMMISSION)
 
-    assert outcome.trouble is None
+    assert outcome.error is None
     assert len(outcome.results) == len(region.machines) == 10
     (failure,) = outcome.failures
     assert str(failure).startswith("10 VMs (a/a-node1, a/a-node2, a/a-node3, …): MAAS has the")
@@ -117,8 +121,8 @@ def test_a_503_of_maas_itself_still_ends_the_run(region: Region) -> None:
         region.forced = [(503, "")]
         outcome = enlistment.apply(client, found)
 
-    assert outcome.trouble is not None
-    assert not isinstance(outcome.trouble, errors.NotCommissioned)
+    assert outcome.error is not None
+    assert not isinstance(outcome.error, errors.NotCommissioned)
     assert len(outcome.not_tried) == 10
 
 
@@ -239,7 +243,9 @@ def test_a_conflict_is_one_sentence_with_what_to_do(region: Region) -> None:
     with maas_api.client(region) as client:
         found = enlistment.plan(ten(), enlistment.read(client), HERE)
         for number, each in enumerate(ten()[:5]):
-            powers = dataclasses.asdict(HERE.parameters(each.uuid)) | {"power_token": "other"}
+            powers = dataclasses.asdict(HERE.power_parameters(each.uuid)) | {
+                "power_token": "other"
+            }
             region.add_machine(f"other{number}", power=("webhook", powers))
         outcome = enlistment.apply(client, found)
 

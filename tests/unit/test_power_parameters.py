@@ -69,7 +69,7 @@ def test_maas_is_told_the_address_we_listen_on() -> None:
 
 
 def test_addresses_maas_would_not_use_are_doubted() -> None:
-    assert power_parameters.doubt("10.0.0.2") == ""
-    assert "127.0.0.1" in power_parameters.doubt("127.0.0.1")
+    assert power_parameters.address_problem("10.0.0.2") == ""
+    assert "127.0.0.1" in power_parameters.address_problem("127.0.0.1")
     with pytest.raises(errors.ConfigError, match="literal IP address"):
-        power_parameters.doubt("maas.example")
+        power_parameters.address_problem("maas.example")

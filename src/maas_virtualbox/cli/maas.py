@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from maas_virtualbox.fleet.fleet import HostReport
-    from maas_virtualbox.maas.enlistment import Plan, Settings
+    from maas_virtualbox.maas.enlistment import EnlistmentSettings, Plan
 
 program = typer.Typer(
     no_args_is_help=True, help="Tell MAAS of the VMs, and look at what it knows of them."
@@ -141,7 +141,7 @@ def enlist(
             commission=commission,
             take_over=take_over,
         )
-        doubt = power_parameters.doubt(settings.address)
+        doubt = power_parameters.address_problem(settings.address)
         with output.bar() as bar:
             bar.add_task("reading MAAS's machines", total=None)  # 20 s for a thousand
             known = enlistment.read(client)
@@ -226,11 +226,11 @@ def _reports(options: Options, host: str = "", zone: str = "") -> list[HostRepor
         return fleet.reports()
 
 
-def _settings(options: Options, address: str, others: list[str] | None) -> Settings:
-    from maas_virtualbox.maas.enlistment import Settings  # noqa: PLC0415 - an extra
+def _settings(options: Options, address: str, others: list[str] | None) -> EnlistmentSettings:
+    from maas_virtualbox.maas.enlistment import EnlistmentSettings  # noqa: PLC0415 - an extra
 
     loaded = options.loaded
-    return Settings(
+    return EnlistmentSettings(
         tokens.load(options.secrets_file()),
         address or power_parameters.reachable_address(loaded.listen),
         loaded.listen.port,

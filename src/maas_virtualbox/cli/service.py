@@ -76,7 +76,7 @@ def parameters(
     secrets = tokens.load(options.secrets_file())
     loaded = options.loaded
     served_at = address or power_parameters.reachable_address(loaded.listen)
-    warning = power_parameters.doubt(served_at)
+    warning = power_parameters.address_problem(served_at)
     with options.fleet() as fleet:
         found, failures = resolve(fleet, vms, host, zone)
     described = [

@@ -1,8 +1,8 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The doctor on MAAS's side: whether it can switch the VMs, and sees what VirtualBox says.
+"""Checks whether MAAS can control the VMs' power, and whether it knows their current power state.
 
-Looks and never touches, as `doctor` does.
+Reads only, like `host.checks`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ if TYPE_CHECKING:
     from maas_virtualbox.fleet.fleet import HostReport
     from maas_virtualbox.host.host import VM
     from maas_virtualbox.maas.client import MAAS
-    from maas_virtualbox.maas.enlistment import Plan, Settings
+    from maas_virtualbox.maas.enlistment import Change, EnlistmentSettings, Plan
     from maas_virtualbox.maas.models import Machine
 
 HOST = "MAAS"
-"""Stands for the host's name in findings about MAAS itself."""
+"""Replaces the host's name in findings about MAAS itself."""
 
 _OLDEST_VERSION = (2, 9, 2)
-"""The first with the webhook power type."""
+"""The first version with the webhook power type."""
+_FIRST_TO_VERIFY_SSL = (3, 0, 0)
+"""The first version whose webhook power type does not ignore `power_verify_ssl`."""
 
 _LEVELS = {
     Kind.CREATE: Level.WARNING,
@@ -42,139 +44,147 @@ _LEVELS = {
 }
 
 
-def examine(client: MAAS, reports: Sequence[HostReport], settings: Settings) -> list[Finding]:
-    """Look at MAAS and at its machines of these VMs; never raises for what it finds.
+def examine(
+    client: MAAS, reports: Sequence[HostReport], settings: EnlistmentSettings
+) -> list[Finding]:
+    """Check MAAS and its machines for these VMs. Problems are findings, never exceptions.
 
     Args:
-        client: which MAAS.
-        reports: as `Fleet.reports` returns them, of all hosts.
-        settings: as for enlistment; the findings say what that would do.
+        client: the MAAS.
+        reports: the reports of all hosts, from `Fleet.reports`.
+        settings: as for enlistment. The findings say what enlistment would do.
     """
     findings: list[Finding] = []
     try:
         version = client.version()
-        findings += [_version(version), *_key(client), *_racks(client, settings.address)]
+        findings += [_version(version), _key(client), _rack(client, settings.address)]
         plan = enlistment.plan_fleet(reports, enlistment.read(client), settings)
     except errors.MAASError as error:
         check = "API key" if error.status in (401, 403) else "API"
-        findings.append(Finding(HOST, "", check, Level.ERROR, str(error)))
+        findings.append(_finding(check, Level.ERROR, str(error)))
         return findings
     findings += _images(plan)
-    findings += _certificate_checks(version, plan.machines.values(), settings)
-    findings += _planned(plan)
+    findings += _certificates(version, plan.machines.values(), settings)
+    findings += map(_planned, plan.changes)
     findings += _powers(plan, (vm for report in reports for vm in report.vms))
     return findings
 
 
+def _finding(check: str, level: Level, text: str, hint: str = "") -> Finding:
+    """Return a finding about MAAS as a whole."""
+    return Finding(HOST, "", check, level, text, hint)
+
+
 def _version(version: str) -> Finding:
     text = f"MAAS {version} answers"
-    if _parts(version) >= _OLDEST_VERSION:
-        return Finding(HOST, "", "API", Level.OK, text)
-    remedy = "upgrade MAAS: the webhook power type came with 2.9.2"
-    return Finding(HOST, "", "API", Level.ERROR, text, remedy)
+    if _parse_version(version) >= _OLDEST_VERSION:
+        return _finding("API", Level.OK, text)
+    hint = "upgrade MAAS: version 2.9.2 introduced the webhook power type"
+    return _finding("API", Level.ERROR, text, hint)
 
 
-def _parts(version: str) -> tuple[int, int, int]:
-    """Return such as (3, 5, 10); zeros for what is no version."""
+def _parse_version(version: str) -> tuple[int, int, int]:
+    """Return the numbers of a version, such as (3, 5, 10); zeros if it has none."""
     match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
     major, minor, patch = match.groups() if match else (0, 0, 0)
     return int(major), int(minor), int(patch or 0)
 
 
-def _key(client: MAAS) -> Iterator[Finding]:
+def _key(client: MAAS) -> Finding:
     user = client.whoami()
     if user.is_admin:
-        yield Finding(HOST, "", "API key", Level.OK, f"{user.name} is an administrator")
-    else:
-        text = f"{user.name}, whose key it is, is no administrator, and may not enlist"
-        remedy = "maas-virtualbox maas login, with an administrator's key"
-        yield Finding(HOST, "", "API key", Level.ERROR, text, remedy)
+        return _finding("API key", Level.OK, f"{user.name} is an administrator")
+    text = f"the API key's user {user.name} is not an administrator and cannot enlist machines"
+    hint = "run maas-virtualbox maas login with an administrator's API key"
+    return _finding("API key", Level.ERROR, text, hint)
 
 
-def _racks(client: MAAS, address: str) -> Iterator[Finding]:
-    """MAAS polls only what is on a subnet in which a rack has an interface (see `doubt`)."""
-    if doubt := power_parameters.doubt(address):
-        yield Finding(HOST, "", "rack", Level.ERROR, doubt)
-        return
+def _rack(client: MAAS, address: str) -> Finding:
+    """Check that MAAS polls an address.
+
+    It polls only addresses on a subnet in which a rack controller has an interface.
+    """
+    if problem := power_parameters.address_problem(address):
+        return _finding("rack", Level.ERROR, problem)
     racks = client.racks()
     if not racks:
-        yield Finding(HOST, "", "rack", Level.ERROR, messages.NO_RACK.text, messages.NO_RACK.hint)
-        return
-    ours = ipaddress.ip_address(address)
-    near = [rack for rack in racks if any(ours in subnet for subnet in rack.subnets)]
-    if near:
-        text = f"{near[0].hostname} is on a subnet of {address}"
-        yield Finding(HOST, "", "rack", Level.OK, text)
-        return
+        return _finding("rack", Level.ERROR, messages.NO_RACK.text, messages.NO_RACK.hint)
+    ip = ipaddress.ip_address(address)
+    for rack in racks:
+        if any(ip in subnet for subnet in rack.subnets):
+            return _finding("rack", Level.OK, f"{rack.hostname} is on a subnet of {address}")
     subnets = dict.fromkeys(str(subnet) for rack in racks for subnet in rack.subnets)
-    text = f"no rack is on a subnet of {address}, so MAAS does not ask there"
-    remedy = f"--address with an IP of this machine in {' or '.join(subnets) or 'its network'}"
-    yield Finding(HOST, "", "rack", Level.ERROR, text, remedy)
+    text = f"no rack controller is on a subnet of {address}, so MAAS does not poll this address"
+    hint = f"use --address with an IP of this machine in {' or '.join(subnets) or 'its network'}"
+    return _finding("rack", Level.ERROR, text, hint)
 
 
 def _images(plan: Plan) -> Iterator[Finding]:
     for message in plan.messages:
-        if message != messages.NO_RACK:  # see `_racks`
-            yield Finding(HOST, "", "images", Level.ERROR, message.text, message.hint)
+        if message != messages.NO_RACK:  # see `_rack`
+            yield _finding("images", Level.ERROR, message.text, message.hint)
 
 
-def _certificate_checks(
-    version: str, machines: Iterable[Machine], settings: Settings
+def _certificates(
+    version: str, machines: Iterable[Machine], settings: EnlistmentSettings
 ) -> Iterator[Finding]:
-    """Whether `power_verify_ssl=y`, which people set, works with this version of MAAS."""
-    parts = _parts(version)
-    checked = [
+    """Check that `power_verify_ssl=y`, which only people set, works with this version of MAAS."""
+    verifying = [
         machine.hostname
         for machine in machines
         if machine.power_parameters.get("power_verify_ssl") == "y"
     ]
-    if parts < (3, 0, 0) and checked:
-        message, level = messages.VERIFY_SSL_IGNORED.of(version=version), Level.WARNING
-    elif _breaks_verify_ssl(parts) and (checked or settings.tls):
-        level = Level.ERROR if checked else Level.WARNING
-        message = messages.VERIFY_SSL_BROKEN.of(version=version)
-    else:
+    numbers = _parse_version(version)
+    broken = messages.VERIFY_SSL_BROKEN.of(version=version)
+    if not verifying:
+        if settings.tls and _breaks_verify_ssl(numbers):
+            yield _finding("certificates", Level.WARNING, broken.text, broken.hint)
         return
-    text = f"{message.text}{': ' if checked else ''}{enlistment.some(checked)}"
-    yield Finding(HOST, "", "certificates", level, text, message.hint)
+    names = enlistment.list_few(verifying)
+    if _breaks_verify_ssl(numbers):
+        yield _finding("certificates", Level.ERROR, f"{broken.text}: {names}", broken.hint)
+    elif numbers < _FIRST_TO_VERIFY_SSL:
+        ignored = messages.VERIFY_SSL_IGNORED.of(version=version)
+        yield _finding("certificates", Level.WARNING, f"{ignored.text}: {names}", ignored.hint)
 
 
 def _breaks_verify_ssl(version: tuple[int, int, int]) -> bool:
-    """MAAS 3.0 to 3.4, 3.5.0 to 3.5.4 and 3.6.0: each power request ends in a ValueError."""
-    return (3, 0, 0) <= version < (3, 5, 5) or version == (3, 6, 0)
+    """Whether each power request of this MAAS with `power_verify_ssl=y` fails (a ValueError in
+    3.0 to 3.4, 3.5.0 to 3.5.4 and 3.6.0)."""
+    return _FIRST_TO_VERIFY_SSL <= version < (3, 5, 5) or version == (3, 6, 0)
 
 
-def _planned(plan: Plan) -> Iterator[Finding]:
-    for change in plan.changes:
-        text = change.text
-        if change.kind is Kind.CREATE:
-            text = "MAAS does not know it"
-        remedy = change.hint
-        level = _LEVELS[change.kind]
-        if change.kind in enlistment.WRITING:
-            remedy = "maas-virtualbox maas enlist"
-        if change.kind is Kind.UPDATE and "power_type" in dict(change.writes.fields):
-            level = Level.ERROR  # MAAS cannot switch it as it is
-        host, vm = change.host or HOST, change.vm or change.machine
-        yield Finding(host, vm, str(change.kind), level, text, remedy)
+def _planned(change: Change) -> Finding:
+    """Return what enlistment would do, as a finding."""
+    text = "MAAS has no machine for it" if change.kind is Kind.CREATE else change.text
+    hint = "maas-virtualbox maas enlist" if change.kind in enlistment.WRITING else change.hint
+    level = _LEVELS[change.kind]
+    if change.kind is Kind.UPDATE and "power_type" in dict(change.writes.fields):
+        level = Level.ERROR  # its power parameters are wrong, so MAAS cannot control its power
+    host, vm = change.host or HOST, change.vm or change.machine
+    return Finding(host, vm, str(change.kind), level, text, hint)
 
 
 def _powers(plan: Plan, vms: Iterable[VM]) -> Iterator[Finding]:
-    touched = {change.uuid for change in plan.changes}
+    """Compare the power states of MAAS with those of VirtualBox.
+
+    A VM for which there is another finding gets one about its power only if the two differ.
+    """
+    changed = {change.uuid for change in plan.changes}
     for vm in vms:
         machine = plan.machines.get(vm.uuid)
-        if machine is not None and vm.power is not Power.UNKNOWN:
-            finding = _power(vm, machine)
-            if finding.level is not Level.OK or vm.uuid not in touched:
-                yield finding
+        if machine is None or vm.power is Power.UNKNOWN:
+            continue
+        finding = _power(vm, machine)
+        if finding.level is not Level.OK or vm.uuid not in changed:
+            yield finding
 
 
 def _power(vm: VM, machine: Machine) -> Finding:
-    seen = machine.power_state
-    name = vm.name
-    if seen == str(vm.power):
-        text = f"MAAS knows it as {machine.hostname}, and saw that it is {seen}"
-        return Finding(vm.host.name, name, "power", Level.OK, text)
-    text = f"MAAS last saw {machine.hostname} as {seen}; VirtualBox says {vm.power}"
-    remedy = "MAAS asks every 5 minutes; if this stays, the power service's log says why"
-    return Finding(vm.host.name, name, "power", Level.WARNING, text, remedy)
+    state = machine.power_state
+    if state == str(vm.power):
+        text = f"MAAS knows it as {machine.hostname} and reports that it is {state}"
+        return Finding(vm.host.name, vm.name, "power", Level.OK, text)
+    text = f"MAAS reports {machine.hostname} as {state}, but VirtualBox reports {vm.power}"
+    hint = "MAAS polls every 5 minutes; if this persists, see the power service's log"
+    return Finding(vm.host.name, vm.name, "power", Level.WARNING, text, hint)

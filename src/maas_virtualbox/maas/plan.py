@@ -1,6 +1,9 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What enlistment is told and what it says: settings in, a plan out. Plain data."""
+"""The input and the output of enlistment's planner: settings and an inventory in, a plan out.
+
+Plain data. `planner` decides, `enlistment` carries out.
+"""
 
 from __future__ import annotations
 
@@ -24,96 +27,99 @@ if TYPE_CHECKING:
 
 
 class Kind(str, enum.Enum):
-    """What is to become of a VM or a machine."""
+    """What enlistment does about a VM or a machine."""
 
     CREATE = "create"
-    """MAAS does not know the VM."""
+    """MAAS has no machine for the VM: create one."""
     ADOPT = "adopt"
-    """MAAS has its machine, and cannot switch it."""
+    """MAAS has the VM's machine but cannot control its power: set power parameters."""
     UPDATE = "update"
-    """The machine is ours and not as it should be."""
+    """The machine is managed but outdated: change what differs."""
     SKIP = "skip"
-    """Nothing is done, for the reason given."""
+    """Write nothing, for the reason given."""
     ORPHAN = "orphan"
-    """The machine is ours, and its VM is gone. Nothing is done."""
+    """The machine is managed but no host has its VM: write nothing."""
     CONFLICT = "conflict"
-    """Several could be meant: a person has to decide. Nothing is done."""
+    """A person must decide, because several machines or VMs match: write nothing."""
 
     def __str__(self) -> str:
         return self.value
 
 
 WRITING = (Kind.CREATE, Kind.ADOPT, Kind.UPDATE)
-_SHOWN = 3
+"""The kinds of changes that write to MAAS."""
+
+_MAX_LISTED = 3
 
 
-def some(things: Iterable[object]) -> str:
-    """Return the first few, and that there are more."""
-    shown = [str(thing) for thing in itertools.islice(things, _SHOWN + 1)]
-    return ", ".join(shown[:_SHOWN] + ["…"] * (len(shown) > _SHOWN))
+def list_few(items: Iterable[object]) -> str:
+    """Return the first three items, separated by commas, and an ellipsis if there are more."""
+    listed = [str(item) for item in itertools.islice(items, _MAX_LISTED + 1)]
+    return ", ".join(listed[:_MAX_LISTED] + ["…"] * (len(listed) > _MAX_LISTED))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Inventory:
-    """What MAAS knows."""
+class MAASInventory:
+    """What one MAAS contains."""
 
     machines: Sequence[Machine]
     zones: Sequence[Zone]
     tags: Mapping[str, str]
-    """The comments of all tags."""
+    """The comment of each tag, by the tag's name."""
     other_nodes: Sequence[Node] = ()
     """Devices and controllers."""
     racks: tuple[Rack, ...] | None = None
-    """None: not known."""
+    """Rack controllers. None: unknown."""
     images: frozenset[str] | None = None
-    """The architectures of its images; None: not known."""
+    """The architectures of its boot images, such as `amd64`. None: unknown."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Settings:
-    """How to enlist, and whom."""
+class EnlistmentSettings:
+    """How to enlist, and which VMs."""
 
     secrets: Secrets
-    """Whose tokens the power service takes."""
+    """The secrets from which the power service derives its tokens."""
     address: str
     """The literal IP address at which MAAS's racks reach the power service."""
     port: int
     tls: bool = False
     host: str = ""
-    """Only this host's VMs."""
+    """Enlist only the VMs of this host. Empty: of all hosts."""
     zone: str = ""
-    """Only VMs of this zone's hosts."""
+    """Enlist only the VMs of this zone's hosts. Empty: of all zones."""
     name: str = "*"
-    """Only VMs whose names fit this pattern of a shell."""
+    """Enlist only VMs whose names match this shell pattern."""
     commission: bool = False
     """Let MAAS commission new machines, which starts them."""
     take_over: bool = False
-    """Give machines with somebody else's power type ours."""
+    """Replace the power type of machines that another power type controls."""
     unreachable: tuple[str, ...] = ()
-    """The hosts that did not answer: their VMs are not gone."""
+    """The hosts that did not answer. Their VMs still exist."""
     other_addresses: tuple[str, ...] = ()
-    """Those of other power services with the same tokens: machines that MAAS switches there stay
-    there."""
+    """The addresses of other power services with the same secrets. Machines that MAAS controls
+    through one of them stay there."""
 
     @property
-    def selects_all(self) -> bool:
-        """Whether no VM is left out."""
-        return not (self.host or self.zone) and self.name == "*"
+    def has_filter(self) -> bool:
+        """Whether the settings exclude any VM."""
+        return bool(self.host or self.zone) or self.name != "*"
 
-    def selects(self, vm: VM) -> bool:
-        """Whether a VM is meant."""
+    def is_selected(self, vm: VM) -> bool:
+        """Whether to enlist a VM."""
         return (
             self.host in ("", vm.host.name)
             and self.zone in ("", vm.host.zone)
             and fnmatch.fnmatchcase(vm.name, self.name)
         )
 
-    def parameters(self, uuid: str, base: str = "") -> PowerParameters:
-        """Return what MAAS is to know of a VM.
+    def power_parameters(self, uuid: str, base: str = "") -> PowerParameters:
+        """Return the power parameters that MAAS needs for a VM.
 
         Args:
             uuid: the VM's.
-            base: how the URIs begin by which MAAS switches it now, such as `http://10.0.0.2:5307`.
+            base: the start of the VM's current URIs, such as `http://10.0.0.2:5307`. If another
+                power service answers there, the VM stays with it.
         """
         address = parse.urlsplit(base).hostname or ""
         if address not in self.other_addresses:
@@ -123,36 +129,46 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class TagWrites:
+    """What a change writes about the tag that links a machine to its VM."""
+
+    name: str
+    comment: str
+    create: bool
+    """Create the tag with its comment."""
+    update_comment: bool
+    """Write the comment of an existing tag."""
+    add: bool
+    """Add the tag to the machine."""
+    remove: tuple[str, ...]
+    """Tags of other VMs, to be removed from the machine."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Writes:
-    """What a change writes, in this order."""
+    """What a change writes to MAAS, in this order."""
 
     zone: Zone | None = None
-    """To be made first."""
+    """A zone to create first."""
     fields: tuple[tuple[str, str], ...] = dataclasses.field(default=(), repr=False)
-    """The machine's, in one call. Holds secrets."""
+    """The machine's fields, written in one call. They contain secrets."""
     other_hostnames: tuple[str, ...] = ()
-    """What to call it where the hostname among the fields is taken meanwhile, in this order."""
+    """Alternatives, best first, if the hostname among the fields is used by then."""
     interfaces: tuple[tuple[int | None, str], ...] = ()
-    """An interface's id, None for a new one, and the MAC it gets."""
-    tag: str = ""
-    comment: str = ""
-    make_tag: bool = False
-    write_comment: bool = False
-    put_tag: bool = False
-    take_off: tuple[str, ...] = ()
-    """Marks of other VMs, to be taken off the machine."""
+    """The ID of an interface, or None for a new one, and the MAC that it gets."""
+    tag: TagWrites | None = None
     commission: bool = False
-    """Let MAAS commission it, when all else is written."""
+    """Let MAAS commission the machine at the end."""
 
     @property
     def architecture(self) -> str:
-        """That of a machine to be made, such as `amd64`; empty for others."""
+        """The architecture of a new machine, such as `amd64`; empty for existing machines."""
         return dict(self.fields).get("architecture", "").partition("/")[0]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Change:
-    """One line of a plan. Shows no secret."""
+    """One line of a plan. Its representation contains no secret."""
 
     kind: Kind
     host: str
@@ -160,56 +176,57 @@ class Change:
     vm: str
     """The VM's name; empty for an orphan."""
     uuid: str
-    """The VM's."""
+    """The VM's UUID."""
     text: str
-    """What is done, or why nothing is."""
+    """What is written, or why nothing is."""
     machine: str = ""
-    """The hostname in MAAS after it."""
+    """The machine's hostname in MAAS after the change."""
     system_id: str = ""
-    """MAAS's; empty for a machine that is not there yet."""
+    """MAAS's ID of the machine; empty if the machine does not exist yet."""
     hint: str = ""
-    """What a person can do about it, where nothing is done."""
+    """What a person can do if nothing is written."""
     writes: Writes = Writes()
 
-    def shown(self) -> dict[str, str]:
-        """Return it for people and programs."""
+    def to_dict(self) -> dict[str, str]:
+        """Return the change without its writes, for JSON."""
         names = ("host", "vm", "uuid", "machine", "system_id", "text", "hint")
         return {"kind": str(self.kind), **{name: getattr(self, name) for name in names}}
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is to be done about each VM. Plain data."""
+    """What to do about each VM. Plain data."""
 
     changes: tuple[Change, ...]
-    """In the order of the VMs; orphans last. Nothing is said of a machine that is as it should
-    be."""
+    """In the order of the VMs, orphans last. A machine that is up to date has no change."""
     machines: Mapping[str, Machine]
-    """By UUID, the machines of VMs that are ours already."""
+    """The managed machines, by the UUIDs of their VMs."""
     messages: tuple[Message, ...] = ()
-    """What MAAS as a whole lacks: it will refuse changes, or carry out no power request."""
+    """Problems of MAAS as a whole that make it reject changes or fail power requests."""
 
     @property
     def writing(self) -> tuple[Change, ...]:
-        """The changes that write something."""
+        """The changes that write to MAAS."""
         return tuple(change for change in self.changes if change.kind in WRITING)
 
     @property
     def zones(self) -> tuple[Zone, ...]:
-        """The zones to be made first."""
+        """The zones to create first, each once."""
         zones = (change.writes.zone for change in self.changes)
         return tuple(dict.fromkeys(zone for zone in zones if zone is not None))
 
     def of(self, *kinds: Kind) -> Plan:
-        """Return the part of it with these kinds of changes."""
+        """Return this plan with only these kinds of changes."""
         return dataclasses.replace(
             self, changes=tuple(change for change in self.changes if change.kind in kinds)
         )
 
     def summary(self) -> str:
-        """Return such as `2 create, 1 conflict, 7 as they should be`."""
-        count = collections.Counter(change.kind for change in self.changes)
-        said = [f"{count[kind]} {kind}" for kind in Kind if count[kind]]
-        touched = {change.uuid for change in self.changes}
-        good = len(self.machines.keys() - touched)
-        return ", ".join([*said, *([f"{good} as they should be"] if good or not said else [])])
+        """Return the number of changes of each kind, such as `2 create, 7 up to date`."""
+        counts = collections.Counter(change.kind for change in self.changes)
+        parts = [f"{counts[kind]} {kind}" for kind in Kind if counts[kind]]
+        changed = {change.uuid for change in self.changes}
+        up_to_date = len(self.machines.keys() - changed)
+        if up_to_date or not parts:
+            parts.append(f"{up_to_date} up to date")
+        return ", ".join(parts)

@@ -52,7 +52,7 @@ class PowerParameters:
         return f"maas {profile} machine update {system_id} {shlex.join(words)}"
 
 
-def doubt(address: str) -> str:
+def address_problem(address: str) -> str:
     """Return why MAAS would not use an address, or nothing.
 
     Raises:
@@ -65,7 +65,7 @@ def doubt(address: str) -> str:
             f"--address: expected a literal IP address, not {address!r}: MAAS polls no names"
         ) from None
     if loopback:
-        return f"MAAS polls nothing on {address}: say --address with an IP its racks can reach"
+        return f"MAAS cannot reach {address}: use --address with an IP that its racks can reach"
     return ""
 
 
