@@ -92,6 +92,11 @@ class IdentityError(ConfigError):
 class VMSpecError(ConfigError):
     """The specification of a new VM is wrong; the text names the option. Permanent."""
 
+    def __init__(self, message: str, *, option: str = "") -> None:
+        super().__init__(message)
+        self.option = option
+        """The option that is wrong; empty if options contradict each other."""
+
 
 # -- A host -------------------------------------------------------------------------------------
 

@@ -535,7 +535,7 @@ def test_a_vm_that_cannot_be_made_is_exit_1_and_said(
         (("a;b",), "the name 'a;b' is not allowed"),
         (("--", "-dash"), "the name '-dash' is not allowed"),
         (("a", "--cpus", "0"), "cpus: "),
-        (("a", "--attachment", "nat", "--network", "x"), "does not go with attachment nat"),
+        (("a", "--attachment", "nat", "--network", "x"), "cannot be used with attachment nat"),
     ],
 )
 def test_a_wish_nobody_can_fulfil_is_exit_2_and_asks_nobody(

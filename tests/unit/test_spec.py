@@ -1,26 +1,32 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which VMs may be wished for."""
+"""The specification of a new VM."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import pydantic
 import pytest
 
-from maas_virtualbox import VMSpec
-from maas_virtualbox.config.options import explain
+from maas_virtualbox import Error, VMSpec, VMSpecError
 
 
-def complaint(**options: Any) -> str:
-    """What is said of a wish that is refused."""
-    with pytest.raises(pydantic.ValidationError) as caught:
+def message_of(**options: Any) -> str:
+    """Return the message of the error for a wrong specification."""
+    with pytest.raises(VMSpecError) as caught:
         VMSpec.model_validate({"name": "node1", **options})
-    return explain(caught.value)
+    return str(caught.value)
 
 
-def test_a_name_is_enough() -> None:
+def test_spec_error_is_an_error_of_this_library() -> None:
+    with pytest.raises(Error) as caught:
+        VMSpec(name="node1", cpus=0)
+
+    assert isinstance(caught.value, VMSpecError)
+    assert (caught.value.option, caught.value.retry) == ("cpus", False)
+
+
+def test_spec_needs_only_a_name() -> None:
     spec = VMSpec(name="node1")
 
     assert (spec.cpus, spec.memory, spec.disk) == (1, 2048, 20)
@@ -30,7 +36,7 @@ def test_a_name_is_enough() -> None:
 @pytest.mark.parametrize(
     "name", ["node1", "my node 01", "výměna-日本語", "a", "10", "a (b)", "x" * 80, "node1.maas"]
 )
-def test_names_people_give_are_allowed(name: str) -> None:
+def test_spec_accepts_ordinary_names(name: str) -> None:
     assert VMSpec(name=name).name == name
 
 
@@ -65,31 +71,31 @@ def test_names_people_give_are_allowed(name: str) -> None:
         "ž" * 41,
     ],
 )
-def test_names_files_and_shells_would_misunderstand_are_refused(name: str) -> None:
-    assert "is not allowed: letters, digits" in complaint(name=name)
+def test_spec_refuses_names_unsafe_for_files_and_shells(name: str) -> None:
+    assert "is not allowed: use only letters, digits" in message_of(name=name)
 
 
 @pytest.mark.parametrize(
     "name", ["11111111-2222-3333-4444-555555555555", "080027aabb01", "08-00-27-aa-bb-01"]
 )
-def test_a_name_that_would_be_taken_for_a_uuid_or_a_mac_is_refused(name: str) -> None:
-    assert "would be taken for a UUID or a MAC" in complaint(name=name)
+def test_spec_refuses_a_name_that_looks_like_a_uuid_or_mac(name: str) -> None:
+    assert "it looks like a UUID or a MAC" in message_of(name=name)
 
 
-def test_a_name_that_says_it_is_being_made_is_refused() -> None:
+def test_spec_refuses_the_name_of_an_incomplete_vm() -> None:
     name = "x (being made by maas-virtualbox on h process 1)"
 
-    assert "VMs being made are called like that" in complaint(name=name)
+    assert "it is reserved for incomplete VMs" in message_of(name=name)
 
 
 @pytest.mark.parametrize("mac", ["08:00:27:AA:BB:01", "080027aabb01", "0800.27aa.bb01"])
-def test_a_mac_is_taken_in_any_notation(mac: str) -> None:
+def test_spec_accepts_a_mac_in_any_notation(mac: str) -> None:
     assert VMSpec(name="node1", mac=mac).mac == "08:00:27:aa:bb:01"
 
 
 @pytest.mark.parametrize("mac", ["01:00:27:aa:bb:01", "08:00:27:aa:bb", "x", "08:00:27:aa:bb:0g"])
-def test_a_mac_no_nic_can_have_is_refused(mac: str) -> None:
-    assert f"the MAC {mac!r} is not allowed" in complaint(mac=mac)
+def test_spec_refuses_a_mac_that_no_nic_can_have(mac: str) -> None:
+    assert f"the MAC {mac!r} is not allowed" in message_of(mac=mac)
 
 
 @pytest.mark.parametrize(
@@ -105,30 +111,30 @@ def test_a_mac_no_nic_can_have_is_refused(mac: str) -> None:
         ("attachment", "intnet"),
     ],
 )
-def test_what_virtualbox_would_refuse_is_refused_by_its_name(option: str, value: object) -> None:
-    assert complaint(**{option: value}).startswith(option.replace("_", "-"))
+def test_spec_refuses_values_that_virtualbox_refuses(option: str, value: object) -> None:
+    assert message_of(**{option: value}).startswith(option.replace("_", "-"))
 
 
 @pytest.mark.parametrize("network", ["-x", 'a"b', "a'b", "$x", "a\nb", "x" * 201])
-def test_a_network_a_shell_would_misunderstand_is_refused(network: str) -> None:
-    assert "the network " in complaint(attachment="bridged", network=network)
+def test_spec_refuses_a_network_unsafe_for_shells(network: str) -> None:
+    assert "the network " in message_of(attachment="bridged", network=network)
 
 
 @pytest.mark.parametrize("network", ["eth0", "en0: Wi-Fi (AirPort)", "Intel(R) Ethernet #2"])
-def test_networks_of_all_systems_are_allowed(network: str) -> None:
+def test_spec_accepts_networks_of_all_systems(network: str) -> None:
     assert VMSpec(name="a", attachment="bridged", network=network).network == network
 
 
 @pytest.mark.parametrize("attachment", ["nat", "none"])
-def test_a_network_without_an_attachment_that_has_one_is_refused(attachment: str) -> None:
-    assert "does not go with attachment" in complaint(attachment=attachment, network="eth0")
+def test_spec_refuses_a_network_without_its_attachment(attachment: str) -> None:
+    assert "cannot be used with attachment" in message_of(attachment=attachment, network="eth0")
 
 
 @pytest.mark.parametrize("os_type", ["Ubuntu 64", "x;y", "-x", "é"])
-def test_an_os_type_is_a_word(os_type: str) -> None:
-    assert "the OS type " in complaint(os_type=os_type)
+def test_spec_refuses_an_os_type_that_is_not_an_id(os_type: str) -> None:
+    assert "the OS type " in message_of(os_type=os_type)
 
 
-def test_options_may_be_written_with_dashes_and_unknown_ones_are_refused() -> None:
+def test_spec_accepts_dashes_and_refuses_unknown_options() -> None:
     assert VMSpec.model_validate({"name": "a", "nic-model": "virtio"}).nic_model == "virtio"
-    assert complaint(colour="red") == "unknown option 'colour'"
+    assert message_of(colour="red") == "unknown option 'colour'"

@@ -6,9 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pydantic
-
-from maas_virtualbox.config import options
+from maas_virtualbox import errors
 from maas_virtualbox.juju import actions, statuses
 
 if TYPE_CHECKING:
@@ -44,8 +42,8 @@ class Actions(actions.Actions):
             if chosen.attachment == "hostonly":
                 box.ensure_host_only_network(chosen.network)
             answer = box.create(chosen, names)
-        except pydantic.ValidationError as error:
-            action.fail(options.explain(error))
+        except errors.VMSpecError as error:
+            action.fail(str(error))
             return
         except statuses.Unready as reason:
             action.fail(str(reason))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pydantic
 
+from maas_virtualbox import errors
 from maas_virtualbox.config import options
 from maas_virtualbox.config.host_list import HostConfig
 from maas_virtualbox.provisioning.spec import Attachment, NICModel, VMSpec
@@ -27,7 +28,7 @@ _EXPECTED = {
     "network": "network: expected the name of an interface or a network",
     "zone": "zone: expected the name of a zone",
 }
-"""How errors of a field of `blueprint.VMSpec` or `HostConfig` begin, or of all fields together."""
+"""How errors of a field of `VMSpec` or `HostConfig` begin, or of all fields together."""
 
 
 class HostOptions(options.Options):
@@ -48,7 +49,7 @@ class HostOptions(options.Options):
     name_prefix: str = "node"
     """What their names begin with."""
     cpus: int = 1
-    """Of a new VM, as the fields below; see `blueprint.VMSpec`."""
+    """Of a new VM, as the fields below; see `VMSpec`."""
     memory: int = 2048
     disk: int = 20
     nic_model: NICModel = "e1000"
@@ -65,13 +66,16 @@ class HostOptions(options.Options):
             raise ValueError(f"version: expected a version of a package, not {self.version!r}")
         try:
             HostConfig(zone=self.zone)
-            self.spec(self._name(0, 1))
         except pydantic.ValidationError as error:
-            raise ValueError(_explain(error)) from None
+            raise ValueError(_explain("zone", options.explain(error))) from None
+        try:
+            self.spec(self._name(0, 1))
+        except errors.VMSpecError as error:
+            raise ValueError(_explain(error.option, str(error))) from None
         return self
 
     def spec(self, name: str) -> VMSpec:
-        """Return what a VM shall be. Raises pydantic's `ValidationError`."""
+        """Return the specification of a new VM. Raises `VMSpecError`."""
         fields = VMSpec.model_fields.keys() & type(self).model_fields.keys()
         return VMSpec(name=name, **{field: getattr(self, field) for field in fields})
 
@@ -109,13 +113,9 @@ class HostOptions(options.Options):
         return f"{self.name_prefix}{unit}-{number:02}"
 
 
-def _explain(error: pydantic.ValidationError) -> str:
-    """Say which option makes a VM or a host list entry wrong."""
-    first = error.errors(include_input=False)[0]
-    reason = options.explain(error)
-    if first["type"] != "value_error":
-        return reason
-    return f"{_EXPECTED[str(first['loc'][0]) if first['loc'] else '']}: {reason}"
+def _explain(option: str, reason: str) -> str:
+    """Name the option of this charm that makes a VM or a host list entry wrong."""
+    return reason if reason.startswith(f"{option}:") else f"{_EXPECTED[option]}: {reason}"
 
 
 def parse(values: Mapping[str, object]) -> HostOptions:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-import pydantic
 import typer
 
 from maas_virtualbox import errors
@@ -23,7 +22,6 @@ from maas_virtualbox.cli.app import (
     leave,
     resolve,
 )
-from maas_virtualbox.config.options import explain
 from maas_virtualbox.fleet.fleet import Fleet
 from maas_virtualbox.provisioning.spec import Attachment, NICModel, VMSpec
 
@@ -74,25 +72,20 @@ def create(
         raise errors.ConfigError("say names, or --count N (and --prefix P) for numbered ones")
     if mac and len(wanted) > 1:
         raise errors.ConfigError(f"--mac {mac} fits one VM only; without it, each gets a free one")
-    try:
-        specs = [
-            VMSpec.model_validate(
-                {
-                    "name": name,
-                    "cpus": cpus,
-                    "memory": memory,
-                    "disk": disk,
-                    "attachment": attachment,
-                    "network": network,
-                    "nic_model": nic_model,
-                    "mac": mac,
-                    "os_type": os_type,
-                }
-            )
-            for name in wanted
-        ]
-    except pydantic.ValidationError as error:
-        raise errors.ConfigError(explain(error)) from None
+    specs = [
+        VMSpec(
+            name=name,
+            cpus=cpus,
+            memory=memory,
+            disk=disk,
+            attachment=attachment,
+            network=network,
+            nic_model=nic_model,
+            mac=mac,
+            os_type=os_type,
+        )
+        for name in wanted
+    ]
     options: Options = ctx.obj
     with options.fleet() as fleet, output.bar() as bar:
         task = bar.add_task("create", total=len(specs))

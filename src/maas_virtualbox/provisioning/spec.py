@@ -1,18 +1,19 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a VM shall be: the description that `creation` makes VMs from, checked.
+"""The specification of a new VM.
 
-A VM for MAAS has BIOS firmware (network boot by EFI broke in several versions of VirtualBox),
+A VM for MAAS has BIOS firmware (EFI network boot was broken in several versions of VirtualBox). It
 boots from the network first and from its disk second, and has one NIC and one disk.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
 
+from maas_virtualbox import errors
 from maas_virtualbox.config import options
 from maas_virtualbox.virtualbox import settings_xml
 
@@ -20,83 +21,95 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Attachment = Literal["hostonly", "bridged", "nat", "none"]
-"""What a NIC is attached to; `none`: to nothing, its cable is in."""
+"""What a NIC is attached to. With `none`, the cable is connected but leads to no network."""
 
 NICModel = Literal["e1000", "virtio"]
-"""The hardware of a NIC: VirtualBox's 82540EM or virtio."""
+"""The hardware of a NIC: an Intel 82540EM or virtio."""
 
 NIC_TYPES: Mapping[NICModel, str] = {"e1000": "82540EM", "virtio": "virtio"}
-"""VirtualBox's names of them."""
+"""VirtualBox's names of the models."""
 
 _NAME = re.compile(r"\w(?:[\w .()-]*[\w)-])?")
-_LONGEST_NAME = 80
+_MAX_NAME_BYTES = 80
 _NETWORK = re.compile(r"[^\x00-\x1f\x7f\"'`$\\-][^\x00-\x1f\x7f\"'`$\\]{0,199}")
 _OS_TYPE = re.compile(r"[A-Za-z0-9_]{1,60}")
-_NETWORKED = ("hostonly", "bridged")
+_ATTACHMENTS_WITH_NETWORK = ("hostonly", "bridged")
 
 
-def _name(text: str) -> str:
-    # VirtualBox makes folders and files of names, and writes _ for what it would rather not have
-    # there; these letters it takes as they are, so that a VM's folder is called like the VM.
-    if not _NAME.fullmatch(text) or len(text.encode()) > _LONGEST_NAME:
+def _check_name(name: str) -> str:
+    # VirtualBox names a folder and files after the VM, and replaces other characters by "_". With
+    # these characters, the folder has exactly the VM's name.
+    if not _NAME.fullmatch(name) or len(name.encode()) > _MAX_NAME_BYTES:
         raise ValueError(
-            f"the name {text!r} is not allowed: letters, digits, blanks and . _ - ( ) only, at"
-            f" most {_LONGEST_NAME} bytes, a letter or digit first and no blank or dot last"
+            f"the name {name!r} is not allowed: use only letters, digits, spaces and . _ - ( ), at"
+            f" most {_MAX_NAME_BYTES} bytes, with a letter or digit first and no space or dot last"
         )
-    if settings_xml.normalise_uuid(text) or settings_xml.parse_mac(text):
-        raise ValueError(
-            f"the name {text!r} is not allowed: it would be taken for a UUID or a MAC"
-        )
-    if "(being made " in text:
-        raise ValueError(f"the name {text!r} is not allowed: VMs being made are called like that")
-    return text
+    if settings_xml.normalise_uuid(name) or settings_xml.parse_mac(name):
+        raise ValueError(f"the name {name!r} is not allowed: it looks like a UUID or a MAC")
+    if "(being made " in name:
+        raise ValueError(f"the name {name!r} is not allowed: it is reserved for incomplete VMs")
+    return name
 
 
-def _mac(text: str) -> str:
+def _parse_mac(text: str) -> str:
     mac = settings_xml.parse_mac(text)
     if text and not settings_xml.is_unicast_mac(mac.replace(":", "")):
         raise ValueError(
-            f"the MAC {text!r} is not allowed: six pairs of hex digits, not a multicast address"
+            f"the MAC {text!r} is not allowed: use six pairs of hex digits that are not a"
+            " multicast address"
         )
     return mac
 
 
 class VMSpec(options.Options):
-    """A VM to be made. Immutable and safe to share between threads.
+    """The specification of a new VM. Immutable, so threads may share it.
 
-    Raises pydantic's `ValidationError` for what VirtualBox or a shell would misunderstand.
+    Raises:
+        VMSpecError: an option is unknown, or VirtualBox or a shell would misinterpret its value.
     """
 
-    name: Annotated[str, pydantic.AfterValidator(_name)]
-    """Its name, and that of its folder."""
+    name: Annotated[str, pydantic.AfterValidator(_check_name)]
+    """The name of the VM and of its folder."""
     cpus: Annotated[int, pydantic.Field(ge=1, le=64)] = 1
-    """Virtual processors; VirtualBox's limit."""
+    """Virtual processors, within VirtualBox's limits."""
     memory: Annotated[int, pydantic.Field(ge=4, le=2097152)] = 2048
-    """Memory in MiB; VirtualBox's limits. MAAS's own images want 2048 and more."""
+    """Memory in MiB, within VirtualBox's limits. MAAS's own images need at least 2048."""
     disk: Annotated[int, pydantic.Field(ge=1, le=4096)] = 20
-    """Size of the disk in GiB; it takes room on the host as it fills."""
+    """Size of the disk in GiB. Its file grows as the disk fills."""
     nic_model: NICModel = "e1000"
     """The NIC's hardware."""
     attachment: Attachment = "hostonly"
-    """What the NIC is attached to; MAAS's DHCP server does not reach `nat` and `none`."""
+    """What the NIC is attached to. MAAS's DHCP server does not reach `nat` and `none`."""
     network: Annotated[
         str, options.matching("network", _NETWORK, "no quotes, $, backslashes or leading dash")
     ] = ""
-    """The host's interface for `bridged`, its host-only network for `hostonly`. Empty: the only
-    one there is."""
-    mac: Annotated[str, pydantic.AfterValidator(_mac)] = ""
-    """The NIC's MAC in any notation. Empty: a free one of VirtualBox's range is chosen."""
+    """The host's interface for `bridged`, or its host-only network for `hostonly`. Empty: the only
+    one that the host has."""
+    mac: Annotated[str, pydantic.AfterValidator(_parse_mac)] = ""
+    """The NIC's MAC in any notation. Empty: a free one of VirtualBox's range."""
     os_type: Annotated[
         str,
-        options.matching("OS type", _OS_TYPE, "one of those `VBoxManage list ostypes` shows"),
+        options.matching("OS type", _OS_TYPE, "one of those that `VBoxManage list ostypes` shows"),
     ] = "Ubuntu_64"
-    """VirtualBox's name of the guest's system."""
+    """VirtualBox's ID of the guest's operating system."""
 
     @pydantic.model_validator(mode="after")
-    def _network_fits(self) -> VMSpec:
-        if self.network and self.attachment not in _NETWORKED:
+    def _check_network(self) -> VMSpec:
+        if self.network and self.attachment not in _ATTACHMENTS_WITH_NETWORK:
             raise ValueError(
-                f"network {self.network!r} does not go with attachment {self.attachment}; say"
-                f" {' or '.join(_NETWORKED)}"
+                f"network {self.network!r} cannot be used with attachment {self.attachment}: use"
+                f" attachment {' or '.join(_ATTACHMENTS_WITH_NETWORK)}, or omit the network"
             )
         return self
+
+    @pydantic.model_validator(mode="wrap")
+    @classmethod
+    def _raise_own_error(
+        cls, values: Any, validate: pydantic.ModelWrapValidatorHandler[VMSpec]
+    ) -> VMSpec:
+        try:
+            return validate(values)
+        except pydantic.ValidationError as error:
+            location = error.errors(include_url=False, include_input=False)[0]["loc"]
+            option = str(location[0]).replace("_", "-") if location else ""
+            raise errors.VMSpecError(options.explain(error), option=option) from None
