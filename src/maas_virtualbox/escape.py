@@ -26,8 +26,11 @@ def printable(value: object) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Return text of several lines, as of a traceback, with each line `printable`."""
-    return "\n".join(printable(line) for line in text.split("\n"))
+    """Return text of several lines, such as a traceback, with each line `printable`.
+
+    All lines but the first are indented, so that none looks like a message of its own.
+    """
+    return "\n  ".join(printable(line) for line in text.split("\n"))
 
 
 def printable_json(value: object) -> str:

@@ -25,7 +25,7 @@ def main() -> int:
     """Measure what is asked for."""
     rows = [row for name in sys.argv[1:] or _ALL for row in _ALL[name]()]
     columns = ("WHAT", "OURS", "BESIDE", "RATIO", "MARK", "RESULT")
-    output.rows(columns, rows, output.Format.TABLE, None)
+    output.print_rows(columns, rows, output.Format.TABLE, None)
     return 1 if any(row[-1] == "failed" for row in rows) else 0
 
 

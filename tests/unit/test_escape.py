@@ -49,7 +49,7 @@ def test_json_is_safe_and_means_the_same(value: object) -> None:
 
 
 def test_json_on_a_terminal_escapes_c1_and_bidi(capsys: pytest.CaptureFixture[str]) -> None:
-    output.rows((), (), output.Format.JSON, [{"name": NAME}])
+    output.print_rows((), (), output.Format.JSON, [{"name": NAME}])
 
     printed = capsys.readouterr().out
     assert is_safe(printed)
@@ -61,7 +61,7 @@ def test_json_on_a_terminal_escapes_c1_and_bidi(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("as_format", [output.Format.TABLE, output.Format.PLAIN])
 def test_cells_are_escaped(capsys: pytest.CaptureFixture[str], as_format: output.Format) -> None:
-    output.rows(("NAME", "MACS"), [(NAME, (NAME, NAME))], as_format, None)
+    output.print_rows(("NAME", "MACS"), [(NAME, (NAME, NAME))], as_format, None)
 
     printed = capsys.readouterr().out.replace("\t", "")
     assert is_safe(printed)

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""How the command line shows progress where there is no terminal."""
+"""What the command line prints: errors, and progress where there is no terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def lines(
 ) -> Sequence[str]:
     """What is printed while `total` things are done, one every `step_s`."""
     clock = itertools.count(0, step_s)
-    with output.counted("enlisting", total, *rest, clock=lambda: next(clock)) as tick:
+    with output.count_progress("enlisting", total, *rest, clock=lambda: next(clock)) as tick:
         for _ in range(total):
             tick()
     out, err = capsys.readouterr()
@@ -48,3 +48,14 @@ def test_progress_in_a_pipe_is_silent_if_quick_or_json(
     capsys: pytest.CaptureFixture[str], total: int, step_s: float, as_format: output.Format
 ) -> None:
     assert lines(capsys, total, step_s, as_format) == []
+
+
+def test_print_error_lets_no_line_of_a_message_look_like_another_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output.print_error("demo/a\nmaas-virtualbox: demo: all VMs are off\r\nx: failed")
+
+    _, err = capsys.readouterr()
+    first, *rest = err.splitlines()
+    assert first == "maas-virtualbox: demo/a"
+    assert rest == [r"  maas-virtualbox: demo: all VMs are off\r", "  x: failed"]

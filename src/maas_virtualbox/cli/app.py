@@ -244,7 +244,7 @@ def resolve(
 def leave(failures: Sequence[errors.Error]) -> None:
     """Report failures and leave with the code that fits them; return if there are none."""
     for failure in failures:
-        output.problem(failure)
+        output.print_error(failure)
     if failures:
         down = all(isinstance(failure, errors.HostError) for failure in failures)
         raise typer.Exit(EXIT_HOST_DOWN if down else EXIT_FAILED)

@@ -147,23 +147,23 @@ def _play_maas(service: _Service, as_format: output.Format) -> bool:
 
     answer = timed("list", lambda: service.get("/api/v1/vms"))
     for reason in answer["unreachable"].values():
-        output.problem(reason)
+        output.print_error(reason)
     before: list[dict[str, Any]] = answer["vms"]
-    output.vm_views(before, as_format)
+    output.print_vm_views(before, as_format)
     chosen = [vm for vm in before if vm["power"] == "off"]
     if not chosen:
-        output.problem("no VM is off, so there is nothing to show")
+        output.print_error("no VM is off, so there is nothing to show")
         return False
     if len(chosen) < len(before):
         print(f"{len(before) - len(chosen)} VMs are not off and are left alone.")
     print("\nWhat MAAS is told of the first (power type webhook; the token is this demo's):")
-    output.parameters([(chosen[0], service.parameters(chosen[0]["uuid"]))], as_format)
+    output.print_parameters([(chosen[0], service.parameters(chosen[0]["uuid"]))], as_format)
     print()
     drivers = [maas.Driver(service.parameters(vm["uuid"])) for vm in chosen]
     try:
         good = timed("on", lambda: _each("on", maas.Driver.power_on, drivers, chosen))
         good &= timed("verify", lambda: _all_are("on", drivers, chosen))
-        output.vm_views(service.get("/api/v1/vms")["vms"], as_format)
+        output.print_vm_views(service.get("/api/v1/vms")["vms"], as_format)
     finally:
         good_off = timed("off", lambda: _each("off", maas.Driver.power_off, drivers, chosen))
     good &= good_off
@@ -185,13 +185,13 @@ def _each(
 ) -> bool:
     """Let all drivers do one thing at once, with a progress display; true if none failed."""
     good = True
-    with output.bar() as bar, futures.ThreadPoolExecutor(_AT_ONCE) as threads:
+    with output.progress_bar() as bar, futures.ThreadPoolExecutor(_AT_ONCE) as threads:
         task = bar.add_task(verb, total=len(drivers))
         jobs = {threads.submit(work, driver): vm for driver, vm in zip(drivers, vms, strict=True)}
         for job in futures.as_completed(jobs):
             bar.advance(task)
             if (error := job.exception()) is not None:
-                output.problem(f"{jobs[job]['name']}: {error}")
+                output.print_error(f"{jobs[job]['name']}: {error}")
                 good = False
     return good
 

@@ -142,7 +142,7 @@ def enlist(
             take_over=take_over,
         )
         doubt = power_parameters.address_problem(settings.address)
-        with output.bar() as bar:
+        with output.progress_bar() as bar:
             bar.add_task("reading MAAS's machines", total=None)  # 20 s for a thousand
             known = enlistment.read(client)
         plan = enlistment.plan_fleet(reports, known, settings)
@@ -154,20 +154,20 @@ def enlist(
         if not dry_run:
             with (
                 _stopped_by_signals() as stop,
-                output.counted("enlisting", len(plan.writing), options.format) as tick,
+                output.count_progress("enlisting", len(plan.writing), options.format) as tick,
             ):
                 outcome = enlistment.apply(client, plan, progress=lambda _: tick(), stop=stop)
     if options.format is output.Format.JSON:
-        output.rows((), (), options.format, enlistment.report(plan, outcome))
+        output.print_rows((), (), options.format, enlistment.report(plan, outcome))
     elif options.format is output.Format.TABLE and outcome is not None and plan.writing:
         print(f"\n{len(outcome.done)} of {len(plan.writing)} machines written")
     failures = outcome.failures if outcome else ()
     for message in (*([doubt] if doubt else []), *map(str, plan.messages)):
         if not any(message in str(failure) for failure in failures):
-            output.problem(message)
+            output.print_error(message)
     if outcome is not None and outcome.interrupted:
         done, total = len(outcome.done), len(plan.writing)
-        output.problem(messages.INTERRUPTED.of(done=done, total=total))
+        output.print_error(messages.INTERRUPTED.of(done=done, total=total))
         raise typer.Exit(EXIT_INTERRUPTED)
     leave([*(report.error for report in reports if report.error), *failures])
     if plan.of(enlistment.Kind.CONFLICT).changes or (commission and not known.racks):
@@ -191,7 +191,7 @@ def _stopped_by_signals() -> Generator[threading.Event]:
     def handle(*_: object) -> None:
         restore()
         stop.set()
-        output.problem(messages.FINISHING)
+        output.print_error(messages.FINISHING)
 
     for number in before:
         signal.signal(number, handle)
@@ -213,7 +213,7 @@ def check(
         reports = _reports(options)
         settings = _settings(options, address, other_address)
         findings = maas_check.examine(client, reports, settings)
-    output.findings(findings, options.format)
+    output.print_findings(findings, options.format)
     leave([report.error for report in reports if report.error])
     if checks.worst(findings) is checks.Level.ERROR:
         raise typer.Exit(EXIT_FAILED)
@@ -241,7 +241,7 @@ def _settings(options: Options, address: str, others: list[str] | None) -> Enlis
 
 def _show_plan(plan: Plan, as_format: output.Format) -> None:
     if plan.changes:
-        output.rows(
+        output.print_rows(
             ("PLAN", "HOST", "VM", "MACHINE", "WHAT", "HINT"),
             [(c.kind, c.host, c.vm, c.machine, c.text, c.hint) for c in plan.changes],
             as_format,

@@ -30,13 +30,13 @@ def main() -> NoReturn:
     try:
         app(prog_name="maas-virtualbox")
     except errors.ConfigError as error:
-        output.problem(error)
+        output.print_error(error)
         sys.exit(EXIT_USAGE)
     except errors.HostError as error:
-        output.problem(error)
+        output.print_error(error)
         sys.exit(EXIT_HOST_DOWN)
     except errors.Error as error:
-        output.problem(error)
+        output.print_error(error)
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)

@@ -1,9 +1,9 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""How the command line shows things: tables for people, lines for scripts, JSON for programs.
+"""Output of the command line: tables for people, lines for scripts, JSON for programs.
 
-Whatever comes from a host is shown with its control characters escaped, so that a VM's name can
-neither forge a line nor reach the terminal.
+All text from a host is escaped, so that a VM name can neither forge a line nor control the
+terminal.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from maas_virtualbox.maas.power_parameters import PowerParameters
 
     Tick = Callable[[], object]
-    # To be called for each thing that is done.
+    """Called whenever one more item is done."""
 
 _LINE_EVERY_S = 30.0
 _MINUTES_FROM_S = 90.0
@@ -62,16 +62,16 @@ class Format(str, enum.Enum):
     PLAIN = "plain"
 
 
-def rows(
+def print_rows(
     columns: Sequence[str], values: Sequence[Sequence[Any]], as_format: Format, objects: object
 ) -> None:
-    """Print rows as the format wants them.
+    """Print rows on standard output.
 
     Args:
         columns: the headings.
-        values: the cells of each row; lists are joined by blanks.
-        as_format: table, plain (cells apart by tabs, no headings) or JSON.
-        objects: what JSON shows instead.
+        values: the cells of each row; the items of a tuple are separated by spaces.
+        as_format: a table, plain (cells separated by tabs, without headings) or JSON.
+        objects: what to print as JSON.
     """
     if as_format is Format.JSON:
         print(printable_json(objects))
@@ -96,25 +96,25 @@ def _cell(value: object) -> str:
     return printable(value)
 
 
-def problem(message: object) -> None:
-    """Print an error to standard error; a log's lines below its first are shown as they are."""
+def print_error(message: object) -> None:
+    """Print an error on standard error. Indents all lines but the first, such as a log's."""
     print(f"maas-virtualbox: {printable_lines(str(message))}", file=sys.stderr)
 
 
-def claims(report: HostReport) -> None:
-    """Print which VMs of other hosts a host lists, if any, to standard error."""
+def print_claims(report: HostReport) -> None:
+    """Print on standard error which VMs of other hosts a host lists, if any."""
     if report.claims:
         names = ", ".join(f"{vm.name} {{{vm.uuid}}}" for vm in report.claims[:_MAX_CLAIMS])
         more = len(report.claims) - _MAX_CLAIMS
-        problem(
-            f"{report.host} lists VMs that belong to other hosts, which are left out here: {names}"
+        print_error(
+            f"{report.host} lists VMs that belong to other hosts; they are omitted here: {names}"
             + (f" and {more} more" if more > 0 else "")
-            + "; see `maas-virtualbox check`"
+            + "; run `maas-virtualbox check`"
         )
 
 
-def bar() -> progress.Progress:
-    """Return a progress display on standard error; it shows nothing where that is no terminal."""
+def progress_bar() -> progress.Progress:
+    """Return a progress bar on standard error. Invisible if that is not a terminal."""
     err = console.Console(stderr=True)
     return progress.Progress(
         progress.TextColumn("{task.description}"),
@@ -129,25 +129,25 @@ def bar() -> progress.Progress:
 
 
 @contextlib.contextmanager
-def counted(
+def count_progress(
     what: str,
     total: int,
     as_format: Format = Format.TABLE,
     *,
     clock: Callable[[], float] = time.monotonic,
 ) -> Generator[Tick]:
-    """Show on standard error how much is done, and how long the rest takes by what the done took.
+    """Show progress on standard error: how much is done, and the estimated time for the rest.
 
-    A bar on a terminal; elsewhere a line now and then, and none for what is done soon, or for
-    programs.
+    On a terminal, this is a bar. Elsewhere, it is a line every 30 s, and nothing if the output is
+    JSON.
 
     Args:
-        what: such as `enlisting`.
-        total: how often the tick will be called, at the most.
-        as_format: of the output; JSON is for programs.
-        clock: seconds that only grow.
+        what: what is being done, such as `enlisting`.
+        total: the largest number of calls of the returned tick.
+        as_format: the format of the output.
+        clock: returns seconds that never decrease.
     """
-    with bar() as shown:
+    with progress_bar() as shown:
         if shown.disable and as_format is Format.JSON:
             yield lambda: None
         elif shown.disable:
@@ -167,7 +167,7 @@ class _Lines:
         self._began = self._shown = clock()
 
     def tick(self) -> None:
-        """One more is done; may be called on any thread."""
+        """Count one more item. May be called on any thread."""
         with self._lock:
             self._done += 1
             now = self._clock()
@@ -175,28 +175,30 @@ class _Lines:
                 return
             self._shown = now
             left_s = (now - self._began) / self._done * (self._total - self._done)
-            problem(f"{self._what}: {self._done} of {self._total}, about {_rounded(left_s)} left")
+            print_error(
+                f"{self._what}: {self._done} of {self._total}, about {_rounded(left_s)} left"
+            )
 
 
 def _rounded(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds > _MINUTES_FROM_S else f"{seconds:.0f} s"
 
 
-def findings(found: Sequence[Finding], as_format: Format) -> None:
-    """Print what a doctor found."""
-    rows(
-        ("HOST", "VM", "CHECK", "LEVEL", "FINDING", "REMEDY"),
+def print_findings(found: Sequence[Finding], as_format: Format) -> None:
+    """Print the findings of the checks."""
+    print_rows(
+        ("HOST", "VM", "CHECK", "LEVEL", "FINDING", "HINT"),
         [(f.host, f.vm, f.check, f.level, f.text, f.remedy) for f in found],
         as_format,
         [dataclasses.asdict(finding) for finding in found],
     )
 
 
-def parameters(
+def print_parameters(
     described: Sequence[tuple[Mapping[str, Any], PowerParameters]], as_format: Format
 ) -> None:
-    """Print MAAS's power parameters of VMs, and in a table the commands that set them too."""
-    rows(
+    """Print the power parameters of VMs; after a table, also the MAAS commands that set them."""
+    print_rows(
         ("VM", "PARAMETER", "VALUE"),
         [
             (vm["name"], name, value)
@@ -217,15 +219,15 @@ def parameters(
             print(parameters.maas_command())
 
 
-def vms(found: Sequence[VM], as_format: Format) -> None:
+def print_vms(found: Sequence[VM], as_format: Format) -> None:
     """Print VMs."""
-    vm_views([VMView.of(vm).model_dump(mode="json") for vm in found], as_format)
+    print_vm_views([VMView.of(vm).model_dump(mode="json") for vm in found], as_format)
 
 
-def vm_views(found: Sequence[Mapping[str, Any]], as_format: Format) -> None:
-    """Print VMs as the HTTP API shows them."""
+def print_vm_views(found: Sequence[Mapping[str, Any]], as_format: Format) -> None:
+    """Print VMs, given as the HTTP API returns them."""
     columns = ("host", "zone", "name", "power", "state", "uuid", "macs")
-    rows(
+    print_rows(
         [column.upper() for column in columns],
         [
             [tuple(vm[column]) if column == "macs" else vm[column] for column in columns]

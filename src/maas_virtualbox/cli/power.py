@@ -41,9 +41,9 @@ def list_(ctx: typer.Context, host: HostOption = "", zone: ZoneOption = "") -> N
     options: Options = ctx.obj
     with options.fleet() as fleet:
         reports = fleet.reports(host=host, zone=zone, exact=True)
-    output.vms([vm for report in reports for vm in report.vms], options.format)
+    output.print_vms([vm for report in reports for vm in report.vms], options.format)
     for report in reports:
-        output.claims(report)
+        output.print_claims(report)
     leave([report.error for report in reports if report.error])
 
 
@@ -61,7 +61,7 @@ def status(
                 exact.append(fleet.host_of(vm).vm(vm.uuid, exact=True))
             except errors.Error as error:
                 failures.append(error)
-    output.vms(exact, options.format)
+    output.print_vms(exact, options.format)
     leave(failures)
 
 
@@ -114,7 +114,7 @@ def check(
 ) -> None:
     """Look for what is wrong with hosts and VMs, and say what to type about it."""
     options: Options = ctx.obj
-    with options.fleet() as fleet, output.bar() as bar:
+    with options.fleet() as fleet, output.progress_bar() as bar:
         wanted = [owner for name in names or [""] for owner in fleet.scope(host=name)]
         task = bar.add_task("checking", total=len(wanted))
         findings: list[checks.Finding] = []
@@ -123,9 +123,9 @@ def check(
                 findings += found
                 bar.advance(task)
         findings += checks.judge_claims(fleet.claims(wanted))
-    output.findings(findings, options.format)
+    output.print_findings(findings, options.format)
     if warning := power_template.rewritten(Path("/")):
-        output.problem(warning)
+        output.print_error(warning)
     if checks.worst(findings) is checks.Level.ERROR:
         raise typer.Exit(EXIT_FAILED)
 
@@ -153,7 +153,7 @@ Result = tuple["VM", "errors.Error | None", float]
 
 def show_results(results: Sequence[Result], done: str, as_format: output.Format) -> None:
     """Print what became of each VM; `done` is the word for success."""
-    output.rows(
+    output.print_rows(
         ("HOST", "NAME", "RESULT", "SECONDS"),
         [
             (vm.host.name, vm.name, "failed" if error else done, f"{seconds:.2f}")
@@ -189,7 +189,7 @@ def act_on_all(
         return vm, error, time.monotonic() - began
 
     results: dict[int, Result] = {}
-    with output.bar() as bar, futures.ThreadPoolExecutor(max_workers=64) as threads:
+    with output.progress_bar() as bar, futures.ThreadPoolExecutor(max_workers=64) as threads:
         task = bar.add_task(verb, total=len(found))
         jobs = {threads.submit(one, vm): number for number, vm in enumerate(found)}
         for job in futures.as_completed(jobs):

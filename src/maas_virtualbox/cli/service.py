@@ -46,7 +46,7 @@ def serve(ctx: typer.Context) -> None:
             f"the power service needs {error.name}: pip install 'maas-virtualbox[service]'"
         ) from None
     if warning := power_template.rewritten(Path("/")):
-        output.problem(warning)
+        output.print_error(warning)
     code = 0
     try:
         process.run(options.config_file())
@@ -92,11 +92,11 @@ def parameters(
         )
         for vm in found
     ]
-    output.parameters(
+    output.print_parameters(
         [(VMView.of(vm).model_dump(), each) for vm, each in described], options.format
     )
     if warning:
-        output.problem(warning)
+        output.print_error(warning)
     leave(failures)
 
 

@@ -63,7 +63,7 @@ def set_host_up(
                 else ""
             )
     done = "removed" if remove else "written"
-    output.rows(
+    output.print_rows(
         ("FILE", "RESULT"),
         [
             (f"~/{scripts.FOLDER}/{each.name}", done if each.changed else "unchanged")
@@ -122,7 +122,7 @@ def trust(
     if fingerprint and not trusted:
         pins.replace(wanted, key)
         trusted = True
-    output.rows(
+    output.print_rows(
         ("HOST", "PINNED", "PRESENTED", "TRUSTED"),
         [(host, before, presented, "yes" if trusted else "no")],
         options.format,
@@ -161,7 +161,7 @@ def trust_vm(
     down = [report.host.name for report in reports if report.error]
     if not (first or listing or down):
         raise errors.UnknownVM(f"no host lists a VM {uuid}, and none had it")
-    output.rows(
+    output.print_rows(
         ("UUID", "HOST", "BELONGS TO IT", "LISTS IT"),
         [
             (

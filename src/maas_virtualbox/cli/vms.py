@@ -87,7 +87,7 @@ def create(
         for name in wanted
     ]
     options: Options = ctx.obj
-    with options.fleet() as fleet, output.bar() as bar:
+    with options.fleet() as fleet, output.progress_bar() as bar:
         task = bar.add_task("create", total=len(specs))
 
         def advance(spec: VMSpec, error: errors.Error | None) -> None:
@@ -100,7 +100,7 @@ def create(
 
 
 def _show_created(results: Sequence[Creation], as_format: output.Format) -> None:
-    output.rows(
+    output.print_rows(
         ("HOST", "NAME", "RESULT", "SECONDS", "MACS", "UUID"),
         [
             (
