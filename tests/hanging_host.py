@@ -30,7 +30,7 @@ CONNECT, BANNER, LOGIN, CHANNEL, COMMAND, HALF_AN_ANSWER = POINTS = (
 login is accepted, before the channel is opened, before the command is answered, and in the middle
 of the answer."""
 
-LIBRARY_TIMEOUT_S = ssh.CONNECT_TIMEOUT_S
+LIBRARY_TIMEOUT_S = ssh.Timings().connect_timeout
 """The shortest timeout of the library itself. A call that ends sooner obeyed its caller's."""
 
 

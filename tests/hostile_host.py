@@ -25,7 +25,7 @@ from paramiko import common
 from maas_virtualbox.config import host_list
 from maas_virtualbox.simulator import Simulator, Timings, requests, server, texts
 from maas_virtualbox.simulator.vms import SimulatedVM
-from maas_virtualbox.transport import ssh
+from maas_virtualbox.transport import ssh_login
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -412,7 +412,7 @@ def _good(pipe: Connection) -> None:
 def _hostile(pipe: Connection, key_file: Path, claimed: str) -> None:
     """Be a hostile host: take the names of attacks until nothing more is sent."""
     os.nice(19)
-    listening = _Server("hostile", ssh.load_identity(key_file), _nothing_else)
+    listening = _Server("hostile", ssh_login.load_identity(key_file), _nothing_else)
     listening.claimed = claimed
     key = f"{listening.host_key.get_name()} {listening.host_key.get_base64()}"
     entry = f"hostile@127.0.0.1:{listening.port} name=hostile"

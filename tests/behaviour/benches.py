@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from maas_virtualbox import Fleet, PowerPolicy, parse_hosts
 from maas_virtualbox.host import scripts
 from maas_virtualbox.simulator import Simulator, Timings, server
-from maas_virtualbox.transport import ssh
+from maas_virtualbox.transport import ssh_login
 
 if TYPE_CHECKING:
     import subprocess
@@ -144,7 +144,7 @@ class GatedBench(RealBench):
         with fleet_of(self) as fleet:
             owner = fleet.hosts[0]
             scripts.install(owner)
-            key = ssh.load_identity(key_file)
+            key = ssh_login.load_identity(key_file)
             lab.authorize(scripts.authorized_key(owner, key, gate=True))
         self.key_file = key_file
 

@@ -277,21 +277,6 @@ def test_twenty_threads_on_three_vms_never_take_two_locks_of_one(
     assert simulator.virtualbox.second_copies == 0
 
 
-def test_login_is_tried_again_after_the_pause_and_then_works(
-    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("maas_virtualbox.transport.ssh._REFUSED_PAUSES_S", (0.2, 0.2))
-    simulator.refuse_logins()
-    hosts = mv.parse_hosts(simulator.host_entry)
-    with mv.Fleet(hosts, identity=simulator.key_file) as fleet:
-        (refused,) = fleet.reports()
-        simulator.refuse_logins(refuse=False)
-        time.sleep(0.3)
-
-        assert isinstance(refused.error, mv.LoginRefused)
-        assert len(fleet.vms()) == 3
-
-
 def test_settings_files_that_are_not_found_are_asked_of_virtualbox(
     simulator: Simulator, fleet: mv.Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,17 +12,20 @@ from concurrent import futures
 import pytest
 
 import maas_virtualbox as mv
+from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.transport.local import LocalTransport
 
 
 def test_bytes_and_exit_code_arrive_as_they_left() -> None:
-    done = LocalTransport().run(r"printf 'a\377b'; printf c >&2; exit 7", timeout=10)
+    done = LocalTransport().run(
+        r"printf 'a\377b'; printf c >&2; exit 7", deadline=Deadline.after(10)
+    )
 
     assert (done.stdout, done.stderr, done.exit_code) == (b"a\xffb", b"c", 7)
 
 
 def test_a_signal_is_an_exit_code_above_128() -> None:
-    assert LocalTransport().run("kill -9 $$", timeout=10).exit_code == 128 + 9
+    assert LocalTransport().run("kill -9 $$", deadline=Deadline.after(10)).exit_code == 128 + 9
 
 
 def test_a_deadline_ends_the_command_and_its_children() -> None:
@@ -30,7 +33,7 @@ def test_a_deadline_ends_the_command_and_its_children() -> None:
     began = time.monotonic()
 
     with pytest.raises(mv.CommandTimeout, match="it was ended"):
-        LocalTransport().run(f"sleep {unique} & sleep {unique}", timeout=0.5)
+        LocalTransport().run(f"sleep {unique} & sleep {unique}", deadline=Deadline.after(0.5))
 
     assert time.monotonic() - began < 87.0
     # In the end nothing is found.
@@ -44,14 +47,16 @@ def test_a_deadline_ends_the_command_and_its_children() -> None:
 )
 def test_endless_output_is_cut_off(command: str, message: str) -> None:
     with pytest.raises(mv.OversizedOutput, match=message):
-        LocalTransport().run(command, timeout=20, max_output=100_000)
+        LocalTransport().run(command, deadline=Deadline.after(20), max_output=100_000)
 
 
 def test_more_commands_than_slots_take_turns() -> None:
     local = LocalTransport()
 
     with futures.ThreadPoolExecutor(20) as threads:
-        asked = [threads.submit(local.run, f"echo {n}", timeout=20) for n in range(20)]
+        asked = [
+            threads.submit(local.run, f"echo {n}", deadline=Deadline.after(20)) for n in range(20)
+        ]
 
     assert [one.result().stdout for one in asked] == [f"{n}\n".encode() for n in range(20)]
 
@@ -61,7 +66,7 @@ def test_a_closed_transport_says_so() -> None:
     local.close()
 
     with pytest.raises(mv.Closed, match="closed"):
-        local.run("true", timeout=10)
+        local.run("true", deadline=Deadline.after(10))
 
 
 def test_this_machine_without_virtualbox_is_told_so() -> None:

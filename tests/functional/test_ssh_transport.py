@@ -16,7 +16,9 @@ import pytest
 
 import maas_virtualbox as mv
 from maas_virtualbox import transport
-from maas_virtualbox.transport import ssh
+from maas_virtualbox.deadline import Deadline
+from maas_virtualbox.simulator import Simulator
+from maas_virtualbox.transport import ssh, ssh_login
 from maas_virtualbox.transport.host_keys import KnownHosts
 
 from tests.conftest import unavailable
@@ -25,6 +27,9 @@ from tests.functional import sshd as real
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
+
+
+TIMINGS = ssh.Timings(connect_timeout=3.0)
 
 
 @pytest.fixture
@@ -45,16 +50,21 @@ def link(sshd: real.SSHD) -> Generator[ssh.SSHTransport]:
 
 
 def connected(
-    sshd: real.SSHD, options: str = "", *, key: str = "client", pins: KnownHosts | None = None
+    sshd: real.SSHD,
+    options: str = "",
+    *,
+    key: str = "client",
+    pins: KnownHosts | None = None,
+    timings: ssh.Timings = TIMINGS,
 ) -> ssh.SSHTransport:
     """A transport with these options; nothing connects yet."""
     (host,) = mv.parse_hosts(f"{sshd.host_entry} name=lab {options}")
-    identity = ssh.load_identity(sshd.folder / key)
-    return ssh.SSHTransport(host, pins or KnownHosts(), identity, connect_timeout=3.0)
+    identity = ssh_login.load_identity(sshd.folder / key)
+    return ssh.SSHTransport(host, pins or KnownHosts(), identity, timings=timings)
 
 
 def test_bytes_and_exit_code_arrive_as_they_left(link: ssh.SSHTransport) -> None:
-    done = link.run(r"printf 'a\377\0b'; printf 'c\n' >&2; exit 7", timeout=10)
+    done = link.run(r"printf 'a\377\0b'; printf 'c\n' >&2; exit 7", deadline=Deadline.after(10))
 
     assert (done.stdout, done.stderr, done.exit_code) == (b"a\xff\0b", b"c\n", 7)
 
@@ -65,37 +75,40 @@ def test_megabytes_on_both_streams_do_not_deadlock(
     monkeypatch.setattr(transport, "MAX_ERROR_OUTPUT", 5_000_000)
     half = "head -c 4000000 /dev/zero"
 
-    done = link.run(f"{half} >&2; {half}", timeout=30, max_output=4_000_000)
+    done = link.run(f"{half} >&2; {half}", deadline=Deadline.after(30), max_output=4_000_000)
 
     assert (len(done.stdout), len(done.stderr)) == (4_000_000, 4_000_000)
 
 
 def test_endless_errors_are_cut_off(link: ssh.SSHTransport) -> None:
     with pytest.raises(mv.OversizedOutput, match="over 1048576 bytes of errors"):
-        link.run("yes >&2", timeout=20)
+        link.run("yes >&2", deadline=Deadline.after(20))
 
 
 def test_a_command_without_end_is_given_up_at_its_deadline(link: ssh.SSHTransport) -> None:
     began = time.monotonic()
 
     with pytest.raises(mv.CommandTimeout, match="lab: no answer"):
-        link.run("sleep 30", timeout=0.7)
+        link.run("sleep 30", deadline=Deadline.after(0.7))
 
     assert time.monotonic() - began < 30.0
-    assert link.run("echo on", timeout=10).stdout == b"on\n"
+    assert link.run("echo on", deadline=Deadline.after(10)).stdout == b"on\n"
     assert link.connections_made == 1
 
 
 def test_endless_output_is_cut_off(link: ssh.SSHTransport) -> None:
     with pytest.raises(mv.OversizedOutput, match="over 1000000 bytes"):
-        link.run("yes", timeout=20, max_output=1_000_000)
+        link.run("yes", deadline=Deadline.after(20), max_output=1_000_000)
 
-    assert link.run("echo on", timeout=10).stdout == b"on\n"
+    assert link.run("echo on", deadline=Deadline.after(10)).stdout == b"on\n"
 
 
 def test_thirty_commands_at_once_share_one_connection(link: ssh.SSHTransport) -> None:
     with futures.ThreadPoolExecutor(30) as threads:
-        asked = [threads.submit(link.run, f"sleep 0.05; echo {n}", timeout=30) for n in range(30)]
+        asked = [
+            threads.submit(link.run, f"sleep 0.05; echo {n}", deadline=Deadline.after(30))
+            for n in range(30)
+        ]
         answers = [one.result().stdout for one in asked]
 
     assert answers == [f"{n}\n".encode() for n in range(30)]
@@ -114,7 +127,7 @@ def test_no_packet_waits_for_a_delayed_acknowledgement(
         return sock
 
     monkeypatch.setattr(socket, "create_connection", remember)
-    link.run("true", timeout=10)
+    link.run("true", deadline=Deadline.after(10))
 
     # A command costs 44 ms without it and 3.5 ms with it (measured).
     with sockets[0]:
@@ -127,10 +140,47 @@ def test_a_refused_key_is_shown_and_not_tried_again_at_once(sshd: real.SSHD) -> 
 
     for _ in range(5):
         with pytest.raises(mv.LoginRefused, match="authorized_keys") as caught:
-            refused.run("true", timeout=10)
+            refused.run("true", deadline=Deadline.after(10))
         assert public in str(caught.value)
 
     assert sshd.logins() == 1
+
+
+def test_login_is_tried_again_after_the_pause() -> None:
+    timings = ssh.Timings(refused_pauses=(0.2, 0.2))
+    with Simulator() as simulator:
+        (host,) = mv.parse_hosts(simulator.host_entry)
+        identity = ssh_login.load_identity(simulator.key_file)
+        link = ssh.SSHTransport(host, KnownHosts(), identity, timings=timings)
+        simulator.refuse_logins()
+        with pytest.raises(mv.LoginRefused):
+            link.run("true", deadline=Deadline.after(10))
+
+        simulator.refuse_logins(refuse=False)
+        time.sleep(0.3)
+
+        link.run("true", deadline=Deadline.after(10))
+        assert link.connections_made == 1
+        link.close()
+
+
+def test_name_that_takes_long_to_resolve_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answered = threading.Event(), threading.Event()
+
+    def hang(*_arguments: object, **_options: object) -> list[object]:
+        asked.set()
+        answered.wait()
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    (host,) = mv.parse_hosts("ivan@nosuch.invalid")
+    link = ssh.SSHTransport(host, KnownHosts())
+
+    with pytest.raises(mv.HostUnreachable, match="does not answer within"):
+        link.run("true", deadline=Deadline.after(0.3))
+
+    assert asked.is_set()
+    answered.set()
 
 
 def test_a_refused_port_says_what_to_switch_on(sshd: real.SSHD) -> None:
@@ -138,15 +188,15 @@ def test_a_refused_port_says_what_to_switch_on(sshd: real.SSHD) -> None:
     sshd.stop()
 
     with pytest.raises(mv.HostUnreachable, match=r"refused; is its SSH server .* on\?"):
-        link.run("true", timeout=10)
+        link.run("true", deadline=Deadline.after(10))
 
 
 def test_a_name_that_does_not_resolve_is_said(sshd: real.SSHD) -> None:
     (host,) = mv.parse_hosts("ivan@nosuch.invalid")
-    link = ssh.SSHTransport(host, KnownHosts(), ssh.load_identity(sshd.key_file))
+    link = ssh.SSHTransport(host, KnownHosts(), ssh_login.load_identity(sshd.key_file))
 
     with pytest.raises(mv.HostUnreachable, match=r"the name nosuch\.invalid does not resolve"):
-        link.run("true", timeout=10)
+        link.run("true", deadline=Deadline.after(10))
 
 
 @pytest.mark.parametrize("answer", [None, b""], ids=["silent", "closes"])
@@ -163,12 +213,15 @@ def test_a_port_that_does_not_speak_ssh(sshd: real.SSHD, answer: bytes | None) -
         threading.Thread(target=accept, daemon=True).start()
         (host,) = mv.parse_hosts(f"ivan@127.0.0.1:{listener.getsockname()[1]}")
         link = ssh.SSHTransport(
-            host, KnownHosts(), ssh.load_identity(sshd.key_file), connect_timeout=1.0
+            host,
+            KnownHosts(),
+            ssh_login.load_identity(sshd.key_file),
+            timings=ssh.Timings(connect_timeout=1.0),
         )
         began = time.monotonic()
 
         with pytest.raises(mv.HostUnreachable, match=r"SSH in time|closed the connection"):
-            link.run("true", timeout=10)
+            link.run("true", deadline=Deadline.after(10))
 
         assert time.monotonic() - began < 10.0
         for sock in held:
@@ -177,12 +230,12 @@ def test_a_port_that_does_not_speak_ssh(sshd: real.SSHD, answer: bytes | None) -
 
 def test_a_changed_host_key_is_refused_with_both_fingerprints(sshd: real.SSHD) -> None:
     pins = KnownHosts()
-    connected(sshd, pins=pins).run("true", timeout=10)
+    connected(sshd, pins=pins).run("true", deadline=Deadline.after(10))
     sshd.stop()
     sshd.start("other_host")
 
     with pytest.raises(mv.HostKeyChanged) as caught:
-        connected(sshd, pins=pins).run("touch /tmp/never", timeout=10)
+        connected(sshd, pins=pins).run("touch /tmp/never", deadline=Deadline.after(10))
 
     assert caught.value.presented != caught.value.pinned[0]
     assert "Accepted publickey" not in sshd.log_file.read_text()
@@ -192,21 +245,24 @@ def test_a_host_key_given_with_the_host_is_checked(sshd: real.SSHD) -> None:
     right = (sshd.folder / "host.pub").read_text().split()[1]
     wrong = (sshd.folder / "other_host.pub").read_text().split()[1]
 
-    assert connected(sshd, f"host-key={right}").run("echo in", timeout=10).stdout == b"in\n"
+    assert (
+        connected(sshd, f"host-key={right}").run("echo in", deadline=Deadline.after(10)).stdout
+        == b"in\n"
+    )
     with pytest.raises(mv.HostKeyChanged):
-        connected(sshd, f"host-key={wrong}").run("true", timeout=10)
+        connected(sshd, f"host-key={wrong}").run("true", deadline=Deadline.after(10))
 
 
 def test_a_connection_that_died_idle_is_made_again(
     sshd: real.SSHD, link: ssh.SSHTransport
 ) -> None:
-    link.run("true", timeout=10)
+    link.run("true", deadline=Deadline.after(10))
     sshd.break_connections()
     connection = link._connection  # pyright: ignore[reportPrivateUsage]
     while connection is not None and connection.is_alive():
         time.sleep(0.01)
 
-    assert link.run("echo again", timeout=10).stdout == b"again\n"
+    assert link.run("echo again", deadline=Deadline.after(10)).stdout == b"again\n"
     assert link.connections_made == 2
 
 
@@ -223,9 +279,9 @@ def test_a_connection_that_dies_during_a_command_is_an_error(
     threading.Thread(target=break_connections, daemon=True).start()
 
     with pytest.raises(mv.ConnectionLost, match="broke during a command"):
-        link.run(f"touch '{began}'; sleep 60", timeout=60)
+        link.run(f"touch '{began}'; sleep 60", deadline=Deadline.after(60))
 
-    assert link.run("echo again", timeout=10).stdout == b"again\n"
+    assert link.run("echo again", deadline=Deadline.after(10)).stdout == b"again\n"
 
 
 def test_a_deadline_on_a_connection_that_is_gone_is_only_a_deadline(
@@ -239,30 +295,31 @@ def test_a_deadline_on_a_connection_that_is_gone_is_only_a_deadline(
     monkeypatch.setattr(paramiko.Channel, "close", gone)
 
     with pytest.raises(mv.CommandTimeout):
-        link.run("sleep 5", timeout=0.5)
+        link.run("sleep 5", deadline=Deadline.after(0.5))
 
 
-def test_a_worn_connection_is_replaced(
-    link: ssh.SSHTransport, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ssh, "_COMMANDS_PER_CONNECTION", 5)
+def test_a_worn_connection_is_replaced(sshd: real.SSHD) -> None:
+    link = connected(sshd, timings=ssh.Timings(commands_per_connection=5))
 
     for number in range(12):
-        assert link.run(f"echo {number}", timeout=10).stdout == f"{number}\n".encode()
+        assert (
+            link.run(f"echo {number}", deadline=Deadline.after(10)).stdout
+            == f"{number}\n".encode()
+        )
 
     assert link.connections_made == 3
 
 
 def test_a_command_ended_by_a_signal_has_an_exit_code_above_128(link: ssh.SSHTransport) -> None:
-    assert link.run("kill -9 $$", timeout=10).exit_code >= 128
+    assert link.run("kill -9 $$", deadline=Deadline.after(10)).exit_code >= 128
 
 
 def test_a_closed_transport_says_so(link: ssh.SSHTransport) -> None:
-    link.run("true", timeout=10)
+    link.run("true", deadline=Deadline.after(10))
     link.close()
 
     with pytest.raises(mv.Closed, match="closed"):
-        link.run("true", timeout=10)
+        link.run("true", deadline=Deadline.after(10))
 
 
 def test_a_key_file_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
@@ -270,6 +327,6 @@ def test_a_key_file_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
     garbage.write_text("hello")
 
     with pytest.raises(mv.IdentityError, match="No such file"):
-        ssh.load_identity(tmp_path / "nosuch")
+        ssh_login.load_identity(tmp_path / "nosuch")
     with pytest.raises(mv.IdentityError, match="not a private key"):
-        ssh.load_identity(garbage)
+        ssh_login.load_identity(garbage)

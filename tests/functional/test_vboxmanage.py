@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from maas_virtualbox.deadline import Deadline
+
 SMALL = "95581d29-3e5e-472e-8f12-f452e8095714"
 LARGE = "f9fbeea5-59c6-4fa9-a4f5-cb29fc063408"
 
@@ -60,9 +62,9 @@ class Account:
 
     def close(self) -> None: ...
 
-    def run(self, command: str, *, timeout: float, max_output: int = 0) -> CommandResult:
+    def run(self, command: str, *, deadline: Deadline, max_output: int = 0) -> CommandResult:
         """Run a command here, and remember how much it printed."""
-        result = self._local.run(command, timeout=timeout, max_output=max_output or 10_000)
+        result = self._local.run(command, deadline=deadline, max_output=max_output or 10_000)
         self.sizes.append(len(result.stdout))
         return result
 
@@ -169,8 +171,8 @@ class Scripted:
 
     def close(self) -> None: ...
 
-    def run(self, command: str, *, timeout: float, max_output: int = 0) -> CommandResult:
-        del timeout, max_output
+    def run(self, command: str, *, deadline: Deadline, max_output: int = 0) -> CommandResult:
+        del deadline, max_output
         words = shlex.split(command)
         nonce = words[words.index("-c") + 3] if "-c" in words else ""
         kind = "probe" if "uname" in command else "poll"

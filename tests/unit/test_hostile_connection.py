@@ -10,12 +10,12 @@ import types
 import paramiko
 import pytest
 
-from maas_virtualbox.transport import cpu_throttle, ssh
+from maas_virtualbox.transport import cpu_throttle, paramiko_transport
 
 
 def test_a_packet_of_4_gb_is_refused_before_it_is_read() -> None:
     ours, theirs = socket.socketpair()
-    with theirs, ssh._Socket(ours) as limited:  # pyright: ignore[reportPrivateUsage]
+    with theirs, paramiko_transport.LimitedSocket(ours) as limited:
         theirs.send(b"x")
 
         assert limited.recv(32_768) == b"x"
@@ -24,10 +24,10 @@ def test_a_packet_of_4_gb_is_refused_before_it_is_read() -> None:
 
 
 def test_what_exceeds_the_window_breaks_the_connection() -> None:
-    window = ssh._Window()  # pyright: ignore[reportPrivateUsage]
+    window = paramiko_transport.LimitedBuffer()
     window.feed(b"x" * 2**21)
 
-    with pytest.raises(paramiko.SSHException, match="more than it was allowed to"):
+    with pytest.raises(paramiko.SSHException, match="more than its window allows"):
         window.feed(b"x")
     assert len(window.read(2**22)) == 2**21
     window.feed(b"x")

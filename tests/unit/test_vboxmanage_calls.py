@@ -18,6 +18,8 @@ from maas_virtualbox.virtualbox import shells, vboxmanage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from maas_virtualbox.deadline import Deadline
+
 UUID = "0c06ecdf-282e-4a3b-8cfb-b50f570662a8"
 NAME = "výměna (1) (being made by maas-virtualbox on h process 7)"
 POSIX = f"/home/vbox/VirtualBox VMs/{NAME}/{NAME}.vbox"
@@ -59,8 +61,8 @@ class Recorder:
 
     def close(self) -> None: ...
 
-    def run(self, command: str, *, timeout: float, max_output: int = 0) -> CommandResult:
-        del timeout, max_output
+    def run(self, command: str, *, deadline: Deadline, max_output: int = 0) -> CommandResult:
+        del deadline, max_output
         self.command = command
         return CommandResult(0, self._answer.encode(), b"", 0.1)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import maas_virtualbox as mv
+from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.host import scripts
 from maas_virtualbox.maas import power_template
 
@@ -95,7 +96,7 @@ def test_host_setup_writes_once_works_and_leaves_nothing(
 
         def script(name: str, selector: str) -> str:
             command = f"VBox_host_extensions/{name} {selector}"
-            done = fleet.hosts[0].transport.run(command, timeout=30)
+            done = fleet.hosts[0].transport.run(command, deadline=Deadline.after(30))
             assert done.exit_code == 0, done.stderr
             return done.stdout.decode()
 
@@ -120,7 +121,7 @@ def test_a_key_bound_to_the_gate_switches_vms_and_nothing_else(
         fleet.power_on("node01")
         fleet.power_off("node01")
         for command in ("id", "cat .ssh/id_ed25519", "sh -c 'touch pwned'"):
-            done = owner.transport.run(command, timeout=20)
+            done = owner.transport.run(command, deadline=Deadline.after(20))
             assert done.exit_code == 77
             assert b"gate: refused" in done.stderr
             assert done.stdout == b""

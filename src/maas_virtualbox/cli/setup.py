@@ -16,6 +16,7 @@ from maas_virtualbox import errors
 from maas_virtualbox.cli import extension_script, output
 from maas_virtualbox.cli.app import HostOption, Options, Panel, app
 from maas_virtualbox.config import host_list
+from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.host import scripts
 from maas_virtualbox.maas import power_template
 from maas_virtualbox.virtualbox import settings_xml
@@ -43,7 +44,7 @@ def set_host_up(
 
     Needs a key that is not yet bound to the gate.
     """
-    from maas_virtualbox.transport import ssh  # noqa: PLC0415 - slow to load
+    from maas_virtualbox.transport import ssh_login  # noqa: PLC0415 - slow to load
 
     options: Options = ctx.obj
     with options.fleet() as fleet:
@@ -58,7 +59,7 @@ def set_host_up(
                     "which key is it for? say --key FILE, or ssh-private-key-file in --config"
                 )
             line = (
-                scripts.authorized_key(owner, ssh.load_identity(key_file), gate=gate)
+                scripts.authorized_key(owner, ssh_login.load_identity(key_file), gate=gate)
                 if key_file
                 else ""
             )
@@ -94,7 +95,7 @@ def trust(
 
     Compare it on the host: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub
     """
-    from maas_virtualbox.transport import host_keys, ssh  # noqa: PLC0415 - slow to load
+    from maas_virtualbox.transport import host_keys, ssh_login  # noqa: PLC0415 - slow to load
 
     options: Options = ctx.obj
     listed = {each.name: each for each in options.listed()}
@@ -103,7 +104,7 @@ def trust(
         raise errors.ConfigError(f"there is no host {host!r} in the list; it has {known}")
     wanted = listed[host]
     pins = host_keys.KnownHosts(options.known_hosts or options.loaded.known_hosts)
-    key = ssh.presented_key(wanted, pins, timeout=_TRUST_TIMEOUT_S)
+    key = ssh_login.presented_key(wanted, pins, Deadline.after(_TRUST_TIMEOUT_S))
     presented = host_list.fingerprint(key.asbytes())
     before = wanted.host_key or tuple(pin.fingerprint for pin in pins.pinned(wanted))
     if fingerprint and fingerprint != presented:

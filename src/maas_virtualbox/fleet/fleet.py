@@ -643,9 +643,9 @@ def _transports(
     known_hosts: Path | str | None,
 ) -> Iterator[tuple[HostConfig, Transport]]:
     # paramiko takes a tenth of a second to load, and who reads host lists needs none of it.
-    from maas_virtualbox.transport import host_keys, local, ssh  # noqa: PLC0415
+    from maas_virtualbox.transport import host_keys, local, ssh, ssh_login  # noqa: PLC0415
 
-    key = ssh.load_identity(identity) if isinstance(identity, str | Path) else identity
+    key = ssh_login.load_identity(identity) if isinstance(identity, str | Path) else identity
     pins = host_keys.KnownHosts(known_hosts)
     for host in hosts:
         if host.is_local:

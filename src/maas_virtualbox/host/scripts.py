@@ -14,6 +14,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from maas_virtualbox import errors, templates
+from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.version import VERSION
 from maas_virtualbox.virtualbox import shells
 
@@ -101,7 +102,7 @@ def _posix(owner: VirtualBoxHost) -> shells.Posix:
 
 
 def _run(owner: VirtualBoxHost, command: str) -> str:
-    result = owner.transport.run(command, timeout=_TIMEOUT_S)
+    result = owner.transport.run(command, deadline=Deadline.after(_TIMEOUT_S))
     if result.exit_code != 0:
         words = result.stderr.decode("utf-8", "replace").strip()
         raise errors.HostSetupRefused(

@@ -40,7 +40,7 @@ from maas_virtualbox.simulator import requests, server
 from maas_virtualbox.simulator.faults import Action, Fault
 from maas_virtualbox.simulator.virtualbox import SimulatedVirtualBox, Timings
 from maas_virtualbox.simulator.vms import SimulatedVM
-from maas_virtualbox.transport import ssh
+from maas_virtualbox.transport import ssh_login
 
 if TYPE_CHECKING:
     import types
@@ -107,7 +107,7 @@ class Simulator:
         if key_file is None:
             self.key_file.touch(mode=0o600)
             self.key_file.write_text(server.new_key()[1])
-        self._key = ssh.load_identity(self.key_file)
+        self._key = ssh_login.load_identity(self.key_file)
         self._port = port
         self._server: server.SSHServer | None = None
         width = max(2, len(str(vms)))

@@ -1,27 +1,33 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Commands on this machine, as child processes of the account that runs this program."""
+"""Run commands on this machine, as child processes of the account that runs this program."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import selectors
 import signal
 import subprocess
 import threading
 import time
-from typing import IO
+from typing import TYPE_CHECKING
 
 from maas_virtualbox import errors, transport
 
-_CHUNK = 64 * 1024
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from maas_virtualbox.deadline import Deadline
+
+_READ_SIZE = 64 * 1024
 
 
 class LocalTransport:
-    """Runs commands with `/bin/sh -c`, each in a process group of its own.
+    """Runs commands with `/bin/sh -c`, each in its own process group.
 
-    May be shared between threads.
+    `Fleet` creates one for the host `local`. Threads may share it.
     """
 
     def __init__(self, name: str = "local") -> None:
@@ -30,75 +36,86 @@ class LocalTransport:
         self._closed = False
 
     def close(self) -> None:
-        """Refuse further commands; those that run are left to their deadlines."""
+        """Refuse further commands. Running commands continue until they end or time out."""
         self._closed = True
 
     def run(
-        self, command: str, *, timeout: float, max_output: int = transport.MAX_OUTPUT
+        self, command: str, *, deadline: Deadline, max_output: int = transport.MAX_OUTPUT
     ) -> transport.CommandResult:
         """Run one command line; see `Transport.run`."""
         began = time.monotonic()
-        deadline = began + timeout
         if self._closed:
             raise errors.Closed(self._name, "this transport is closed")
-        if not self._slots.acquire(timeout=timeout):
-            raise errors.CommandTimeout(self._name, f"no free slot within {timeout:.0f} s")
+        if not self._slots.acquire(timeout=deadline.remaining):
+            seconds = time.monotonic() - began
+            raise errors.CommandTimeout(self._name, f"no free slot within {seconds:.1f} s")
         try:
-            with subprocess.Popen(
-                ["/bin/sh", "-c", command],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            ) as process:
-                try:
-                    stdout, stderr = self._communicate(process, deadline, timeout, max_output)
-                    code = process.wait(max(0.0, deadline - time.monotonic()))
-                except BaseException as error:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(process.pid, signal.SIGKILL)
-                    if isinstance(error, subprocess.TimeoutExpired):
-                        raise self._timed_out(timeout) from None
-                    raise
+            with _started(command) as process:
+                stdout, stderr = self._read(process, deadline, max_output)
+                exit_code = process.wait(deadline.remaining)
+        except (TimeoutError, subprocess.TimeoutExpired):
+            seconds = time.monotonic() - began
+            raise errors.CommandTimeout(
+                self._name, f"no answer from a command within {seconds:.1f} s; it was ended"
+            ) from None
         except OSError as error:
             raise errors.HostUnreachable(self._name, f"cannot run /bin/sh: {error}") from error
         finally:
             self._slots.release()
-        code = 128 - code if code < 0 else code
-        return transport.CommandResult(code, stdout, stderr, time.monotonic() - began)
+        exit_code = 128 - exit_code if exit_code < 0 else exit_code
+        return transport.CommandResult(exit_code, stdout, stderr, time.monotonic() - began)
 
-    def _communicate(
-        self, process: subprocess.Popen[bytes], deadline: float, timeout: float, max_output: int
+    def _read(
+        self, process: subprocess.Popen[bytes], deadline: Deadline, max_output: int
     ) -> tuple[bytes, bytes]:
-        # subprocess's communicate() has a deadline but no size limit.
+        """Read both streams to their ends; `communicate` of `subprocess` has no size limit."""
         assert process.stdout
         assert process.stderr
-        limits: dict[IO[bytes], int] = {
-            process.stdout: max_output,
-            process.stderr: transport.MAX_ERROR_OUTPUT,
-        }
-        taken: dict[IO[bytes], bytearray] = {pipe: bytearray() for pipe in limits}
+        stdout = _Stream(max_output, "bytes")
+        stderr = _Stream(transport.MAX_ERROR_OUTPUT, "bytes of errors")
         with selectors.DefaultSelector() as selector:
-            for pipe in limits:
-                selector.register(pipe, selectors.EVENT_READ, data=pipe)
+            selector.register(process.stdout, selectors.EVENT_READ, data=stdout)
+            selector.register(process.stderr, selectors.EVENT_READ, data=stderr)
             while selector.get_map():
-                remaining = deadline - time.monotonic()
-                if remaining <= 0:
-                    raise self._timed_out(timeout)
-                for key, _ in selector.select(remaining):
-                    pipe: IO[bytes] = key.data
-                    chunk = os.read(pipe.fileno(), _CHUNK)
-                    taken[pipe] += chunk
+                if deadline.is_past:
+                    raise TimeoutError
+                for key, _ in selector.select(deadline.remaining):
+                    chunk = os.read(key.fd, _READ_SIZE)
                     if not chunk:
-                        selector.unregister(pipe)
-                    elif len(taken[pipe]) > limits[pipe]:
-                        what = "bytes of errors" if pipe is process.stderr else "bytes"
-                        raise errors.OversizedOutput(
-                            self._name, f"a command printed over {limits[pipe]} {what}"
-                        )
-        return bytes(taken[process.stdout]), bytes(taken[process.stderr])
+                        selector.unregister(key.fileobj)
+                    self._append(key.data, chunk)
+        return bytes(stdout.content), bytes(stderr.content)
 
-    def _timed_out(self, timeout: float) -> errors.CommandTimeout:
-        return errors.CommandTimeout(
-            self._name, f"no answer from a command within {timeout:.1f} s; it was ended"
-        )
+    def _append(self, stream: _Stream, chunk: bytes) -> None:
+        stream.content += chunk
+        if len(stream.content) > stream.limit:
+            raise errors.OversizedOutput(
+                self._name, f"a command printed over {stream.limit} {stream.unit}; it was ended"
+            )
+
+
+@dataclasses.dataclass
+class _Stream:
+    """An output stream of a command, and what was read from it."""
+
+    limit: int
+    unit: str
+    content: bytearray = dataclasses.field(default_factory=bytearray)
+
+
+@contextlib.contextmanager
+def _started(command: str) -> Generator[subprocess.Popen[bytes]]:
+    """Start a command. If the block raises, kill the command's whole process group."""
+    with subprocess.Popen(
+        ["/bin/sh", "-c", command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise

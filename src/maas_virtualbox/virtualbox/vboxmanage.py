@@ -19,6 +19,7 @@ import time
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from maas_virtualbox import errors
+from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.transport import MAX_OUTPUT
 from maas_virtualbox.transport.cpu_throttle import CPUThrottle
 from maas_virtualbox.virtualbox import error_codes, long_list, parsers, settings_xml, shells
@@ -392,7 +393,7 @@ class VBoxManage:
         for shell in candidates:
             nonce = secrets.token_hex(8)
             result = self._transport.run(
-                shell.probe(nonce, configured), timeout=deadline - time.monotonic()
+                shell.probe(nonce, configured), deadline=Deadline(deadline)
             )
             parts = shells.sections(nonce, result.stdout)
             if parts is not None:
@@ -427,7 +428,9 @@ class VBoxManage:
     ) -> CommandResult:
         if timeout <= 0:
             raise errors.CommandTimeout(str(self._host), "no time is left for a command")
-        return self._transport.run(command, timeout=timeout, max_output=max_output)
+        return self._transport.run(
+            command, deadline=Deadline.after(timeout), max_output=max_output
+        )
 
     def _check(self, result: CommandResult) -> None:
         if result.exit_code in _NOT_EXECUTABLE:
