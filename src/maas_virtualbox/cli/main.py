@@ -1,10 +1,10 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The command line `maas-virtualbox`: options in, one call on `Fleet`, an answer out.
+"""The command line `maas-virtualbox`: parses options, calls `Fleet`, prints the result.
 
-Exit codes: 0 done; 1 an action failed, a VM is unknown or ambiguous, or `check` found an error;
-2 wrong usage, host list or configuration; 3 a host is down (what could be told was told);
-130 interrupted.
+Exit codes: 0 success; 1 an action failed, a VM is unknown or ambiguous, or `check` found an error;
+2 wrong usage, host list or configuration; 3 a host is down (the results of the other hosts were
+printed); 130 interrupted.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import sys
 from typing import NoReturn
 
 from maas_virtualbox import errors
-from maas_virtualbox.cli import maas, output, power, service, setup, trial, vms
+from maas_virtualbox.cli import demo, maas, output, power, service, setup, vms
 from maas_virtualbox.cli.app import EXIT_FAILED, EXIT_HOST_DOWN, EXIT_INTERRUPTED, EXIT_USAGE, app
 from maas_virtualbox.escape import log_to_stderr
 
 __all__ = ["EXIT_FAILED", "EXIT_HOST_DOWN", "EXIT_INTERRUPTED", "EXIT_USAGE", "main"]
 
-_COMMANDS = (power, vms, service, maas, setup, trial)
-"""Each adds its commands to the program when it is imported."""
+_COMMANDS = (power, vms, service, maas, setup, demo)
+"""Each module adds its commands to `app` when it is imported."""
 
 
 def main() -> NoReturn:
-    """Run the program; every expected error is a sentence and an exit code, never a traceback."""
+    """Run the program. Every expected error is one message and an exit code, not a traceback."""
     log_to_stderr(logging.WARNING, "maas-virtualbox: ")
     try:
         app(prog_name="maas-virtualbox")
