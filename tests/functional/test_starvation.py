@@ -19,6 +19,8 @@ from maas_virtualbox.simulator import Action, Fault, Simulator
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from maas_virtualbox.virtualbox.vboxmanage import VMInfo
+
 ALWAYS = 1_000_000
 CALLER = Caller("192.0.2.1", "vm")
 
@@ -125,3 +127,24 @@ def test_exact_states_of_ten_crashed_vms_are_asked_together(
     assert simulator.count("showvminfo") - asked == 10
     # One moment for all of them, not one for each.
     assert simulator.count("poll") - polls <= 6
+
+
+def test_exact_states_of_crashed_vms_are_asked_in_parallel(
+    simulator: Simulator, fleet: mv.Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for vm in simulator.virtualbox.vms[:6]:
+        fleet.power_on(vm.uuid)
+        simulator.virtualbox.crash_vm(vm.uuid)
+    fleet.hosts[0].state.invalidate()
+    vboxmanage = fleet.hosts[0].vboxmanage
+    showvminfo, all_in_progress = vboxmanage.showvminfo, threading.Barrier(6, timeout=30.0)
+
+    def wait_for_the_others(uuid: str, *, timeout: float) -> VMInfo:
+        all_in_progress.wait()
+        return showvminfo(uuid, timeout=timeout)
+
+    monkeypatch.setattr(vboxmanage, "showvminfo", wait_for_the_others)
+
+    states = [vm.state for vm in fleet.vms(exact=True, timeout=60.0)]
+
+    assert states[:6] == [mv.VMState.GURU_MEDITATION] * 6

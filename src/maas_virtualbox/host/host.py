@@ -1,9 +1,9 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""One host and its VMs: queries, and actions that `power` executes.
+"""One host and its VMs: queries, which `state` answers, and actions, which `power` executes.
 
-Polling is `state`'s business, how VBoxManage is called `vboxmanage`'s, which host a VM is on
-`fleet`'s, how VMs are created and deleted `provisioning`'s.
+How VBoxManage is called is defined in `vboxmanage`, which host a VM is on in `fleet`, how VMs are
+created and deleted in `provisioning`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-import time
 from typing import TYPE_CHECKING, Literal
 
-from maas_virtualbox import errors
 from maas_virtualbox.config.policy import PowerPolicy
 from maas_virtualbox.deadline import Deadline
-from maas_virtualbox.host.power import SETTLE_S, PowerControl
+from maas_virtualbox.host.exact_states import ExactStates
+from maas_virtualbox.host.power import PowerControl
 from maas_virtualbox.host.state import CALL_TIMEOUT_S, StateCache
 from maas_virtualbox.virtualbox import vboxmanage
 from maas_virtualbox.virtualbox.states import Power, VMState
@@ -30,13 +29,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_CLOSER_LOOK_AGE_S = 30.0
-_LONGEST_PAUSE_S = 0.4
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VM:
-    """One VM as last seen. A picture, not a handle: it never changes."""
+    """One VM at the time of a poll. A value: it never changes."""
 
     host: HostConfig
     """The host it is on."""
@@ -45,11 +41,11 @@ class VM:
     """What its settings file says."""
 
     state: VMState
-    """VirtualBox's word for its state. `running` also stands for paused and its like unless exact
-    states were asked for."""
+    """VirtualBox's name for its state. Unless the states are exact, `running` also stands for
+    paused, livesnapshotting and teleporting."""
 
     power: Power
-    """Whether it is on, off, or cannot be told."""
+    """Whether it is on, off or unknown."""
 
     @property
     def uuid(self) -> str:
@@ -71,7 +67,7 @@ class VM:
 
 
 class VirtualBoxHost:
-    """One account on one host and its VMs. Made by `Fleet`; may be shared between threads.
+    """One account on one host and its VMs. Created by `Fleet`; may be shared between threads.
 
     Concurrency: see `PowerControl` and `StateCache`.
     """
@@ -84,24 +80,24 @@ class VirtualBoxHost:
         self.vboxmanage = vboxmanage.VBoxManage(host, transport)
         self.state = StateCache(host, self.vboxmanage, self.policy.state_max_age)
         self.power = PowerControl(host, self.vboxmanage, self.state, self.policy)
+        self.exact_states = ExactStates(self.state, self.power)
         self.transport = transport
-        self._lock = threading.Lock()
-        self._closer_looks: dict[tuple[str, int], tuple[float, VMState]] = {}
 
     def close(self) -> None:
-        """Close the connection. Actions under way fail."""
+        """Close the connection. Calls in progress fail."""
         self.transport.close()
         self.state.close()
 
-    # -- Looking ------------------------------------------------------------------------------
+    # -- Queries ------------------------------------------------------------------------------
 
     def vm(self, uuid: str, *, exact: bool = False, timeout: float | None = None) -> VM:
-        """Return one VM as it is now; see `vms`. Raises `UnknownVM` if the host has none such."""
+        """Return one VM as it is now. Takes and raises what `vms` does, and raises `UnknownVM` if
+        the host has no such VM."""
         deadline = _deadline(timeout)
         since = self.state.stale_before(uuid)
         state = self.state.poll(deadline, exact=exact, since=since)
         if exact:
-            state = self._settled(state, deadline, only=uuid)
+            state = self.exact_states.settle(state, deadline, uuid)
         return self.vm_of(state, uuid)
 
     def vms(
@@ -114,9 +110,10 @@ class VirtualBoxHost:
         """Return all VMs as they are now, in VirtualBox's order.
 
         Args:
-            exact: also tell starting, paused and crashed VMs apart; costs the host 40 ms a running
-                VM, and up to 2 s where VMs are starting or have crashed.
-            max_age: oldest acceptable state in seconds (default: that of `PowerPolicy`).
+            exact: whether starting, paused and crashed VMs must be distinguished; costs the host
+                40 ms for each running VM, and up to 2 s where VMs are starting or have crashed.
+            max_age: the greatest acceptable age of the state in seconds (default: that of
+                `PowerPolicy`).
             timeout: seconds for everything (default: `state.CALL_TIMEOUT_S`).
 
         Raises:
@@ -125,7 +122,7 @@ class VirtualBoxHost:
         deadline = _deadline(timeout)
         state = self.state.poll(deadline, exact=exact, max_age=max_age)
         if exact:
-            state = self._settled(state, deadline)
+            state = self.exact_states.settle(state, deadline)
         return self.vms_of(state)
 
     def vm_of(self, state: HostState, uuid: str) -> VM:
@@ -143,69 +140,9 @@ class VirtualBoxHost:
         if (pid := state.processes.get(uuid)) is None:
             return VM(self.config, settings, settings.off_state, settings.off_state.power)
         # While the process lives the VM is on, whatever VirtualBox calls it: it holds its disks.
-        with self._lock:
-            _, vm_state = self._closer_looks.get((uuid, pid), (0.0, VMState.STARTING))
-        return VM(self.config, settings, vm_state, Power.ON)
+        return VM(self.config, settings, self.exact_states.of(uuid, pid), Power.ON)
 
-    def _settled(self, picture: HostState, deadline: Deadline, only: str = "") -> HostState:
-        """Find the exact states of VMs that a process runs but VirtualBox does not list as
-        running, and return the poll that shows them. Almost all of these are starting or ending:
-        they are all given the same moment, and only what stays is asked for, one by one.
-
-        Args:
-            picture: which VMs run.
-            deadline: what is not known by then stays as it is.
-            only: the UUID of the one VM that matters; empty: all do.
-        """
-        settled = deadline.within(SETTLE_S)
-        while self._unexplained(picture, only) and not settled.is_past:
-            time.sleep(min(_LONGEST_PAUSE_S, settled.remaining))
-            try:
-                picture = self.state.poll(deadline, max_age=0.0, exact=True)
-            except errors.HostError as error:
-                log.info("%s; exact states are not known", error)
-                return picture
-        for uuid, pid in self._unexplained(picture, only):
-            self._look_closer(uuid, pid, deadline)
-        return picture
-
-    def _unexplained(self, picture: HostState, only: str) -> list[tuple[str, int]]:
-        """VMs whose process nothing explains: no action of ours, no recent closer look."""
-        return [
-            (uuid, pid)
-            for uuid, pid in picture.processes.items()
-            if uuid not in picture.running
-            and only in ("", uuid)
-            and not self.lock_of(uuid).locked()
-            and not self._is_known(uuid, pid)
-        ]
-
-    def _is_known(self, uuid: str, pid: int) -> bool:
-        with self._lock:
-            asked, _ = self._closer_looks.get((uuid, pid), (float("-inf"), None))
-        return time.monotonic() - asked < _CLOSER_LOOK_AGE_S
-
-    def _look_closer(self, uuid: str, pid: int, deadline: Deadline) -> None:
-        """Ask VirtualBox for the state of a VM that a process runs, and remember it.
-
-        This takes the VM's lock, so it is done seldom for one process, and never while an action
-        of ours is under way. What cannot be asked for in time stays as it is known.
-        """
-        lock = self.lock_of(uuid)
-        if not lock.acquire(blocking=False):
-            return
-        try:
-            limit = deadline.within(CALL_TIMEOUT_S).remaining
-            state = self.vboxmanage.showvminfo(uuid, timeout=limit).state
-        except (errors.HostError, errors.VBoxManageError) as error:
-            log.info("%s: the exact state of VM %s is not known: %s", self.config, uuid, error)
-            return
-        finally:
-            lock.release()
-        with self._lock:
-            self._closer_looks[uuid, pid] = time.monotonic(), state
-
-    # -- Acting -------------------------------------------------------------------------------
+    # -- Actions ------------------------------------------------------------------------------
 
     @property
     def changing(self) -> threading.BoundedSemaphore:
