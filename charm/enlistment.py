@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Machines in MAAS for our VMs, kept right by the leader without being asked."""
+"""Enlistment of the VMs in MAAS: by the action, and automatically by the leader."""
 
 from __future__ import annotations
 
@@ -10,86 +10,114 @@ from typing import TYPE_CHECKING, Any
 import credentials
 import statuses
 import workload
-from maas_virtualbox.juju import programs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
-    from charm import MAASVirtualBoxCharm
+    import ops
+
+    from maas_virtualbox.juju import programs
     from options import CharmOptions
+    from program import Program
 
 ACTION_TIMEOUT_S = 1800.0
-"""MAAS may take half an hour for a thousand machines. A hook has less time; the next continues."""
+"""MAAS may take half an hour for a thousand machines. A hook has less time; the next hook
+continues."""
 
 ONLY = {"off": ("--only=update",), "adopt": ("--only=adopt", "--only=update"), "all": ()}
-"""What each value of auto-enlist lets happen. A machine that is ours follows our address and
-tokens in any case, or MAAS could switch its VM no more."""
+"""The changes that each value of auto-enlist allows. A managed machine always gets a changed
+address or token. Otherwise MAAS could no longer control its VM."""
 
 _ADDRESS = "address"
-"""Of a unit's peer data: where MAAS reaches it."""
+"""The key of a unit's peer data with the address at which MAAS reaches the unit."""
 
 
-def keep_up(charm: MAASVirtualBoxCharm, chosen: CharmOptions, wanted: workload.Wanted) -> str:
-    """Tell MAAS what changed, as the leader, if there is a MAAS to tell.
+class Enlistment:
+    """Enlists the VMs in MAAS."""
 
-    Returns:
-        What MAAS does not know, for `juju status`; empty if all is well.
+    def __init__(
+        self, charm: ops.CharmBase, root: Path, program: Program, address: Callable[[], str]
+    ) -> None:
+        """Prepare.
 
-    Raises:
-        Unready: `auto-enlist` is on, and no MAAS is named; the status has the command to type.
+        Args:
+            charm: The charm.
+            root: The folder that represents `/`.
+            program: Runs `maas-virtualbox`.
+            address: Returns the address at which MAAS reaches this unit. It may raise `NotReady`.
+        """
+        self._charm = charm
+        self._root = root
+        self._program = program
+        self._address = address
+
+    def update(self, chosen: CharmOptions, service: workload.ServiceConfig) -> str:
+        """Bring MAAS up to date, if this unit is the leader and MAAS is configured.
+
+        Returns:
+            The reason why MAAS is not up to date, for `juju status`; empty on success.
+
+        Raises:
+            NotReady: `auto-enlist` is on, but MAAS is not configured. The status has the command.
+        """
+        _check(chosen, self._charm.app.name)
+        self._publish_address()
+        is_leader = self._charm.unit.is_leader()
+        if not (is_leader and chosen.maas_url and service.maas_api_key):
+            return ""
+        inputs = self._power_parameter_inputs(chosen, service)
+        if chosen.auto_enlist == "off" and workload.is_noted(
+            self._root, workload.ENLISTED, inputs
+        ):
+            return ""
+        result = self.run(*self.other_address_options(), *ONLY[chosen.auto_enlist])
+        workload.write_note(self._root, workload.ENLISTED, "" if result.error else inputs)
+        if not result.error:
+            return ""
+        reason = format_summary(result) or result.error.splitlines()[-1]
+        return f"not all VMs are enlisted in MAAS ({reason}): see enlist dry-run=true"
+
+    def run(self, *options: str, timeout: float | None = None) -> programs.Result:
+        """Enlist the VMs, or plan it. The output is the JSON of `enlistment.report`."""
+        fixed = ("maas", "enlist", "--format=json", f"--address={self._address()}")
+        return self._program.run(*fixed, *options, timeout=timeout)
+
+    def other_address_options(self) -> list[str]:
+        """Return the options that exclude machines which MAAS controls through other units."""
+        peers = self._charm.model.get_relation(credentials.PEERS)
+        data = [peers.data[unit].get(_ADDRESS, "") for unit in peers.units] if peers else []
+        return [f"--other-address={address}" for address in sorted(set(data) - {""})]
+
+    def _publish_address(self) -> None:
+        peers = self._charm.model.get_relation(credentials.PEERS)
+        if peers is not None:
+            peers.data[self._charm.unit][_ADDRESS] = self._address()
+
+    def _power_parameter_inputs(
+        self, chosen: CharmOptions, service: workload.ServiceConfig
+    ) -> str:
+        """Return everything that changes the power parameters of machines, as one text."""
+        tls, tokens = bool(service.tls_certificate), service.tokens.dump()
+        return repr((chosen.maas_url, self._address(), chosen.listen_port, tls, tokens))
+
+
+def format_summary(result: programs.Result) -> str:
+    """Return for example `2 create, 1 conflict`; empty if there is no plan."""
+    return json.loads(result.output)["summary"] if result.output else ""
+
+
+def format_changes(result: programs.Result) -> str:
+    """Return the messages about MAAS, and a line for each change.
+
+    Messages that are also in the result's error are omitted.
     """
-    _check(chosen, charm.app.name)
-    _publish_address(charm)
-    if not (charm.unit.is_leader() and chosen.maas_url and wanted.maas_api_key):
-        return ""
-    root, address = charm.root, charm.address()
-    tls = bool(wanted.tls_certificate)
-    told = repr((chosen.maas_url, address, chosen.listen_port, tls, wanted.tokens.dump()))
-    if chosen.auto_enlist == "off" and workload.is_noted(root, workload.TOLD, told):
-        return ""
-    answer = run(charm, address, *other_addresses(charm), *ONLY[chosen.auto_enlist])
-    workload.note(root, workload.TOLD, "" if answer.problem else told)
-    if not answer.problem:
-        return ""
-    reason = summary(answer) or answer.problem.splitlines()[-1]
-    return f"MAAS does not know all VMs as they are ({reason}): see enlist dry-run=true"
+    report: dict[str, list[Any]] = json.loads(result.output) if result.output else {}
+    messages = (text for text in report.get("messages", ()) if text not in result.error)
+    return "\n".join([*messages, *map(_format_change, report.get("changes", ()))])
 
 
-def run(
-    charm: MAASVirtualBoxCharm, address: str, *options: str, timeout: float | None = None
-) -> programs.Answer:
-    """Enlist, or plan it; the output is `enlistment.report`'s JSON."""
-    fixed = ("maas", "enlist", "--format=json", f"--address={address}")
-    return charm.run(*fixed, *options, timeout=timeout)
-
-
-def other_addresses(charm: MAASVirtualBoxCharm) -> list[str]:
-    """Return the options that leave to the other units the machines that MAAS switches there."""
-    peers = charm.model.get_relation(credentials.PEERS)
-    data = [peers.data[unit].get(_ADDRESS, "") for unit in peers.units] if peers else []
-    return [f"--other-address={address}" for address in sorted(set(data) - {""})]
-
-
-def _publish_address(charm: MAASVirtualBoxCharm) -> None:
-    peers = charm.model.get_relation(credentials.PEERS)
-    if peers is not None:
-        peers.data[charm.unit][_ADDRESS] = charm.address()
-
-
-def summary(answer: programs.Answer) -> str:
-    """Return such as `2 create, 1 conflict`; empty where there is no plan."""
-    return json.loads(answer.output)["summary"] if answer.output else ""
-
-
-def lines(answer: programs.Answer) -> str:
-    """Return a line for each change, for people, below what MAAS as a whole lacks; what the
-    answer's problem says is not repeated."""
-    found: dict[str, list[Any]] = json.loads(answer.output) if answer.output else {}
-    messages = (text for text in found.get("messages", ()) if text not in answer.problem)
-    return "\n".join([*messages, *map(_line, found.get("changes", ()))])
-
-
-def _line(change: Mapping[str, Any]) -> str:
+def _format_change(change: Mapping[str, Any]) -> str:
     parts = (
         f"{change['kind']}:",
         f"{change['host']}/{change['vm']}" if change["vm"] else change["machine"],
@@ -104,10 +132,10 @@ def _check(chosen: CharmOptions, app: str) -> None:
     if chosen.auto_enlist == "off":
         return
     examples = {"maas-url": "http://ADDRESS:5240/MAAS", "maas-api-key": "secret:…"}
-    given = {"maas-url": chosen.maas_url, "maas-api-key": chosen.maas_api_key}
-    missing = [name for name, value in given.items() if not value]
+    values = {"maas-url": chosen.maas_url, "maas-api-key": chosen.maas_api_key}
+    missing = [name for name, value in values.items() if not value]
     if missing:
         command = " ".join(f"{name}={examples[name]}" for name in missing)
-        raise statuses.blocked(
-            f"auto-enlist: expected {' and '.join(missing)} beside it: juju config {app} {command}"
+        raise statuses.Blocked(
+            f"auto-enlist: expected {' and '.join(missing)} to be set: juju config {app} {command}"
         )

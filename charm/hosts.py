@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which hosts there are: those of config, and those of the relation `virtualbox-hosts`."""
+"""The hosts: those of the option `hosts`, and those of the relation `virtualbox-hosts`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from maas_virtualbox.config import config_file
 from maas_virtualbox.juju import VirtualBoxHostsRequirer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import ops
 
     from maas_virtualbox.config.host_list import HostConfig
@@ -25,94 +27,109 @@ RELATION = "virtualbox-hosts"
 
 
 class Hosts:
-    """Merges the related hosts with config's, which win.
+    """Merges the related hosts with the configured hosts, which have priority.
 
-    Nothing is lost where a related unit has an account that stands in config too, so that is only
-    logged. Where it has the name of another account, it is left out, and the status says so.
+    If a related unit publishes an account that is also configured, it is ignored, and a message is
+    logged. If a related host has the name of another account, it is ignored, and the status says
+    so.
     """
 
-    def __init__(self, charm: ops.CharmBase, shared: credentials.Shared) -> None:
+    def __init__(self, charm: ops.CharmBase, shared: credentials.SharedCredentials) -> None:
         """Observe the relation."""
         self._charm = charm
         self._shared = shared
         self._related = VirtualBoxHostsRequirer(charm, RELATION)
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
         self.changed = self._related.on.hosts_changed
 
     def publish_keys(self, uri: str) -> None:
-        """Tell the related units whom to let in, the next key of a rotation too.
+        """Publish the public keys to the related units, including the next key of a rotation.
 
         Args:
-            uri: of the secret with the key that people made for us; empty if they made none.
+            uri: The URI of the user secret with the private key; empty if there is none.
 
         Raises:
-            Unready: a key is not there yet, or cannot be read.
+            NotReady: A key does not exist yet, or cannot be read.
         """
         if self._related.is_related and self._charm.unit.is_leader():
-            given = credentials.given_ssh_key(self._charm, uri)
-            keys = [credentials.public_key(given)] if given else self._shared.public_keys()
+            key = credentials.read_ssh_private_key(self._charm, uri)
+            keys = [credentials.public_key(key)] if key else self._shared.public_keys()
             self._related.publish_keys(keys)
 
     def merge(self, chosen: CharmOptions) -> CharmOptions:
-        """Return the options with the related hosts among config's."""
+        """Return the options with the related hosts added to the configured hosts."""
         if chosen.hosts == config_file.FROM_ZONES:
             return chosen
-        merged = {_place(host): host for host in chosen.hosts}
+        merged = {_account_key(host): host for host in chosen.hosts}
         names = {host.name for host in chosen.hosts}
         for related in self._related.hosts():
             host = related.host
-            if known := merged.get(_place(host)):
-                self._say(f"{related.unit}: {host.account} is host {known.name} already")
+            if known := merged.get(_account_key(host)):
+                self._warn(f"{related.unit}: {host.account} is already configured as {known.name}")
             elif host.name not in names:
-                merged[_place(host)] = host
+                merged[_account_key(host)] = host
         return chosen.model_copy(update={"hosts": tuple(merged.values())})
 
-    def missing(self) -> statuses.Unready:
-        """Return why there is no host at all."""
+    def check_not_empty(self, merged: CharmOptions) -> None:
+        """Check that there is a host.
+
+        Raises:
+            NotReady: There is none. The status says what to do.
+        """
+        if merged.hosts:
+            return
         if self._related.is_related:
-            return statuses.waiting("the related units have published no host yet")
-        return statuses.blocked(
+            raise statuses.Waiting("waiting for the related units to publish a host")
+        raise statuses.Blocked(
             f"no hosts: juju config {self._charm.app.name} hosts='user@address'"
         )
 
     def check(self, chosen: CharmOptions) -> None:
-        """Look for related hosts that are left out, or published twice.
+        """Check that no related host is ignored or published twice.
 
         Args:
-            chosen: the options as people wrote them.
+            chosen: The options, without related hosts.
 
         Raises:
-            Unready: there is one; the status says what to type.
+            Blocked: There is such a host. The status says what to do.
         """
         related = self._related.hosts()
-        published: dict[tuple[str, str, int], RelatedHost] = {}
-        for each in related:
-            other = published.setdefault(_place(each.host), each)
-            if other is not each:
-                raise statuses.blocked(
-                    f"virtualbox-hosts: {other.unit} and {each.unit} publish the same host,"
-                    f" {each.host.account}: remove one of them"
-                )
+        _check_duplicates(related)
         if chosen.hosts == config_file.FROM_ZONES:
             if related:
-                units = ", ".join(each.unit for each in related)
-                raise statuses.blocked(f"hosts: from-zones leaves out what is related: {units}")
-            return
-        named = {host.name: host for host in chosen.hosts}
-        for each in related:
-            other = named.get(each.host.name)
-            if other is not None and _place(other) != _place(each.host):
-                raise statuses.blocked(
-                    f"hosts: {each.host.account} of {each.unit} is left out, for"
-                    f" {other.account} is called {other.name}: give that another name="
-                )
+                units = ", ".join(host.unit for host in related)
+                raise statuses.Blocked(f"hosts: from-zones ignores related units: {units}")
+        else:
+            _check_names(related, chosen.hosts)
 
-    def _say(self, sentence: str) -> None:
+    def _warn(self, message: str) -> None:
         """Log a warning, once in a hook."""
-        if sentence not in self._said:
-            self._said.add(sentence)
-            log.warning("%s", sentence)
+        if message not in self._logged:
+            self._logged.add(message)
+            log.warning("%s", message)
 
 
-def _place(host: HostConfig) -> tuple[str, str, int]:
+def _check_duplicates(related: Sequence[RelatedHost]) -> None:
+    published: dict[tuple[str, str, int], RelatedHost] = {}
+    for host in related:
+        first = published.setdefault(_account_key(host.host), host)
+        if first is not host:
+            raise statuses.Blocked(
+                f"virtualbox-hosts: {first.unit} and {host.unit} publish the same host,"
+                f" {host.host.account}: remove one of them"
+            )
+
+
+def _check_names(related: Sequence[RelatedHost], configured: Sequence[HostConfig]) -> None:
+    configured_by_name = {host.name: host for host in configured}
+    for host in related:
+        other = configured_by_name.get(host.host.name)
+        if other is not None and _account_key(other) != _account_key(host.host):
+            raise statuses.Blocked(
+                f"hosts: {host.host.account} of {host.unit} is ignored, because"
+                f" {other.account} has the name {other.name}: set another name="
+            )
+
+
+def _account_key(host: HostConfig) -> tuple[str, str, int]:
     return host.user, host.address.lower(), host.port

@@ -1,9 +1,9 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the `cos-agent` relation is given: metrics, alert rules and a dashboard.
+"""The data of the relation `cos-agent`: metrics, alert rules and a dashboard.
 
-The interface's library is none of PyPI's, so its databag is written here: one JSON document under
-`config` in this unit's data.
+The library of the interface is not on PyPI. Therefore this module writes the databag: one JSON
+document in the key `config` of this unit's databag.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _DASHBOARDS = _HERE / "grafana_dashboards"
 
 
 def publish(charm: ops.CharmBase, *, port: int, tls: bool, token: str) -> None:
-    """Tell the agent on this machine where the metrics are, and what to watch.
+    """Publish the address of the metrics, the alert rules and the dashboard.
 
     Args:
-        charm: ours.
-        port: the power service's TCP port.
-        tls: whether it speaks HTTPS.
-        token: opens the metrics and nothing else.
+        charm: The charm.
+        port: The TCP port of the power service.
+        tls: Whether the service uses HTTPS.
+        token: A token that gives access to the metrics only.
     """
     relation = charm.model.get_relation(RELATION)
     if relation is not None and relation.active:
@@ -38,7 +38,7 @@ def publish(charm: ops.CharmBase, *, port: int, tls: bool, token: str) -> None:
 
 
 def _document(charm: ops.CharmBase, *, port: int, tls: bool, token: str) -> dict[str, Any]:
-    import cosl  # noqa: PLC0415 - slow to load, and most units have no such relation
+    import cosl  # noqa: PLC0415 - slow to load, and most units do not have the relation
 
     rules = cosl.AlertRules(query_type="promql", topology=cosl.JujuTopology.from_charm(charm))
     rules.add_path(_RULES)
@@ -56,7 +56,7 @@ def _document(charm: ops.CharmBase, *, port: int, tls: bool, token: str) -> dict
                 "scheme": "https" if tls else "http",
                 "static_configs": [{"targets": [f"localhost:{port}"]}],
                 "authorization": {"type": "Bearer", "credentials": token},
-                # The certificate is for the address MAAS uses.
+                # The certificate is for the address that MAAS uses, not for localhost.
                 **({"tls_config": {"insecure_skip_verify": True}} if tls else {}),
             }
         ],

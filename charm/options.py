@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The options of charmcraft.yaml, checked whole."""
+"""The options of charmcraft.yaml and their validation."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def parse_subnet(value: object) -> Subnet | None:
-    """Read listen-subnet; None where it is empty.
+    """Parse listen-subnet; None if it is empty.
 
     Raises:
-        ValueError: it is no subnet.
+        ValueError: It is not a subnet.
     """
     if not value:
         return None
@@ -34,18 +34,18 @@ def parse_subnet(value: object) -> Subnet | None:
 
 
 class CharmOptions(config_file.SharedOptions):
-    """What `juju config` says. Immutable. Secrets are URIs here, never content."""
+    """The options of `juju config`. Immutable. Secrets are URIs here, never content."""
 
     ssh_private_key: str = ""
-    """The URI of a secret with `private-key`. Empty: the charm has a key pair of its own."""
+    """The URI of a secret with `private-key`. If it is empty, the charm uses its own key pair."""
     listen_port: int = pydantic.Field(default=config_file.DEFAULT_PORT, ge=1, le=65535)
     """TCP port of the power service."""
     listen_subnet: Subnet | None = None
-    """The subnet of the address MAAS reaches us by. None: the binding's."""
+    """The subnet of the address at which MAAS reaches this unit. None: any."""
     maas_api_key: str = ""
     """The URI of a secret with `api-key`."""
     auto_enlist: Literal["off", "adopt", "all"] = "off"
-    """Which VMs the leader makes known to MAAS by itself."""
+    """Which VMs the leader enlists in MAAS automatically."""
     power_template: Literal["auto", "on", "off"] = "auto"
     """Whether the power template of MAAS 1.4 to 1.9 is installed."""
 
@@ -58,7 +58,9 @@ class CharmOptions(config_file.SharedOptions):
     def _check_hosts(self) -> CharmOptions:
         if self.hosts == config_file.FROM_ZONES:
             if not (self.maas_url and self.maas_api_key):
-                raise ValueError("hosts: expected maas-url and maas-api-key beside from-zones")
+                raise ValueError(
+                    "hosts: expected maas-url and maas-api-key to be set for from-zones"
+                )
         elif any(host.is_local for host in self.hosts):
             raise ValueError(
                 "hosts: expected user@address, also for VMs on this machine: user@127.0.0.1"
@@ -66,7 +68,7 @@ class CharmOptions(config_file.SharedOptions):
         return self
 
     def service_options(self) -> dict[str, object]:
-        """Return what the configuration file of the power service has of them."""
+        """Return the options that are part of the configuration file of the power service."""
         shared = config_file.SharedOptions.model_fields.keys() - {"hosts"}
         listed = (
             self.hosts
@@ -83,9 +85,9 @@ class CharmOptions(config_file.SharedOptions):
 
 
 def parse(values: Mapping[str, object]) -> CharmOptions:
-    """Check the options as Juju has them.
+    """Validate the options of Juju.
 
     Raises:
-        ValueError: one is wrong; the text is one sentence that names it.
+        ValueError: An option is invalid. The message is one sentence that names it.
     """
     return options.validate(CharmOptions, values)

@@ -17,71 +17,71 @@ _ROOT = Path(__file__).parents[1]
 PAGE = _ROOT / "docs" / "reference" / "charm.md"
 
 STATUSES = (
-    ("active", "24 VMs on 3 hosts, 8 running", "nothing: all is well"),
+    ("active", "24 VMs on 3 hosts, 8 running", "nothing"),
     (
         "waiting",
         "1 of 3 hosts unreachable: attic (login refused: add the public key, see get-public-key)",
-        "run `get-public-key`, and add the line on that host: [how](../how-to/hosts-and-keys.md)",
+        "run `get-public-key` and add the line on that host: [how](../how-to/hosts-and-keys.md)",
     ),
     (
         "waiting",
         "… unreachable: attic (host key changed: see trust-host)",
-        "[compare fingerprints](../how-to/hosts-and-keys.md#accept-a-changed-host-key)",
+        "[compare the fingerprints](../how-to/hosts-and-keys.md#accept-a-changed-host-key)",
     ),
     (
         "waiting",
         "… unreachable: attic (VBoxManage not found: see check-hosts)",
-        "install VirtualBox there, or say where it is: `vboxmanage=/path` in `hosts`",
+        "install VirtualBox on that host, or set its path in `hosts`: `vboxmanage=/path`",
     ),
     (
         "waiting",
         "… unreachable: attic (no answer: see check-hosts)",
-        "wake the host, or mend its network or its address in `hosts`",
+        "wake the host, or correct its network or its address in `hosts`",
     ),
     (
         "waiting",
-        "1 VM of other hosts claimed by attic: see check-hosts",
+        "1 VM of other hosts listed by attic: see check-hosts",
         "[decide where it belongs](../how-to/hosts-and-keys.md#decide-which-host-a-vm-belongs-to)",
     ),
     (
         "waiting",
-        "the leader has not made the credentials yet",
-        "wait: the leader's next hook makes them",
+        "waiting for the leader to create the credentials",
+        "wait: the next hook of the leader creates them",
     ),
     (
         "waiting",
-        "Juju knows no IP address of this machine yet",
-        "wait; if it lasts, look at `juju show-unit` for the machine's addresses",
+        "waiting for an IP address from Juju",
+        "wait. If it takes long, check the addresses of the machine: `juju show-unit`",
     ),
     (
         "waiting",
-        "a certificate of the certificates relation is not there yet",
-        "wait; if it lasts, look at the provider's status",
+        "waiting for a certificate from the relation certificates",
+        "wait. If it takes long, check the status of the provider",
     ),
     (
         "waiting",
-        "MAAS does not know all VMs as they are (2 conflict): see enlist dry-run=true",
-        "`enlist dry-run=true` says why; it is tried again at each update-status",
+        "not all VMs are enlisted in MAAS (2 conflict): see enlist dry-run=true",
+        "`enlist dry-run=true` shows the reason; the charm tries again at each update-status",
     ),
     (
         "waiting",
-        "the related units have published no host yet",
-        "wait; if it lasts, look at the status of the units of virtualbox-host",
+        "waiting for the related units to publish a host",
+        "wait. If it takes long, check the status of the units of virtualbox-host",
     ),
     (
         "blocked",
-        "hosts: from-zones leaves out what is related: virtualbox-host/0",
+        "hosts: from-zones ignores related units: virtualbox-host/0",
         "list the hosts in `hosts`, or remove the relation",
     ),
     (
         "blocked",
         "virtualbox-hosts: a/0 and b/0 publish the same host, vbox@10.0.0.5: remove one of them",
-        "`juju remove-unit` or `juju remove-relation`: the VMs are switched by the first",
+        "`juju remove-unit` or `juju remove-relation`; the first unit's host is used until then",
     ),
     (
         "blocked",
-        "hosts: … of virtualbox-host/0 is left out, for … is called x: give that another name=",
-        "give the host in `hosts` another `name=`",
+        "hosts: … of virtualbox-host/0 is ignored, because … has the name x: set another name=",
+        "set another `name=` for the host in `hosts`",
     ),
     (
         "blocked",
@@ -91,27 +91,27 @@ STATUSES = (
     (
         "blocked",
         "OPTION: expected …",
-        "set the option to what the sentence says; until then the service runs on as it was",
+        "correct the option; until then the service runs with the previous options",
     ),
     (
         "blocked",
-        "hosts: expected maas-url and maas-api-key beside from-zones",
-        "set these two as well",
+        "hosts: expected maas-url and maas-api-key to be set for from-zones",
+        "set both options",
     ),
     (
         "blocked",
         "hosts: expected user@address, also for VMs on this machine: user@127.0.0.1",
-        "name the account that owns the VMs: the service runs as a user of its own",
+        "name the account that owns the VMs: the service runs as its own user",
     ),
     (
         "blocked",
-        "OPTION: the secret cannot be read: juju grant-secret …",
-        "grant it; the unit notices at its next update-status",
+        "OPTION: cannot read the secret: juju grant-secret …",
+        "grant the secret; the unit checks it again at the next update-status",
     ),
     (
         "blocked",
         "OPTION: the secret has no api-key: juju update-secret …",
-        "update the secret so that it has this field",
+        "add the key to the secret",
     ),
     (
         "blocked",
@@ -120,13 +120,13 @@ STATUSES = (
     ),
     (
         "blocked",
-        "auto-enlist: expected maas-url and maas-api-key beside it: juju config …",
-        "set what is missing, or `auto-enlist=off`; VMs are switched all the same",
+        "auto-enlist: expected maas-url and maas-api-key to be set: juju config …",
+        "set the missing options, or `auto-enlist=off`; power control works in the meantime",
     ),
     (
         "blocked",
-        "maas-api-key: expected three parts apart by colons, as `maas apikey` prints them",
-        "put the whole key into the secret",
+        "maas-api-key: expected three parts separated by colons, as `maas apikey` prints them",
+        "put the complete key into the secret",
     ),
     (
         "blocked",
@@ -135,63 +135,63 @@ STATUSES = (
     ),
     (
         "blocked",
-        "power-template: expected auto or off: there is no /etc/maas/templates/power/…",
+        "power-template: expected auto or off, because this machine has no /etc/maas/…",
         "set `power-template=auto`: MAAS 2.0 and newer have no templates",
     ),
     (
         "blocked",
-        "power-template: …; or set it to off",
-        "as the sentence says: mostly a template that is not MAAS's own",
+        "power-template: …; or set power-template=off",
+        "follow the message; a common cause is a template that was changed by hand",
     ),
     (
         "blocked",
-        "a/0 is on this machine already: juju remove-unit b/0, and place it on another machine",
-        "there can be one; where the other is removed instead, this one takes the machine over",
+        "a/0 is already on this machine: juju remove-unit b/0, and place it on another machine",
+        "if you remove the first unit instead, the second takes the machine over",
     ),
     (
         "blocked",
-        "/etc/maas-virtualbox was here before this charm: move it to another place",
-        "the charm changes nothing of others: `sudo mv` it, as a service set up by hand",
+        "/etc/maas-virtualbox existed before this charm: move it away",
+        "the charm does not change files of others: `sudo mv` it; it may be from a manual setup",
     ),
     (
         "blocked",
-        "/etc/maas-virtualbox/notes is not this charm's: move it to another place",
-        "the same, for what was put there later",
+        "/etc/maas-virtualbox/notes does not belong to this charm: move it away",
+        "the same, for a file that was added later",
     ),
     (
         "blocked",
-        "/opt/maas-virtualbox: the program cannot be installed: No space left on device",
-        "as the sentence says; it is tried again at each update-status",
+        "/opt/maas-virtualbox: cannot install the program: No space left on device",
+        "follow the message; the charm tries again at each update-status",
     ),
     (
         "blocked",
-        "the user maas-virtualbox cannot be made: …",
-        "as the sentence says: mostly the account files are locked or full",
+        "cannot create the user maas-virtualbox: …",
+        "follow the message; a common cause is a locked or full account file",
     ),
     (
         "blocked",
-        "the power service does not start: see `sudo journalctl -u maas-virtualbox` there",
-        "read its last lines: mostly another program has the port (`listen-port`)",
+        "the power service does not start: see `sudo journalctl -u maas-virtualbox` on this unit",
+        "read the last lines; a common cause is another program on the port (`listen-port`)",
     ),
     (
         "blocked",
-        "the power service does not answer: see `sudo journalctl -u maas-virtualbox` there",
-        "read its last lines",
+        "the power service does not answer: see `sudo journalctl -u maas-virtualbox` on this unit",
+        "read the last lines",
     ),
     ("maintenance", "installing the power service", "wait"),
     ("maintenance", "stopped", "wait: the unit is being removed"),
     ("maintenance", "removed", "wait: the unit is being removed"),
 )
-"""What `juju status` says, and what people do about it."""
+"""Status, message, and what to do."""
 
 _HEAD = """\
 # Reference: the charm
 
-<!-- Written by `make docs` from charmcraft.yaml: change that, or tools/reference.py. -->
+<!-- Generated by `make docs`. Do not edit: change charmcraft.yaml or tools/reference.py. -->
 
 {summary}
 
-Needs {assumes}. Runs on {bases}, on amd64 and arm64.
+Requires {assumes}. Runs on {bases}, on amd64 and arm64.
 
 ## Statuses
 
@@ -203,11 +203,11 @@ Needs {assumes}. Runs on {bases}, on amd64 and arm64.
 _ACTIONS = """
 ## Actions
 
-Such as `juju run maas-virtualbox/0 list-vms format=json`.
+For example: `juju run maas-virtualbox/0 list-vms format=json`.
 
-Juju reads parameters as YAML: a VM named 101, the zone 1 and a MAC without colons become numbers,
-and what follows ` #` is a comment. The actions refuse numbers where a name is expected. With
-`--string-args`, Juju passes on every parameter as it is typed:
+Juju reads parameters as YAML. A VM named 101, the zone 1 and a MAC without colons become numbers,
+and ` #` starts a comment. The actions refuse numbers where they expect a name. With
+`--string-args`, Juju passes every parameter on as text:
 
 ```sh
 # Needs a Juju controller.
@@ -215,11 +215,11 @@ juju run --string-args maas-virtualbox/0 power vm=080027112233 change=on
 juju run --string-args maas-virtualbox/leader enlist zone=1 dry-run=true
 ```
 
-Juju prints results as YAML. A key or a table stands below its name, indented by two blanks: copy
-the lines without these.
+Juju prints results as YAML. A key or a table is below its name, indented by two spaces. Copy the
+lines without these spaces.
 
-`juju run` waits 60 seconds for an answer; the action continues after that. Where there are many
-VMs or a slow MAAS, let it wait longer, or look later:
+`juju run` waits 60 seconds for the results. The action continues after that. With many VMs or a
+slow MAAS, wait longer, or read the results later:
 
 ```sh
 # Needs a Juju controller.
@@ -230,14 +230,14 @@ juju operations --actions enlist
 
 
 def render(charm: Mapping[str, Any]) -> str:
-    """The page, given the content of charmcraft.yaml."""
+    """Return the page for the content of charmcraft.yaml."""
     bases = sorted({platform.rpartition(":")[0] for platform in charm["platforms"]})
     page = _HEAD.format(
         summary=charm["summary"],
         assumes=" and ".join(charm["assumes"]),
         bases=" and ".join(bases),
     )
-    page += _rows((status, f"`` {text} ``", remedy) for status, text, remedy in STATUSES)
+    page += _rows((status, f"`` {message} ``", hint) for status, message, hint in STATUSES)
     page += "\n## Options\n"
     for name, option in charm["config"]["options"].items():
         default = option.get("default", "")
@@ -249,14 +249,19 @@ def render(charm: Mapping[str, Any]) -> str:
         if parameters := action.get("params"):
             page += "\n| parameter | type | | meaning |\n|---|---|---|---|\n"
             page += _rows(
-                (f"`{each}`", _type(schema), _need(each, schema, action), schema["description"])
-                for each, schema in parameters.items()
+                (f"`{key}`", _type(schema), _need(key, schema, action), schema["description"])
+                for key, schema in parameters.items()
             )
-    page += "\n## Relations\n\n| endpoint | interface | side | meaning |\n|---|---|---|---|\n"
+    page += "\n## Relations\n\n| endpoint | interface | role | meaning |\n|---|---|---|---|\n"
     return page + _rows(
-        (f"`{name}`", f"`{each['interface']}`", side, each.get("description", "among units"))
-        for side in ("provides", "requires", "peers")
-        for name, each in charm[side].items()
+        (
+            f"`{name}`",
+            f"`{endpoint['interface']}`",
+            role,
+            endpoint.get("description", "among units"),
+        )
+        for role in ("provides", "requires", "peers")
+        for name, endpoint in charm[role].items()
     )
 
 
@@ -268,9 +273,9 @@ def _type(schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     limits = [str(schema[limit]) for limit in ("minimum", "maximum") if limit in schema]
-    kind = schema["type"]
-    # The first is meant; the others are what Juju makes of it, with or without --string-args.
-    return " ".join([kind if isinstance(kind, str) else kind[0], " to ".join(limits)]).strip()
+    types = schema["type"]
+    # The first type is the real one. The others are what Juju may convert it to.
+    return " ".join([types if isinstance(types, str) else types[0], " to ".join(limits)]).strip()
 
 
 def _need(name: str, schema: Mapping[str, Any], action: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Starts the charm, which is a package so that its modules have names of their own."""
+"""Starts the charm. The charm is a package, so that its module names do not conflict."""
 
 import logging
 
@@ -9,6 +9,6 @@ import ops
 
 from virtualbox_host import charm
 
-# What charmlibs write at this level is a call of Juju a line.
+# At level DEBUG, charmlibs log each call of Juju.
 logging.getLogger("charmlibs").setLevel(logging.INFO)
 ops.main(charm.VirtualBoxHostCharm)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import ops
 import pytest
+from charmlibs import passwd
 from ops import testing
 
 import credentials
@@ -164,11 +165,11 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScratchMachine:
             raise workload.WorkloadError("the power service does not answer")
         return made.hosts
 
-    monkeypatch.setattr(workload.passwd, "user_exists", user_exists)
-    monkeypatch.setattr(workload.passwd, "group_exists", group_exists)
-    monkeypatch.setattr(workload.passwd, "remove_user", made.accounts.remove)
+    monkeypatch.setattr(passwd, "user_exists", user_exists)
+    monkeypatch.setattr(passwd, "group_exists", group_exists)
+    monkeypatch.setattr(passwd, "remove_user", made.accounts.remove)
     monkeypatch.setattr(workload, "install", install)
-    monkeypatch.setattr(workload, "hosts", ask_hosts)
+    monkeypatch.setattr(workload, "list_hosts", ask_hosts)
     monkeypatch.setattr(MAASVirtualBoxCharm, "root", made.root)
     return made
 

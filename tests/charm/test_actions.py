@@ -237,7 +237,9 @@ def test_rotate_tokens_too_often_fails_and_changes_nothing(
 
 @pytest.mark.parametrize("name", ["rotate-tokens", "rotate-ssh-key"])
 def test_rotations_are_the_leaders(context: Context, name: str) -> None:
-    with pytest.raises(testing.ActionFailed, match="only the leader can: juju run power/leader"):
+    with pytest.raises(
+        testing.ActionFailed, match="only the leader can do this: juju run power/leader"
+    ):
         context.run(context.on.action(name), state(leader=False))
 
 
@@ -257,7 +259,7 @@ def test_rotations_with_a_wrong_option_change_nothing(
 
 
 def test_a_given_key_is_not_ours_to_rotate(context: Context, unit: testing.State) -> None:
-    with pytest.raises(testing.ActionFailed, match="the key is yours"):
+    with pytest.raises(testing.ActionFailed, match="the key is in the secret of ssh-private-key"):
         act(context, unit, "rotate-ssh-key")
 
 
@@ -345,7 +347,7 @@ def test_while_juju_knows_no_address_actions_say_so(
 ) -> None:
     answer_network_get(monkeypatch)
 
-    with pytest.raises(testing.ActionFailed, match="Juju knows no IP address of this machine"):
+    with pytest.raises(testing.ActionFailed, match="waiting for an IP address from Juju"):
         act(context, unit, "show-power-parameters", vm="node01")
 
 

@@ -277,9 +277,9 @@ def test_every_status_is_in_the_reference() -> None:
 
 def statuses() -> Iterator[str]:
     """The longest fixed words of each status in the charm's code."""
-    makers = ("blocked", "waiting", "WorkloadError")
+    makers = ("Blocked", "Waiting", "WorkloadError")
     found = 0
-    for path in sorted((ROOT / "charm").glob("*.py")):
+    for path in sorted((ROOT / "charm").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Dict) and path.name == "statuses.py":
                 yield from map(longest_words, node.values)

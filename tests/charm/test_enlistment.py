@@ -211,7 +211,7 @@ def test_a_maas_that_refuses_is_a_waiting_status_and_tried_again(
     out = context.run(context.on.config_changed(), unit(simulator, region))
 
     assert isinstance(out.unit_status, ops.WaitingStatus)
-    assert out.unit_status.message.startswith("MAAS does not know all VMs as they are (")
+    assert out.unit_status.message.startswith("not all VMs are enlisted in MAAS (")
     assert "401" in out.unit_status.message
     assert (machine.systemd / "active").exists()
 
@@ -245,7 +245,7 @@ def test_auto_enlist_without_maas_is_blocked(
     out = context.run(context.on.config_changed(), state_after(before, off_mode="hard"))
 
     assert isinstance(out.unit_status, ops.BlockedStatus)
-    sentence = f"auto-enlist: expected {missing} beside it: juju config power {command}"
+    sentence = f"auto-enlist: expected {missing} to be set: juju config power {command}"
     assert out.unit_status.message.startswith(sentence)
     assert service_config(machine)["off-mode"] == "hard"
 

@@ -65,12 +65,12 @@ class HostSetup:
 
     def run(
         self, _root: Path, *arguments: str, key: str = "", timeout: float | None = None
-    ) -> programs.Answer:
+    ) -> programs.Result:
         """Answer as the program does."""
         del key, timeout
         self.calls.append(arguments)
         line = scripts.gated("/Users/a person", self.key)
-        return programs.Answer(json.dumps({"files": [], "authorized_key": line}), "")
+        return programs.Result(json.dumps({"files": [], "authorized_key": line}), "")
 
 
 @pytest.fixture

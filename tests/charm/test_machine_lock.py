@@ -14,7 +14,7 @@ import pytest
 from ops import testing
 
 import workload
-from maas_virtualbox.juju import programs
+from maas_virtualbox.juju import machine_lock, programs
 from virtualbox_host import accounts, sshd, virtualbox
 from virtualbox_host.charm import VirtualBoxHostCharm
 
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
 __all__ = ["box", "laptop"]
 
-CLAIM = workload.RELEASES / programs.CLAIM
+LOCK = workload.RELEASES / machine_lock.FILE_NAME
 TAKEN = ops.BlockedStatus(
-    "power/0 is on this machine already: juju remove-unit other/0, and place it on another machine"
+    "power/0 is already on this machine: juju remove-unit other/0, and place it on another machine"
 )
-FOREIGN = "is not this charm's: move it to another place"
-BEFORE = "was here before this charm: move it to another place"
+FOREIGN = "does not belong to this charm: move it away"
+BEFORE = "existed before this charm: move it away"
 
 
 def contents(root: Path) -> dict[Path, tuple[int, str]]:
@@ -128,11 +128,11 @@ def test_a_second_application_takes_over_when_the_first_goes(
     assert other.run(other.on.update_status(), waiting).unit_status == TAKEN
     context.run(context.on.remove(), stopped)
     assert machine.accounts == set()
-    assert not (machine.root / CLAIM).exists()
+    assert not (machine.root / LOCK).exists()
 
     out = other.run(other.on.update_status(), waiting)
     assert out.unit_status == ops.ActiveStatus("3 VMs on 1 host, 1 running")
-    assert json.loads(machine.text(CLAIM))["unit"] == "other/0"
+    assert json.loads(machine.text(LOCK))["unit"] == "other/0"
     assert "acpi" in machine.text(workload.CONFIG_FILE)
 
 
@@ -169,10 +169,10 @@ def test_a_unit_that_was_removed_by_force_loses_its_claim(
     context: Context, other: Context, machine: ScratchMachine, tmp_path: Path
 ) -> None:
     context.run(context.on.config_changed(), state())
-    claim = json.loads(machine.text(CLAIM))
+    claim = json.loads(machine.text(LOCK))
     agent = tmp_path / "unit-power-0"
     agent.mkdir()
-    (machine.root / CLAIM).write_text(json.dumps({**claim, "agent": str(agent)}))
+    (machine.root / LOCK).write_text(json.dumps({**claim, "agent": str(agent)}))
 
     assert other.run(other.on.update_status(), state()).unit_status == TAKEN
     agent.rmdir()
@@ -188,7 +188,7 @@ def test_an_installation_without_a_claim_is_claimed_by_its_refresh(
     context: Context, other: Context, machine: ScratchMachine
 ) -> None:
     first = context.run(context.on.config_changed(), state())
-    (machine.root / CLAIM).unlink()  # as earlier versions left it
+    (machine.root / LOCK).unlink()  # as earlier versions left it
 
     blocked = other.run(other.on.install(), state())
     assert isinstance(blocked.unit_status, ops.BlockedStatus)
@@ -334,7 +334,7 @@ def spare(box: Box) -> Laptop:
 
 
 TAKEN_LAPTOP = ops.BlockedStatus(
-    "laptop/0 is on this machine already: juju remove-unit spare/0, and place it on another"
+    "laptop/0 is already on this machine: juju remove-unit spare/0, and place it on another"
     " machine"
 )
 

@@ -308,7 +308,7 @@ def test_late_addresses_and_killed_hooks(charm: Path, machine: Machine, tmp_path
         for unusable in ((), (Address("laptop.lan"),)):
             unit.addresses = unusable
             juju.settle()
-            assert unit.status == ("waiting", "Juju knows no IP address of this machine yet")
+            assert unit.status == ("waiting", "waiting for an IP address from Juju")
         unit.addresses = (Address("", hostname="laptop"), Address("fe80::1"), *known)
         juju.settle()
         assert unit.runs[-1].name == "config-changed"
@@ -402,7 +402,7 @@ def test_two_applications_on_one_machine(charm: Path, machine: Machine, tmp_path
         second = juju.deploy(charm, "other", on=[machine])
         juju.settle()
         (late,) = second.units
-        assert late.status[1].startswith("power/0 is on this machine already")
+        assert late.status[1].startswith("power/0 is already on this machine")
         assert ours(machine) == before
 
         machine.path("/etc/maas-virtualbox").mkdir(exist_ok=True)

@@ -116,7 +116,7 @@ def test_from_relation_to_power_and_back(
         (host,), (unit,) = boxes.units, power.units
         juju.settle()
         idle = "2 VMs of vbox, 0 running"
-        wait_for(host, ("active", f"{idle}; nobody switches them: juju integrate"))
+        wait_for(host, ("active", f"{idle}; not related to maas-virtualbox: juju integrate"))
         assert unit.status == ("blocked", "no hosts: juju config power hosts='user@address'")
 
         juju.relate("power:virtualbox-hosts", "laptop:virtualbox-hosts")

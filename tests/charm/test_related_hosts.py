@@ -68,7 +68,7 @@ def test_the_key_is_published_before_there_is_any_host(
     out = context.run(context.on.relation_created(related), state(hosts="", relations=[related]))
 
     assert keys_in(out, related) == own_keys(out)
-    assert out.unit_status == ops.WaitingStatus("the related units have published no host yet")
+    assert out.unit_status == ops.WaitingStatus("waiting for the related units to publish a host")
     assert machine.systemctl_calls() == []
 
 
@@ -150,7 +150,7 @@ def test_an_account_that_config_has_too_is_as_config_says(
     (host,) = service_config(machine)["hosts"]
     assert host["name"] == "mine"
     assert isinstance(out.unit_status, ops.ActiveStatus)
-    sentence = "laptop/0: vbox@10.0.0.5:2222 is host mine already"
+    sentence = "laptop/0: vbox@10.0.0.5:2222 is already configured as mine"
     assert [log.message for log in context.juju_log].count(sentence) == 1
 
 
@@ -201,8 +201,8 @@ def test_a_name_that_config_gives_to_another_account_is_said_in_the_status(
     (host,) = service_config(machine)["hosts"]
     assert host["address"] == "10.0.0.9"
     assert out.unit_status == ops.BlockedStatus(
-        "hosts: vbox@10.0.0.5:2222 of laptop/0 is left out, for ivan@10.0.0.9 is called laptop-0:"
-        " give that another name="
+        "hosts: vbox@10.0.0.5:2222 of laptop/0 is ignored, because ivan@10.0.0.9 has the name"
+        " laptop-0: set another name="
     )
 
 

@@ -43,9 +43,9 @@ def test_the_leader_makes_credentials_and_tells_its_peers(
 
     secret = shared_secret(out)
     (peers,) = out.relations
-    assert peers.local_app_data == {"credentials": "made"}
+    assert peers.local_app_data == {"credentials": "created"}
     assert secret.latest_content is not None
-    made = credentials.Credentials.of(secret.latest_content)
+    made = credentials.Credentials.from_content(secret.latest_content)
     assert machine.text(KEY_FILE) == made.ssh_private_key
     assert machine.text(TOKENS_FILE) == made.tokens.dump()
 
@@ -54,14 +54,14 @@ def test_credentials_survive_their_way_through_a_secret() -> None:
     made = credentials.Credentials.new()
     content = made.content()
 
-    assert credentials.Credentials.of(content).content() == content
+    assert credentials.Credentials.from_content(content).content() == content
     assert set(content) == {"private-key", "master"}
 
 
 def test_credentials_of_a_newer_leader_are_read() -> None:
     made = credentials.Credentials.new()
 
-    read = credentials.Credentials.of({**made.content(), "what-is-new": "unknown"})
+    read = credentials.Credentials.from_content({**made.content(), "what-is-new": "unknown"})
 
     assert read.content() == made.content()
 
@@ -89,7 +89,7 @@ def test_two_units_share_one_key_and_one_master_secret(
 def test_a_unit_waits_for_the_leader(context: Context, machine: ScratchMachine) -> None:
     out = context.run(context.on.config_changed(), state(leader=False))
 
-    assert out.unit_status == ops.WaitingStatus("the leader has not made the credentials yet")
+    assert out.unit_status == ops.WaitingStatus("waiting for the leader to create the credentials")
     assert not (machine.root / workload.CONFIG).exists()
 
 
@@ -150,7 +150,7 @@ def test_a_secret_that_is_not_granted_says_the_command(
 
     assert isinstance(out.unit_status, ops.BlockedStatus)
     dashed = option.replace("_", "-")
-    assert out.unit_status.message.startswith(f"{dashed}: the secret cannot be read: juju grant")
+    assert out.unit_status.message.startswith(f"{dashed}: cannot read the secret: juju grant")
     assert f"juju grant-secret {uri} power" in out.unit_status.message
     assert machine.systemctl_calls() == []
 

@@ -67,11 +67,11 @@ class Box:
         environment: Mapping[str, str],
         *,
         timeout: float = 0.0,
-    ) -> programs.Answer:
+    ) -> programs.Result:
         """Answer as programs do; fails on any call it was not told about."""
         del timeout
         self.calls.append(list(argv))
-        done = programs.Answer
+        done = programs.Result
         match list(argv):
             case ["loginctl", "enable-linger", "vbox"]:
                 return done("", "")
@@ -103,32 +103,32 @@ class Box:
 
     def _maas_virtualbox(  # noqa: PLR0911 - a line for each command
         self, arguments: list[str]
-    ) -> programs.Answer:
+    ) -> programs.Result:
         match [word for word in arguments if not word.startswith("--format")]:
             case ["list"] if self.refusals:
                 self.refusals -= 1
-                return programs.Answer("", "local:\n its service died")
+                return programs.Result("", "local:\n its service died")
             case ["list"]:
                 vms = [self._view(name) for name in self.vms]
-                return programs.Answer(json.dumps(vms), "")
+                return programs.Result(json.dumps(vms), "")
             case ["host-setup", "local"]:
                 folder = self.root / HOME.lstrip("/") / scripts.FOLDER
                 folder.mkdir(parents=True, exist_ok=True)
                 for name, content in scripts.scripts((PROGRAM,)).items():
                     (folder / name).write_text(content)
-                return programs.Answer("{}", "")
+                return programs.Result("{}", "")
             case ["host-setup", "--remove", "local"]:
-                return programs.Answer("{}", "")
+                return programs.Result("{}", "")
             case ["create", *rest]:
                 self.vms.update(dict.fromkeys(rest[rest.index("--") + 1 :], True))
-                return programs.Answer("[]", "")
+                return programs.Result("[]", "")
             case ["delete", *rest]:
                 for uuid in rest[rest.index("--") + 1 :]:
                     name = uuid.removeprefix("uuid of ")
                     if not self.vms[name]:
-                        return programs.Answer("", f"{name}: not made by maas-virtualbox")
+                        return programs.Result("", f"{name}: not made by maas-virtualbox")
                     del self.vms[name]
-                return programs.Answer("[]", "")
+                return programs.Result("[]", "")
             case _:
                 raise AssertionError(f"unknown call: {arguments}")
 
@@ -275,7 +275,7 @@ def test_without_an_address_the_unit_waits_and_publishes_nothing(
 
     out = laptop.run(laptop.on.relation_changed(relation), laptop_state(relation))
 
-    assert out.unit_status == ops.WaitingStatus("Juju knows no IP address of this machine yet")
+    assert out.unit_status == ops.WaitingStatus("waiting for an IP address from Juju")
     assert "address" not in out.get_relation(relation.id).local_unit_data
     assert box.keys()
 
@@ -352,8 +352,8 @@ def test_vms_are_made_as_the_count_grows_and_stay_when_it_shrinks(
     out = laptop.run(laptop.on.config_changed(), laptop_state(vm_count=1, attachment="none"))
     assert len(box.vms) == 4
     assert out.unit_status == ops.ActiveStatus(
-        "4 VMs of vbox, 0 running; 2 more than vm-count: see delete-vms; nobody switches them:"
-        " juju integrate"
+        "4 VMs of vbox, 0 running; 2 more than vm-count: see delete-vms; not related to"
+        " maas-virtualbox: juju integrate"
     )
 
 
@@ -384,8 +384,8 @@ def test_a_host_only_network_is_made_without_virtualboxs_own_dhcp_server(
     [
         ({}, "add confirm=true to delete node0-02, node0-03", 4),
         ({"confirm": True}, "", 2),
-        ({"names": "node0-01", "confirm": True}, "is one of the 1 of vm-count", 4),
-        ({"names": "nobody", "confirm": True}, "there is no VM nobody", 4),
+        ({"names": "node0-01", "confirm": True}, "counts for vm-count=1", 4),
+        ({"names": "nobody", "confirm": True}, "VM nobody not found", 4),
         ({"names": "other", "confirm": True}, "not made by maas-virtualbox", 4),
     ],
 )
@@ -473,12 +473,12 @@ def test_all_parameters_may_be_text(
         ({"memory": 1}, "memory: expected at least 4"),
         (
             {"name_prefix": "$(id)"},
-            "name-prefix: expected what a name begins with: the name '$(id)0-01'",
+            "name-prefix: expected the beginning of a VM name: the name '$(id)0-01'",
         ),
         ({"attachment": "wifi"}, "attachment: expected hostonly, bridged, nat or none"),
         (
             {"attachment": "nat", "network": "eth0"},
-            "network: expected nothing beside this attachment: network 'eth0'",
+            "network: expected no network for this attachment: network 'eth0'",
         ),
         ({"install": "maybe"}, "install: expected auto or never"),
     ],
@@ -502,7 +502,7 @@ def test_without_virtualbox_and_told_to_leave_it_the_unit_says_what_to_do(
     out = laptop.run(laptop.on.config_changed(), laptop_state(install="never"))
 
     assert out.unit_status == ops.BlockedStatus(
-        "there is no VBoxManage, and install=never: install VirtualBox, or juju config laptop"
+        "VBoxManage not found, and install=never: install VirtualBox, or juju config laptop"
         " install=auto"
     )
 
@@ -532,7 +532,7 @@ def test_virtualbox_is_installed_by_apt_where_it_is_missing(
 def test_a_virtualbox_that_refuses_for_a_moment_is_asked_again(
     laptop: Context, box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(virtualbox, "_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(virtualbox, "_RETRY_PAUSES_S", (0.0, 0.0))
     box.refusals = 2
     out = laptop.run(laptop.on.config_changed(), laptop_state())
     assert isinstance(out.unit_status, ops.ActiveStatus)
@@ -557,7 +557,7 @@ def test_a_configuration_that_sshd_does_not_take_is_taken_back(laptop: Context, 
     out = laptop.run(laptop.on.config_changed(), laptop_state())
 
     assert out.unit_status == ops.BlockedStatus(
-        "sshd does not take its configuration: line 3: bad option"
+        "sshd rejects its configuration: line 3: bad option"
     )
     assert not (box.root / sshd.CONFIG).exists()
 

@@ -222,12 +222,12 @@ def test_a_newer_requirer_is_understood_as_far_as_we_go(
     [
         ({"address": '"10.0.0.5; touch /tmp/x"'}, "is neither a host name nor an IP address"),
         ({"user": '"vbox$(id)"'}, "the user 'vbox$(id)' is not allowed"),
-        ({"user": '""'}, "it names no address or no user"),
+        ({"user": '""'}, "it has no address or no user"),
         ({"vboxmanage": '"/bin/sh -c `id`"'}, "the vboxmanage path"),
         ({"zone": '"a\\nforged line"'}, "the zone 'a\\nforged line' is not allowed"),
         ({"port": "65536"}, "port: expected at most 65535"),
         ({"port": '"ssh"'}, "port: expected a whole number"),
-        ({"host-keys": '[{"key": "ssh-ed25519 AAAA"}]'}, "none of its host keys can be used"),
+        ({"host-keys": '[{"key": "ssh-ed25519 AAAA"}]'}, "it has no usable host key"),
         ({"host-keys": '["ssh-ed25519"]'}, "host-keys.0: Input should be a valid dictionary"),
         ({"host-keys": json.dumps([{"key": HOST_KEY}] * 17)}, "host-keys: Tuple should have at"),
         ({"virtualbox-version": '"7\\u001b[2J"'}, "virtualbox-version: String should match"),
@@ -242,7 +242,7 @@ def test_what_is_no_host_is_left_out_with_one_line(
 
     assert [related.unit for related in found] == ["laptop/0"]
     (line,) = (log.message for log in requirer.juju_log if log.level == "WARNING")
-    assert line.startswith("boxes: what laptop/1 says is left out: ")
+    assert line.startswith("boxes: invalid data of laptop/1 are ignored: ")
     assert reason in line
     assert "\n" not in line
     assert "\x1b" not in line
@@ -271,7 +271,7 @@ def test_only_a_bare_key_is_authorised(provider: testing.Context[Provider], key:
 
     assert Provider.found == (NEXT_KEY,)
     (line,) = (log.message for log in provider.juju_log if log.level == "WARNING")
-    assert "is no public key" in line
+    assert "is not a public key" in line
     assert "\n" not in line
 
 

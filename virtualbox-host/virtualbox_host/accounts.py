@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The account that owns the VMs, and what keeps its VMs alive while nobody is logged in."""
+"""The account that owns the VMs. Its VMs keep running while nobody is logged in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from charmlibs import passwd
 
 from maas_virtualbox.config import atomic_files
 from maas_virtualbox.juju import programs, statuses
-from maas_virtualbox.juju.machine_lock import keep_on_error
+from maas_virtualbox.juju.removal import keep_on_error
 
 if TYPE_CHECKING:
     import pwd
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 TMPFILES = Path("etc/tmpfiles.d/virtualbox-host.conf")
 
 _TMPFILES = """\
-# Written by the charm virtualbox-host. VirtualBox loses sight of running VMs without this folder.
+# Written by the charm virtualbox-host. Without these folders, VirtualBox loses running VMs.
 x /tmp/.vbox-*-ipc
 """
 
@@ -35,27 +35,27 @@ class Account:
 
     name: str
     owner: atomic_files.Owner
-    """The numbers of its user and group."""
+    """The IDs of its user and group."""
     home: str
 
     @property
     def environment(self) -> dict[str, str]:
-        """What its programs are told of it."""
+        """The environment variables of its programs."""
         return {"HOME": self.home, "LOGNAME": self.name, "USER": self.name}
 
 
 def ensure(root: Path, name: str) -> Account:
-    """Return the account, made if it is missing; its VMs run on after a logout.
+    """Return the account. Create it if it is missing, and keep its VMs running after a logout.
 
     Raises:
-        ConfigError: what keeps its VMs alive cannot be written.
-        Unready: the account cannot be made.
+        ConfigError: The file for systemd-tmpfiles cannot be written.
+        Blocked: The account cannot be created.
     """
-    known = passwd.user_exists(name)
-    if known is None:
-        # Without a password, but not locked: where sshd does without PAM a locked one is refused.
+    entry = passwd.user_exists(name)
+    if entry is None:
+        # Without a password, but not locked: an sshd without PAM refuses a locked account.
         try:
-            known = passwd.add_user(
+            entry = passwd.add_user(
                 name,
                 password="*",  # noqa: S106
                 system_user=True,
@@ -63,25 +63,25 @@ def ensure(root: Path, name: str) -> Account:
             )
         except subprocess.CalledProcessError as error:
             reason = " ".join((error.stderr or str(error)).split())[:200]
-            raise statuses.blocked(f"the account {name} cannot be made: {reason}") from None
+            raise statuses.Blocked(f"cannot create the account {name}: {reason}") from None
     atomic_files.write(root / TMPFILES, _TMPFILES.encode(), 0o644)
-    lingered = programs.run_as((0, 0), ["loginctl", "enable-linger", name], {})
-    if lingered.problem:
-        log.warning("VMs of %s may end with its sessions: %s", name, lingered.problem)
-    return _account(known)
+    result = programs.run_as((0, 0), ["loginctl", "enable-linger", name], {})
+    if result.error:
+        log.warning("VMs of %s may end with its sessions: %s", name, result.error)
+    return _account(entry)
 
 
 def find(name: str) -> Account | None:
-    """Return the account if there is one."""
-    known = passwd.user_exists(name)
-    return None if known is None else _account(known)
+    """Return the account; None if it does not exist."""
+    entry = passwd.user_exists(name)
+    return None if entry is None else _account(entry)
 
 
 def remove(root: Path) -> None:
-    """Take away what `ensure` made, except the account: the VMs are its."""
-    with keep_on_error("a file"):
+    """Remove what `ensure` created, except the account, which owns the VMs."""
+    with keep_on_error(f"/{TMPFILES}"):
         atomic_files.remove(root / TMPFILES)
 
 
-def _account(known: pwd.struct_passwd) -> Account:
-    return Account(known.pw_name, (known.pw_uid, known.pw_gid), known.pw_dir)
+def _account(entry: pwd.struct_passwd) -> Account:
+    return Account(entry.pw_name, (entry.pw_uid, entry.pw_gid), entry.pw_dir)

@@ -1,102 +1,119 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What people and their programs ask of a unit: `juju run virtualbox-host/0 …`."""
+"""The actions of a unit: `juju run virtualbox-host/0 …`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from maas_virtualbox import errors
-from maas_virtualbox.juju import actions, statuses
+from maas_virtualbox.juju import actions
+from maas_virtualbox.juju.actions import ActionError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    import ops
+
+    from maas_virtualbox.juju import programs
     from maas_virtualbox.juju.actions import Action
-    from virtualbox_host.charm import VirtualBoxHostCharm
+    from virtualbox_host.machine import Machine
+    from virtualbox_host.options import HostOptions
 
 
 class Actions(actions.Actions):
-    """The actions of charmcraft.yaml, a method each."""
+    """The actions of charmcraft.yaml, one method each."""
 
-    def __init__(self, charm: VirtualBoxHostCharm) -> None:
-        self._charm = charm
-        methods = {
+    def __init__(
+        self, charm: ops.CharmBase, *, machine: Machine, reconcile: Callable[[], None]
+    ) -> None:
+        """Observe the actions.
+
+        Args:
+            charm: The charm.
+            machine: The machine of the unit.
+            reconcile: Brings the machine into the desired state.
+        """
+        self._app = charm.app.name
+        self._machine = machine
+        self._reconcile = reconcile
+        functions = {
             "create-vms": self._create_vms,
             "delete-vms": self._delete_vms,
             "list-vms": self._list_vms,
         }
-        super().__init__(charm, methods)
+        super().__init__(charm, functions)
 
     def _create_vms(self, action: Action) -> None:
-        names = _names(action)
+        names = _parse_names(action)
+        if not names:
+            raise ActionError("names: expected names separated by commas")
         sizes = {name: action.integer(name) for name in _SIZES}
-        try:
-            chosen, box = self._charm.chosen(), self._charm.box()
-            chosen = chosen.model_copy(
-                update={key: n for key, n in sizes.items() if n is not None}
-            )
-            for name in names:
-                chosen.spec(name)
-            if not names:
-                action.fail("names: expected names apart by commas")
-                return
-            if chosen.attachment == "hostonly":
-                box.ensure_host_only_network(chosen.network)
-            answer = box.create(chosen, names)
-        except errors.VMSpecError as error:
-            action.fail(str(error))
-            return
-        except statuses.Unready as reason:
-            action.fail(str(reason))
-            return
-        action.show({"created": answer.output})
-        if answer.problem:
-            action.fail(answer.problem)
-        self._charm.reconcile()
+        changes = {name: size for name, size in sizes.items() if size is not None}
+        chosen = self._machine.options().model_copy(update=changes)
+        vbox = self._machine.virtualbox()
+        for name in names:
+            _check_spec(chosen, name)
+        vbox.ensure_network(chosen)
+        result = vbox.create(chosen, names)
+        action.set_results({"created": result.output})
+        self._complete(action, result)
 
     def _delete_vms(self, action: Action) -> None:
-        wanted, confirmed = _names(action), action.flag("confirm")
+        names, is_confirmed = _parse_names(action), action.flag("confirm")
         power_off = action.flag("power-off")
-        try:
-            chosen, box = self._charm.chosen(), self._charm.box()
-            there = {vm.name: vm.uuid for vm in box.list_vms()}
-            names = wanted or chosen.surplus(there)
-            kept = [name for name in names if name in chosen.kept(there)]
-            unknown = [name for name in names if name not in there]
-            if unknown:
-                action.fail(f"there is no VM {unknown[0]}: see list-vms")
-            elif kept:
-                action.fail(
-                    f"{kept[0]} is one of the {chosen.vm_count} of vm-count, and another would be"
-                    f" made: juju config {self._charm.app.name} vm-count=… first"
-                )
-            elif not names:
-                action.show({"deleted": "nothing: there are no more VMs than vm-count"})
-            elif not confirmed:
-                action.show({"would-delete": " ".join(names)})
-                action.fail(f"add confirm=true to delete {', '.join(names)} and what is on them")
-            else:
-                answer = box.delete([there[name] for name in names], power_off=power_off)
-                action.show({"deleted": answer.output})
-                if answer.problem:
-                    action.fail(answer.problem)
-                self._charm.reconcile()
-        except statuses.Unready as reason:
-            action.fail(str(reason))
+        chosen, vbox = self._machine.options(), self._machine.virtualbox()
+        uuids = {vm.name: vm.uuid for vm in vbox.list_vms()}
+        names = names or chosen.surplus_names(uuids)
+        self._check_deletable(names, chosen, existing=uuids)
+        if not names:
+            action.set_results({"deleted": "nothing: there are not more VMs than vm-count"})
+        elif not is_confirmed:
+            action.set_results({"would-delete": " ".join(names)})
+            action.fail(f"add confirm=true to delete {', '.join(names)} and their disks")
+        else:
+            result = vbox.delete([uuids[name] for name in names], power_off=power_off)
+            action.set_results({"deleted": result.output})
+            self._complete(action, result)
 
     def _list_vms(self, action: Action) -> None:
-        try:
-            answer = self._charm.box().table(action.text("format"))
-        except statuses.Unready as reason:
-            action.fail(str(reason))
-            return
-        action.show({"vms": answer.output})
-        if answer.problem:
-            action.fail(answer.problem)
+        result = self._machine.virtualbox().table(action.text("format"))
+        action.set_results({"vms": result.output})
+        if result.error:
+            action.fail(result.error)
+
+    def _check_deletable(
+        self, names: Collection[str], chosen: HostOptions, *, existing: Collection[str]
+    ) -> None:
+        """Check that VMs exist, and that the charm would not create them again."""
+        for name in names:
+            if name not in existing:
+                raise ActionError(f"VM {name} not found: see list-vms")
+        counted = chosen.names_within_count(existing)
+        for name in names:
+            if name in counted:
+                raise ActionError(
+                    f"{name} counts for vm-count={chosen.vm_count} and would be replaced:"
+                    f" juju config {self._app} vm-count=… first"
+                )
+
+    def _complete(self, action: Action, result: programs.Result) -> None:
+        """Report an error of VirtualBox, and reconcile, because the VMs have changed."""
+        if result.error:
+            action.fail(result.error)
+        self._reconcile()
 
 
 _SIZES = ("cpus", "memory", "disk")
 
 
-def _names(action: Action) -> list[str]:
-    words = (word.strip() for word in action.text("names").split(","))
-    return list(dict.fromkeys(word for word in words if word))
+def _parse_names(action: Action) -> list[str]:
+    names = (name.strip() for name in action.text("names").split(","))
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def _check_spec(chosen: HostOptions, name: str) -> None:
+    try:
+        chosen.spec(name)
+    except errors.VMSpecError as error:
+        raise ActionError(str(error)) from None

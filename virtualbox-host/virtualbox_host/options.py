@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The options of charmcraft.yaml, checked whole."""
+"""The options of charmcraft.yaml and their validation."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]+")
 _VERSION = re.compile(r"[A-Za-z0-9.+~:-]*")
 
 _EXPECTED = {
-    "": "network: expected nothing beside this attachment",
-    "name": "name-prefix: expected what a name begins with",
+    "": "network: expected no network for this attachment",
+    "name": "name-prefix: expected the beginning of a VM name",
     "network": "network: expected the name of an interface or a network",
     "zone": "zone: expected the name of a zone",
 }
-"""How errors of a field of `VMSpec` or `HostConfig` begin, or of all fields together."""
+"""The beginning of an error, by the field of `VMSpec` or `HostConfig`; "" means all fields."""
 
 
 class HostOptions(options.Options):
-    """What `juju config` says. Immutable."""
+    """The options of `juju config`. Immutable."""
 
     install: Literal["auto", "never"] = "auto"
-    """Whether VirtualBox is installed where it is missing."""
+    """Whether VirtualBox is installed if it is missing."""
     package: str = "virtualbox"
-    """The package that brings it."""
+    """The package that contains VirtualBox."""
     version: str = ""
-    """Its exact version. Empty: the newest."""
+    """The exact version of the package. If it is empty, the newest is installed."""
     user: str = "vbox"
     """The account that owns the VMs."""
     zone: str = ""
-    """MAAS's zone of the VMs; may be empty."""
+    """The MAAS zone of the VMs; can be empty."""
     vm_count: int = pydantic.Field(default=0, ge=0, le=200)
-    """How many VMs are made."""
+    """How many VMs the charm creates."""
     name_prefix: str = "node"
-    """What their names begin with."""
+    """The beginning of their names."""
     cpus: int = 1
-    """Of a new VM, as the fields below; see `VMSpec`."""
+    """Virtual processors of a new VM. For this field and those below, see `VMSpec`."""
     memory: int = 2048
     disk: int = 20
     nic_model: NICModel = "e1000"
@@ -79,49 +79,53 @@ class HostOptions(options.Options):
         fields = VMSpec.model_fields.keys() & type(self).model_fields.keys()
         return VMSpec(name=name, **{field: getattr(self, field) for field in fields})
 
-    def kept(self, names: Iterable[str]) -> list[str]:
-        """Return those of some VMs that make up `vm_count`."""
-        return self._counted(names)[: self.vm_count]
-
-    def missing(self, unit: int, names: Iterable[str]) -> list[str]:
-        """Return the names of the VMs that a unit has to make.
+    def missing_names(self, unit: int, names: Iterable[str]) -> list[str]:
+        """Return the names of the VMs that a unit has to create.
 
         Args:
-            unit: its number: VMs of several units are MAAS's machines, with a name each.
-            names: of the VMs that there are. Those that another unit has made here count too: that
-                unit was removed, and its VMs stayed.
+            unit: The unit's number. It is in the names, because the VMs of all units become
+                machines in one MAAS.
+            names: The names of the existing VMs. VMs that a removed unit has created here also
+                count, because they stay.
         """
-        there = set(names)
+        existing = set(names)
         free = (
             name
             for number in itertools.count(1)
-            if (name := self._name(unit, number)) not in there
+            if (name := self._name(unit, number)) not in existing
         )
-        return list(itertools.islice(free, max(0, self.vm_count - len(self._counted(there)))))
+        return list(
+            itertools.islice(free, max(0, self.vm_count - len(self._sort_managed(existing))))
+        )
 
-    def surplus(self, names: Iterable[str]) -> list[str]:
-        """Return those of some VMs that are named as if a unit had made them, and are too many."""
-        return self._counted(names)[self.vm_count :]
+    def names_within_count(self, names: Iterable[str]) -> list[str]:
+        """Return the names of the VMs that count for `vm_count` and are not surplus."""
+        return self._sort_managed(names)[: self.vm_count]
 
-    def _counted(self, names: Iterable[str]) -> list[str]:
-        """Return those that a unit has made, be it one before this, in the order of numbers."""
+    def surplus_names(self, names: Iterable[str]) -> list[str]:
+        """Return the names of the VMs that exceed `vm_count`. Only names of units' VMs count."""
+        return self._sort_managed(names)[self.vm_count :]
+
+    def _sort_managed(self, names: Iterable[str]) -> list[str]:
+        """Return the names that this or an earlier unit has given, in the order of numbers."""
         pattern = re.compile(re.escape(self.name_prefix) + r"(\d+)-(\d{2,})", re.ASCII)
-        found = [match for name in names if (match := pattern.fullmatch(name))]
-        return [match[0] for match in sorted(found, key=lambda it: (int(it[1]), int(it[2])))]
+        matches = [match for name in names if (match := pattern.fullmatch(name))]
+        matches.sort(key=lambda match: (int(match[1]), int(match[2])))
+        return [match[0] for match in matches]
 
     def _name(self, unit: int, number: int) -> str:
         return f"{self.name_prefix}{unit}-{number:02}"
 
 
 def _explain(option: str, reason: str) -> str:
-    """Name the option of this charm that makes a VM or a host list entry wrong."""
+    """Name the option of this charm that makes a VM or a host list entry invalid."""
     return reason if reason.startswith(f"{option}:") else f"{_EXPECTED[option]}: {reason}"
 
 
 def parse(values: Mapping[str, object]) -> HostOptions:
-    """Check the options as Juju has them.
+    """Validate the options of Juju.
 
     Raises:
-        ValueError: one is wrong; the text is one sentence that names it.
+        ValueError: An option is invalid. The message is one sentence that names it.
     """
     return options.validate(HostOptions, values)

@@ -1,9 +1,9 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Who may log in as the account: keys bound to the gate, in a file that only root can change.
+"""The SSH keys of the account: restricted keys, in a file that only root can change.
 
-/etc/virtualbox-host/authorized_keys            the keys; the account's own file is left alone
-/etc/ssh/sshd_config.d/60-virtualbox-host.conf  makes sshd read it for the account
+/etc/virtualbox-host/authorized_keys            the keys. The account's own file is not changed
+/etc/ssh/sshd_config.d/60-virtualbox-host.conf  makes sshd read this file for the account
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from maas_virtualbox import errors
 from maas_virtualbox.config import atomic_files
 from maas_virtualbox.host import scripts
 from maas_virtualbox.juju import programs, statuses
-from maas_virtualbox.juju.machine_lock import keep_on_error
+from maas_virtualbox.juju.removal import keep_on_error, remove_empty_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,19 +45,19 @@ class Server:
     port: int
     """TCP port."""
     host_keys: tuple[str, ...]
-    """`type base64` of each key it presents."""
+    """The host keys, each as `type base64`."""
 
 
 def authorise(root: Path, account: Account, keys: Sequence[str]) -> None:
-    """Let exactly these keys in, bound to the gate.
+    """Authorise exactly these keys, as restricted keys.
 
     Raises:
-        ConfigError: the keys or the configuration cannot be written.
-        Unready: sshd does not take the configuration; it is as before.
+        ConfigError: The keys or the configuration cannot be written.
+        Blocked: sshd rejects the configuration, which was restored.
     """
     revoke(root, keys)
     lines = [f"{scripts.gated(account.home, key)}\n" for key in keys]
-    # Root's and readable by all: sshd reads it as the account, which cannot change it.
+    # Owned by root, readable by all: sshd reads it as the account, which must not change it.
     atomic_files.write(root / KEYS, "".join(lines).encode(), 0o644)
     config = (
         "# Written by the charm virtualbox-host.\n"
@@ -66,18 +66,18 @@ def authorise(root: Path, account: Account, keys: Sequence[str]) -> None:
         "  PubkeyAuthentication yes\n"
     )
     if atomic_files.write(root / CONFIG, config.encode(), 0o644):
-        answer = _sshd(root, "-t")
-        if answer.problem:
+        result = _run_sshd(root, "-t")
+        if result.error:
             atomic_files.remove(root / CONFIG)
-            raise statuses.blocked(f"sshd does not take its configuration: {answer.problem}")
+            raise statuses.Blocked(f"sshd rejects its configuration: {result.error}")
         _reload()
 
 
 def revoke(root: Path, keys: Sequence[str]) -> None:
-    """Let nobody in any more but by these keys, and end the sessions of those who were in.
+    """Revoke all keys except these, and end the sessions of the account if a key was revoked.
 
     Raises:
-        ConfigError: the file of the keys cannot be read or written.
+        ConfigError: The file of the keys cannot be read or written.
     """
     lines = _read(root / KEYS).splitlines(keepends=True)
     kept = [line for line in lines if any(f" {key} " in line for key in keys)]
@@ -87,16 +87,16 @@ def revoke(root: Path, keys: Sequence[str]) -> None:
 
 
 def read_server(root: Path, account: Account) -> Server:
-    """Ask sshd how it is configured for the account.
+    """Return how sshd is configured for the account.
 
     Raises:
-        Unready: there is no sshd, or it has no key.
+        Blocked: sshd is not installed, or has no host key.
     """
-    answer = _sshd(root, "-T", "-C", f"user={account.name},host=localhost,addr=127.0.0.1")
-    if answer.problem:
-        raise statuses.blocked(f"the SSH server cannot be asked: {answer.problem}")
+    result = _run_sshd(root, "-T", "-C", f"user={account.name},host=localhost,addr=127.0.0.1")
+    if result.error:
+        raise statuses.Blocked(f"cannot read the configuration of sshd: {result.error}")
     ports, keys = [22], list[str]()
-    for line in answer.output.splitlines():
+    for line in result.output.splitlines():
         option, _, value = line.partition(" ")
         if option == "port":
             ports.append(int(value))
@@ -105,50 +105,50 @@ def read_server(root: Path, account: Account) -> Server:
                 public = root / f"{value.lstrip('/')}.pub"
                 keys.append(" ".join(public.read_text(encoding="utf-8").split()[:2]))
     if not keys:
-        raise statuses.blocked("the SSH server has no host key: sudo ssh-keygen -A")
+        raise statuses.Blocked("the SSH server has no host key: sudo ssh-keygen -A")
     return Server(ports[1] if len(ports) > 1 else ports[0], tuple(sorted(keys)))
 
 
 def remove(root: Path) -> None:
-    """Let nobody in any more by what `authorise` wrote, and take that away."""
-    with keep_on_error("a key"):
+    """Revoke all keys, and remove what `authorise` has written."""
+    with keep_on_error("the keys"):
         revoke(root, ())
-    with keep_on_error("the file of the keys"):
+    with keep_on_error(f"/{KEYS}"):
         atomic_files.remove(root / KEYS)
-    programs.remove_folder((root / KEYS).parent)
-    with keep_on_error("a file"):
+    remove_empty_folder((root / KEYS).parent)
+    with keep_on_error(f"/{CONFIG}"):
         if atomic_files.remove(root / CONFIG):
             _reload()
 
 
 def _read(path: Path) -> str:
-    """Return a file's text; none where there is no file. Raises `ConfigError`."""
+    """Return a file's text; empty if it does not exist. Raises `ConfigError`."""
     try:
         return atomic_files.read(path).content.decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
     except OSError as error:
-        raise errors.ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        raise errors.ConfigError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _sshd(root: Path, *arguments: str) -> programs.Answer:
-    # It wants this folder, which its service makes: where a socket starts it, that may be to come.
+def _run_sshd(root: Path, *arguments: str) -> programs.Result:
+    # sshd needs this folder. Its service creates it, but with a socket unit not before a login.
     (root / _RUN).mkdir(mode=0o755, parents=True, exist_ok=True)
     return programs.run_as((0, 0), ["sshd", *arguments], {})
 
 
 def _reload() -> None:
-    # One that does not run reads it when it starts.
+    # If the service does not run, it reads the configuration when it starts.
     if systemd.service_running(SERVICE):
         with contextlib.suppress(systemd.SystemdError):
             systemd.service_reload(SERVICE)
 
 
 def _end_sessions(root: Path) -> None:
-    """End the account's connections without a terminal: a revoked key is not to go on by one."""
+    """End the account's connections without a terminal, which may use a revoked key."""
     account = _ACCOUNT.search(_read(root / CONFIG))
     for process in Path("/proc").glob("[0-9]*") if account else ():
         with contextlib.suppress(OSError):
-            found = _SESSION.match((process / "cmdline").read_bytes())
-            if account and found and found["user"] == account["user"].encode():
+            session = _SESSION.match((process / "cmdline").read_bytes())
+            if account and session and session["user"] == account["user"].encode():
                 os.kill(int(process.name), signal.SIGTERM)

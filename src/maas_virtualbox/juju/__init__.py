@@ -1,12 +1,12 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What charms are made of; the one place of this library that knows Juju. Needs ops.
+"""Parts for Juju charms. This is the only package of the library that imports ops.
 
-The relation `virtualbox_hosts`, version 1: accounts that own VMs, for whoever switches these. The
-charm that requires it publishes its public SSH keys, the one that provides it authorises exactly
-these and publishes, per unit, what has to be known of the account. No private key moves::
+It implements version 1 of the relation interface `virtualbox_hosts`. The requirer controls VMs. It
+publishes its public SSH keys. The provider owns accounts with VMs. It authorises exactly these
+keys, and each of its units publishes the data of its account. No private key is transferred::
 
-    class Switcher(ops.CharmBase):
+    class Controller(ops.CharmBase):
         def __init__(self, framework):
             super().__init__(framework)
             self.related = VirtualBoxHostsRequirer(self, "virtualbox-hosts")
@@ -19,20 +19,22 @@ these and publishes, per unit, what has to be known of the account. No private k
     class Laptop(ops.CharmBase):
         def __init__(self, framework):
             super().__init__(framework)
-            self.switchers = VirtualBoxHostsProvider(self, "virtualbox-hosts")
-            framework.observe(self.switchers.on.keys_changed, self._reconcile)
+            self.provider = VirtualBoxHostsProvider(self, "virtualbox-hosts")
+            framework.observe(self.provider.on.keys_changed, self._reconcile)
 
         def _reconcile(self, event):
-            authorise(self.switchers.keys())  # those that are gone are revoked
-            self.switchers.publish(AccountData(user="vbox", …))
+            authorise(self.provider.keys())  # revokes all other keys
+            self.provider.publish(AccountData(user="vbox", …))
 
-Whoever removes the relation revokes the keys. It works across models: nothing depends on the name
-of the other application, and addresses are those that the other side reaches a unit by. Databags
-are described in `schema`. What cannot be used of the other side's is one warning in the log, and
-left out. The library sets no status.
+Removing the relation revokes the keys. The interface works across models: it does not depend on
+the name of the other application, and the addresses are those at which the other side reaches a
+unit. `schema` describes the databags. Invalid data of the other side are ignored, with one warning
+in the log. These classes do not set statuses.
 
-`programs` gives a charm a copy of its environment that outlives its folder; `statuses` has the
-words of a unit that cannot do its work.
+Modules for charms of this project: `programs` copies the charm's environment to a folder that
+outlives the charm's own folder, `machine_lock` keeps two units from changing one machine,
+`actions` reads parameters and sets results, and `statuses` has the exceptions that become
+statuses.
 """
 
 from maas_virtualbox.juju.provider import VirtualBoxHostsProvider

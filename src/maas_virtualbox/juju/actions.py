@@ -1,13 +1,14 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Actions as people type and read them: `juju run` reads parameters and prints results as YAML.
+"""Actions. `juju run` reads parameters and prints results as YAML, which has pitfalls.
 
-A VM named 101 arrives as a number, 0101 as 65, and with `--string-args` the parameter `force=true`
-as text. So charms declare several types for a parameter, and `Action` says what was meant.
+A VM named 101 arrives as a number, 0101 arrives as 65, and with `--string-args` the parameter
+`force=true` arrives as text. Therefore charms declare several types for a parameter, and `Action`
+converts the value to the intended type.
 
-A string is folded at 80 columns, which breaks an authorized_keys line. A text with blanks before a
-newline, or with a character that Juju does not print, becomes one long quoted string. What ends in
-a newline and has none of these is printed as it is: so does `Action.show` write it.
+`juju run` folds a string at 80 columns, which breaks a line of authorized_keys. It quotes a string
+that has blanks before a newline, or a character that Juju does not print. It prints any other
+string that ends in a newline unchanged. Therefore `Action.set_results` writes such strings.
 """
 
 from __future__ import annotations
@@ -23,121 +24,121 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-_LONGEST_UNFOLDED = 70
-"""Characters of a result's name and value that Juju never folds."""
+_MAX_UNFOLDED_LENGTH = 70
+"""The length of a result's name and value, in characters, up to which Juju does not fold."""
 _LAST_PRINTED = "\uffff"
 """Juju escapes all characters after this one, such as emoji."""
 
 
-class Refused(Exception):
-    """A parameter is not what the action expects; the text says what to type instead."""
+class ActionError(Exception):
+    """The action cannot run. The message says what to type instead."""
 
 
 class Action:
-    """One action that runs: its parameters and its results. Made by `Actions`."""
+    """The parameters and results of one running action. `Actions` creates it."""
 
     def __init__(self, event: ops.ActionEvent) -> None:
-        """Take an event of ops."""
+        """Wrap an event of ops."""
         self._event = event
         self._parameters: Mapping[str, Any] = event.params
 
     def fail(self, message: str) -> None:
-        """Say why the action failed; results stay."""
+        """Mark the action as failed. Its results stay."""
         self._event.fail(message)
 
     def flag(self, name: str) -> bool:
-        """Return true or false. Raises `Refused`."""
+        """Return a boolean. Raises `ActionError` if the value is invalid."""
         value = self._parameters[name]
         try:
             return value if isinstance(value, bool) else _FLAGS[value.lower()]
         except KeyError:
-            raise Refused(f"{name}: expected true or false, not {value!r}") from None
+            raise ActionError(f"{name}: expected true or false, not {value!r}") from None
 
     def integer(self, name: str) -> int | None:
-        """Return a whole number; None if it was not given. Raises `Refused`."""
+        """Return an integer, or None if it is not set. Raises `ActionError` if it is invalid."""
         value = self._parameters.get(name)
         try:
             return None if value is None else int(value)
         except ValueError:
-            raise Refused(f"{name}: expected a whole number, not {value!r}") from None
+            raise ActionError(f"{name}: expected a whole number, not {value!r}") from None
 
     def number(self, name: str, *, at_least: float, at_most: float) -> float:
-        """Return a number within limits. Raises `Refused`."""
+        """Return a number within limits. Raises `ActionError` if it is invalid."""
         value = self._parameters[name]
         try:
             number = float(value)
         except ValueError:
             number = float("nan")
         if not at_least <= number <= at_most:
-            raise Refused(
+            raise ActionError(
                 f"{name}: expected a number from {at_least:g} to {at_most:g}, not {value!r}"
             )
         return number
 
-    def show(self, results: Mapping[str, object]) -> None:
-        """Set results. Those with several lines, or that Juju would fold, end in a newline."""
+    def set_results(self, results: Mapping[str, object]) -> None:
+        """Set results. If a value has several lines, or Juju would fold it, append a newline."""
         self._event.set_results(
-            {name: _printed(str(value), room=len(name)) for name, value in results.items()}
+            {name: _format(str(value), name_length=len(name)) for name, value in results.items()}
         )
 
     def text(self, name: str) -> str:
-        """Return text; empty if it was not given.
+        """Return a string; empty if it is not set.
 
         Raises:
-            Refused: Juju read a number or a boolean, in which what was typed is lost: 0101 and 65
-                are the same.
+            ActionError: Juju read the value as a number or a boolean. The typed text is lost: 0101
+                and 65 are the same number.
         """
         value = self._parameters.get(name, "")
         if isinstance(value, str):
             return value
-        kind = "true or false" if isinstance(value, bool) else "a number"
-        raise Refused(
-            f"{name}: expected text, but Juju read it as {kind} ({json.dumps(value)}):"
+        read_as = "true or false" if isinstance(value, bool) else "a number"
+        raise ActionError(
+            f"{name}: expected text, but Juju read it as {read_as} ({json.dumps(value)}):"
             " repeat the command with --string-args after `juju run`"
         )
 
-    def word(self, name: str) -> str:
-        """Return one of the words of an `enum`, in which `on` and `off` may be booleans."""
+    def choice(self, name: str) -> str:
+        """Return a value of an `enum`. A boolean means `on` or `off`."""
         value = self._parameters[name]
         return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 
 class Actions(ops.Object):
-    """Observes the actions of a charm."""
+    """Observes the actions of a charm and runs their functions."""
 
     def __init__(
-        self, charm: ops.CharmBase, methods: Mapping[str, Callable[[Action], None]]
+        self, charm: ops.CharmBase, functions: Mapping[str, Callable[[Action], None]]
     ) -> None:
-        """Observe them.
+        """Observe the actions.
 
         Args:
-            charm: whose.
-            methods: what runs an action, by its name in charmcraft.yaml. It may raise `Refused`,
-                or `Unready` where the unit cannot do it now.
+            charm: The charm.
+            functions: The function of each action, by the action's name in charmcraft.yaml. It
+                may raise `ActionError`, or `NotReady` if the unit cannot run the action now.
         """
         super().__init__(charm, "actions")
-        self._methods = methods
-        for name in methods:
+        self._functions = functions
+        for name in functions:
             self.framework.observe(charm.on[name].action, self._on_action)
 
     def _on_action(self, event: ops.ActionEvent) -> None:
         name = event.handle.kind.removesuffix("_action").replace("_", "-")
         try:
-            self._methods[name](Action(event))
-        except (Refused, statuses.Unready) as error:
+            self._functions[name](Action(event))
+        except (ActionError, statuses.NotReady) as error:
             event.fail(str(error))
 
 
-def _printed(text: str, *, room: int) -> str:
-    lines = [_plain(line).rstrip() for line in text.splitlines()]
-    is_folded = " " in text and room + len(text) > _LONGEST_UNFOLDED
+def _format(text: str, *, name_length: int) -> str:
+    lines = [_escape(line).rstrip() for line in text.splitlines()]
+    is_folded = " " in text and name_length + len(text) > _MAX_UNFOLDED_LENGTH
     if len(lines) <= 1 and not is_folded:
         return "".join(lines)
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _plain(line: str) -> str:
-    """Write what Juju does not print as an escape that is right in JSON too."""
+def _escape(line: str) -> str:
+    """Replace characters that Juju does not print by escapes that are also valid in JSON."""
     return "".join(
         char if char.isprintable() and char <= _LAST_PRINTED else json.dumps(char)[1:-1]
         for char in line

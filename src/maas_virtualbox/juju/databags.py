@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Reading what the other side of a relation says, which may be anything."""
+"""Reading the databags of the other side of a relation, which may contain anything."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ log = logging.getLogger(__name__)
 _Data = TypeVar("_Data", bound=pydantic.BaseModel)
 _T = TypeVar("_T")
 
-_LONGEST_REASON = 300
+_MAX_REASON_LENGTH = 300
 
 
 def read(
     relation: ops.Relation,
     source: ops.Application | ops.Unit,
-    kind: type[_Data],
-    use: Callable[[_Data], _T],
+    model: type[_Data],
+    convert: Callable[[_Data], _T],
 ) -> _T | None:
-    """Read one databag; None if it is empty or, with a warning in the log, cannot be used.
+    """Read one databag. Return None if it is empty or invalid; if invalid, log a warning.
 
     Args:
-        relation: which.
-        source: whose databag.
-        kind: what is expected there.
-        use: makes of it what is wanted, or raises ValueError.
+        relation: The relation.
+        source: The application or unit whose databag is read.
+        model: The model of the databag.
+        convert: Converts the data, or raises ValueError if they are invalid.
     """
-    # Juju itself puts a unit's addresses there.
-    if not {field.alias for field in kind.model_fields.values()} & set(relation.data[source]):
+    # Juju itself puts a unit's addresses into its databag.
+    if not {field.alias for field in model.model_fields.values()} & set(relation.data[source]):
         return None
     try:
-        return use(relation.load(kind, source))
+        return convert(relation.load(model, source))
     except pydantic.ValidationError as error:
         reason = options.explain(error)
     except RecursionError:
@@ -54,8 +54,11 @@ def read(
 
 
 def warn(relation: ops.Relation, source: ops.Application | ops.Unit, reason: str) -> None:
-    """Log that something is left out, in one line whatever it holds."""
-    shown = "".join(letter if letter.isprintable() else "?" for letter in reason)
+    """Log that some data are ignored, in one line without control characters."""
+    shown = "".join(char if char.isprintable() else "?" for char in reason)
     log.warning(
-        "%s: what %s says is left out: %s", relation.name, source.name, shown[:_LONGEST_REASON]
+        "%s: invalid data of %s are ignored: %s",
+        relation.name,
+        source.name,
+        shown[:_MAX_REASON_LENGTH],
     )

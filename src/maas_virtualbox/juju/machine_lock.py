@@ -1,20 +1,17 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which unit may change a machine: it claims the machine before it touches anything there.
+"""A lock on a machine: only the unit that holds it may change the machine.
 
-/opt/NAME/claim.json   the unit that has the machine, written by root
+/opt/NAME/lock.json   the unit that holds the lock, written by root
 
-Two units of one charm on a machine would write the same files, and a person may have put files of
-their own where the charm writes. The first unit claims the machine if nothing is in its way. Every
-other one changes nothing until that unit has released the machine, or its agent is gone. A claim
-is there before anything else is, and goes last: a hook that is killed leaves it.
+Two units of one charm on one machine would write the same files, and a person may have put files
+where the charm writes. The first unit acquires the lock if none of its paths exists. Every other
+unit changes nothing until that unit has released the lock, or its agent was removed. The lock is
+the first file that is written and the last that is removed. A killed hook therefore leaves it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,91 +20,93 @@ import pydantic
 from maas_virtualbox import errors
 from maas_virtualbox.config import atomic_files
 from maas_virtualbox.juju import programs, statuses
+from maas_virtualbox.juju.removal import remove_empty_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
 
     import ops
 
 
-log = logging.getLogger(__name__)
+FILE_NAME = "lock.json"
 
-_TEMPORARY = f".{programs.CLAIM}."
-"""How files begin that are written to become a claim."""
+_TEMPORARY = f".{FILE_NAME}."
+"""The beginning of the names of temporary files, from which the lock is renamed."""
 
 
 class _Holder(pydantic.BaseModel):
-    """The unit that has a machine."""
+    """The unit that holds the lock of a machine."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="ignore")
 
     unit: str
-    """Such as `maas-virtualbox/0`, of which a machine cannot have two, in whatever models."""
+    """For example `maas-virtualbox/0`. A machine cannot have two, even of two models."""
     agent: str
-    """The folder of its agent, which Juju removes with the unit, by force too."""
-    made: tuple[str, ...] = ()
-    """What was not on the machine before, such as an account: it may be removed with the unit."""
+    """The folder of the unit's agent. Juju removes it with the unit, also with --force."""
+    absent: tuple[str, ...] = ()
+    """What did not exist before the unit, such as an account. It may be removed with the unit."""
 
     def is_gone(self) -> bool:
-        """Whether Juju has removed the unit without its remove hook."""
+        """Return whether Juju has removed the unit without running its remove hook."""
         return not Path(self.agent).exists()
 
 
-class Claim:
-    """One unit's claim on its machine."""
+class MachineLock:
+    """The lock of a machine, as one unit sees it."""
 
     def __init__(self, charm: ops.CharmBase, root: Path, name: str) -> None:
-        """Prepare; reads and writes nothing.
+        """Prepare the lock. This reads and writes nothing.
 
         Args:
-            charm: the unit's.
-            root: what stands for `/`.
-            name: of the charm's place in /opt.
+            charm: The charm of the unit.
+            root: The folder that represents `/`.
+            name: The name of the charm's folder in /opt.
         """
         self._root = root
         self._folder = programs.releases(name)
-        self._file = root / self._folder / programs.CLAIM
+        self._file = root / self._folder / FILE_NAME
         self._own = _Holder(unit=charm.unit.name, agent=str(charm.charm_dir.parent))
 
     def check(self) -> None:
-        """Check that this unit has the machine, or that it is free.
+        """Check that this unit holds the lock, or that no unit holds it.
 
         Raises:
-            Unready: another unit has it; the status names it.
+            Blocked: Another unit holds the lock.
         """
         self._check(self._read())
 
-    def ensure(
+    def acquire(
         self,
         paths: Sequence[Path],
         *,
-        absent: Callable[[], Sequence[str]] = tuple,
+        list_absent: Callable[[], Sequence[str]] = tuple,
         is_upgrade: bool = False,
     ) -> None:
-        """Claim the machine for this unit; changes nothing where it has it.
+        """Acquire the lock for this unit, unless it holds the lock already.
 
         Args:
-            paths: what the charm writes, relative to `/`: all of it has to be free.
-            absent: returns what is not on the machine, and so will be the unit's own.
-            is_upgrade: whether what is there may be an earlier version's, which made no claims.
+            paths: What the charm writes, relative to `/`. None of it may exist.
+            list_absent: Returns what does not exist on the machine and will belong to the unit.
+            is_upgrade: Whether the paths may exist, because an earlier version without locks
+                wrote them.
 
         Raises:
-            Unready: another unit has the machine, or a path belongs to somebody else.
+            Blocked: Another unit holds the lock, or a path exists.
         """
         holder = self._read()
         self._check(holder)
-        if holder is not None and holder == self._own.model_copy(update={"made": holder.made}):
+        if holder is not None and holder == self._own.model_copy(update={"absent": holder.absent}):
             return
         if holder is not None:
-            made = holder.made
+            absent = holder.absent
         else:
             if not is_upgrade:
                 self._check_free([*paths, self._folder])
-            made = tuple(absent())
-        own = self._own.model_copy(update={"made": made})
+            absent = tuple(list_absent())
+        own = self._own.model_copy(update={"absent": absent})
 
         def change(before: bytes | None) -> bytes:
-            # Another unit may have been faster.
+            # Another unit may have acquired the lock in the meantime.
             self._check(_parse(before))
             return f"{own.model_dump_json()}\n".encode()
 
@@ -115,39 +114,37 @@ class Claim:
             atomic_files.ensure_folder(self._file.parent, 0o755)
             atomic_files.update(self._file, change)
         except errors.ConfigError as error:
-            raise statuses.blocked(str(error)) from None
+            raise statuses.Blocked(str(error)) from None
 
     def is_held(self) -> bool:
-        """Whether this unit has the machine."""
+        """Return whether this unit holds the lock."""
         holder = self._read()
         return holder is not None and holder.unit == self._own.unit
 
-    def made(self) -> tuple[str, ...]:
-        """Return what came with this unit, or with one that it took the machine over from."""
+    def absent_before(self) -> tuple[str, ...]:
+        """Return what did not exist before this unit, or before the unit that it replaced."""
         holder = self._read()
-        return () if holder is None else holder.made
+        return () if holder is None else holder.absent
 
     def release(self) -> None:
-        """Give the machine up, after all else of the unit has been removed from it."""
+        """Release the lock, after everything else of the unit has been removed."""
         if self.is_held():
             for temporary in self._file.parent.glob(f"{_TEMPORARY}*"):
                 atomic_files.remove(temporary)
             atomic_files.remove(self._file)
-            programs.remove_folder(self._file.parent)
+            remove_empty_folder(self._file.parent)
 
     def _check(self, holder: _Holder | None) -> None:
         if holder is not None and holder.unit != self._own.unit and not holder.is_gone():
-            raise statuses.blocked(
-                f"{holder.unit} is on this machine already: juju remove-unit {self._own.unit}, and"
+            raise statuses.Blocked(
+                f"{holder.unit} is already on this machine: juju remove-unit {self._own.unit}, and"
                 " place it on another machine"
             )
 
     def _check_free(self, paths: Sequence[Path]) -> None:
         for path in paths:
             if _is_occupied(self._root / path):
-                raise statuses.blocked(
-                    f"/{path} was here before this charm: move it to another place"
-                )
+                raise statuses.Blocked(f"/{path} existed before this charm: move it away")
 
     def _read(self) -> _Holder | None:
         try:
@@ -156,19 +153,10 @@ class Claim:
             return None
 
 
-@contextlib.contextmanager
-def keep_on_error(what: str) -> Generator[None]:
-    """Keep what cannot be removed, with a warning in the log: a unit is removed all the same."""
-    try:
-        yield
-    except (errors.ConfigError, subprocess.CalledProcessError) as error:
-        log.warning("%s stays: %s", what, error)
-
-
 def _is_occupied(path: Path) -> bool:
-    """Whether anything is at a path, other than an empty folder or what a killed hook left."""
+    """Return whether a path exists, except an empty folder or one with temporary files only."""
     if path.is_dir() and not path.is_symlink():
-        return any(not inside.name.startswith(_TEMPORARY) for inside in path.iterdir())
+        return any(not entry.name.startswith(_TEMPORARY) for entry in path.iterdir())
     return path.exists() or path.is_symlink()
 
 

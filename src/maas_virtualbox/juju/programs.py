@@ -1,17 +1,16 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The program `maas-virtualbox` in a place of its own, for charms. Knows nothing of Juju.
+"""A copy of the program `maas-virtualbox` outside the charm's folder. It does not use Juju.
 
-/opt/NAME/RELEASE   a copy of the charm's environment: the charm's own folder is swapped when it is
-                    refreshed, and deleted when it is removed
+/opt/NAME/RELEASE   a copy of the charm's environment. Juju replaces the charm's own folder when it
+                    refreshes the charm, and deletes it on removal
 /opt/NAME/current   the release in use
 
-Functions take the folder that stands for `/`, and may be called again at any time.
+Functions take the folder that represents `/`. They can be called repeatedly.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import re
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from maas_virtualbox import errors
 from maas_virtualbox.config import atomic_files
+from maas_virtualbox.juju.removal import remove_empty_folder
 from maas_virtualbox.version import VERSION
 
 if TYPE_CHECKING:
@@ -31,13 +31,11 @@ if TYPE_CHECKING:
 PROGRAM = "maas-virtualbox"
 
 ENVIRONMENT = {"LANG": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-"""Of every program a charm starts; Juju's own, with the charm's PYTHONPATH, stays outside."""
-
-CLAIM = "claim.json"
-"""Beside the releases: see `claims`."""
+"""The environment of every program that a charm starts. Juju's environment is not passed on,
+because it contains the charm's PYTHONPATH."""
 
 TIMEOUT_S = 120.0
-"""Seconds a program may take, unless it is said."""
+"""The default time limit of a program, in seconds."""
 
 _COMPILE_TIMEOUT_S = 120.0
 _PARTIAL = re.compile(r"\.[\w.+-]+-[0-9a-f]{12}")
@@ -45,12 +43,12 @@ _PARTIAL = re.compile(r"\.[\w.+-]+-[0-9a-f]{12}")
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
-    """What a program said."""
+class Result:
+    """The output of a program."""
 
     output: str
-    problem: str
-    """What went wrong, for people; empty if nothing did. There may be output all the same."""
+    error: str
+    """What failed, for people; empty on success. There can be output in both cases."""
 
 
 def releases(name: str) -> Path:
@@ -64,23 +62,24 @@ def current(name: str) -> Path:
 
 
 def install(root: Path, charm: Path, name: str, *, compiled: Sequence[str]) -> None:
-    """Copy a charm's environment to its own place, unless it is there already.
+    """Copy a charm's environment to /opt, unless it is already there.
 
     Args:
-        root: what stands for `/`.
-        charm: the charm's folder, with `venv/`, `src/` and `templates/`.
-        name: of its place.
-        compiled: the modules that the program loads: whoever runs it cannot write there.
+        root: The folder that represents `/`.
+        charm: The charm's folder, with `venv/`, `src/` and `templates/`.
+        name: The name of the folder in /opt.
+        compiled: The modules to compile now, because the user who runs the program cannot write
+            there.
 
     Raises:
-        ConfigError: it cannot be copied; the release in use stays.
+        ConfigError: The environment cannot be copied. The release in use stays.
     """
     try:
         _install(root, charm, name, compiled)
     except (OSError, shutil.Error, subprocess.SubprocessError) as error:
         reason = error.strerror if isinstance(error, OSError) else ""
         raise errors.ConfigError(
-            f"/{releases(name)}: the program cannot be installed: {reason or error}"
+            f"/{releases(name)}: cannot install the program: {reason or error}"
         ) from None
 
 
@@ -93,7 +92,7 @@ def _install(root: Path, charm: Path, name: str, compiled: Sequence[str]) -> Non
         shutil.rmtree(partial, ignore_errors=True)
         for folder in ("venv", "src", "templates"):
             shutil.copytree(charm / folder, partial / folder, symlinks=True)
-        _make_program(partial, target, compiled)
+        _add_program(partial, target, compiled)
         partial.replace(target)
     link = root / releases(name) / ".current"
     link.unlink(missing_ok=True)
@@ -102,29 +101,23 @@ def _install(root: Path, charm: Path, name: str, compiled: Sequence[str]) -> Non
 
 
 def is_installed(root: Path, name: str) -> bool:
-    """Whether there is a release to run."""
+    """Return whether there is a release to run."""
     return (root / current(name)).exists()
 
 
 def remove(root: Path, name: str) -> None:
-    """Remove all releases, and nothing that somebody else has put beside them."""
+    """Remove all releases. Files of others in the same folder stay."""
     remove_old(root, name)
-    used = _used(root, name)
+    used = _current_release(root, name)
     if used is not None:
         (root / current(name)).unlink()
         shutil.rmtree(used, ignore_errors=True)
-    remove_folder(root / releases(name))
-
-
-def remove_folder(folder: Path) -> None:
-    """Remove a folder if nothing is in it."""
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+    remove_empty_folder(root / releases(name))
 
 
 def remove_old(root: Path, name: str) -> None:
-    """Remove the releases that are not in use any more."""
-    used = _used(root, name)
+    """Remove the releases that are no longer in use."""
+    used = _current_release(root, name)
     for old in (root / releases(name)).glob("*"):
         if old != used and _is_release(old):
             shutil.rmtree(old, ignore_errors=True)
@@ -137,16 +130,16 @@ def run(
     owner: atomic_files.Owner,
     environment: Mapping[str, str] | None = None,
     timeout: float = TIMEOUT_S,
-) -> Answer:
+) -> Result:
     """Run the program `maas-virtualbox`.
 
     Args:
-        root: what stands for `/`.
-        name: of its place.
-        arguments: its command and options.
-        owner: the user and group that run it.
-        environment: what it is given besides `ENVIRONMENT`.
-        timeout: seconds, after which it is ended.
+        root: The folder that represents `/`.
+        name: The name of the folder in /opt.
+        arguments: The program's command and options.
+        owner: The IDs of the user and group that run the program.
+        environment: Variables to add to `ENVIRONMENT`.
+        timeout: Seconds, after which the program is ended.
     """
     program = root / current(name) / "bin" / PROGRAM
     argv = [str(program), *arguments]
@@ -159,8 +152,8 @@ def run_as(
     environment: Mapping[str, str],
     *,
     timeout: float = TIMEOUT_S,
-) -> Answer:
-    """Run any program as a user and group, with `ENVIRONMENT` and what is given besides."""
+) -> Result:
+    """Run any program as a user and group, with `ENVIRONMENT` and additional variables."""
     user, group = owner
     try:
         done = subprocess.run(
@@ -178,30 +171,30 @@ def run_as(
             extra_groups=[],
         )
     except subprocess.TimeoutExpired:
-        return Answer("", f"not done within {timeout:.0f} s")
+        return Result("", f"{Path(argv[0]).name} did not finish within {timeout:.0f} s")
     except OSError as error:
-        return Answer("", f"{argv[0]} cannot be run: {error.strerror}")
-    problem = done.stderr.replace(f"{PROGRAM}: ", "").strip() if done.returncode else ""
-    return Answer(
-        done.stdout, problem or ("not all is well: see the results" if done.returncode else "")
-    )
+        return Result("", f"cannot run {argv[0]}: {error.strerror}")
+    if not done.returncode:
+        return Result(done.stdout, "")
+    error = done.stderr.replace(f"{PROGRAM}: ", "").strip()
+    return Result(done.stdout, error or "the command failed: see the results")
 
 
-def _used(root: Path, name: str) -> Path | None:
-    """Return the release in use, if there is one."""
+def _current_release(root: Path, name: str) -> Path | None:
+    """Return the release in use; None if there is no release."""
     link = root / current(name)
     return link.parent / link.readlink().name if link.is_symlink() else None
 
 
 def _is_release(path: Path) -> bool:
-    """Whether `install` made a folder, be it in part."""
+    """Return whether `install` created a folder, complete or incomplete."""
     if path.is_symlink() or not path.is_dir():
         return False
     return bool(_PARTIAL.fullmatch(path.name)) or (path / "bin" / PROGRAM).is_file()
 
 
 def _release(charm: Path) -> str:
-    """Name what the charm brings: differently where the code or a package differs."""
+    """Return the name of the charm's release. It differs if the code or a package differs."""
     digest = hashlib.sha256()
     for folder in ("src", "templates"):
         for path in sorted((charm / folder).rglob("*")):
@@ -212,8 +205,8 @@ def _release(charm: Path) -> str:
     return f"{VERSION}-{digest.hexdigest()[:12]}"
 
 
-def _make_program(partial: Path, target: Path, compiled: Sequence[str]) -> None:
-    """Give a copied environment its interpreter and the program, to be run from `target`."""
+def _add_program(partial: Path, target: Path, compiled: Sequence[str]) -> None:
+    """Add the interpreter and the program to a copied environment. It will run from `target`."""
     python = partial / "venv/bin/python"
     python.unlink(missing_ok=True)
     python.parent.mkdir(exist_ok=True)

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The side that owns VMs: authorises public keys, tells of its account."""
+"""The provider of `virtualbox_hosts`: it authorises public keys and publishes its account."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from maas_virtualbox.juju.schema import AccountData, KeysData
 
 
 class KeysChangedEvent(ops.EventBase):
-    """Keys may have come or gone: those that are gone are to be revoked."""
+    """The set of keys may have changed. Keys that are no longer in it must be revoked."""
 
 
 class ProviderEvents(ops.ObjectEvents):
-    """What `VirtualBoxHostsProvider.on` has."""
+    """The events of `VirtualBoxHostsProvider`."""
 
     keys_changed = ops.EventSource(KeysChangedEvent)
 
 
 class VirtualBoxHostsProvider(ops.Object):
-    """All relations of one endpoint of the interface `virtualbox_hosts`. Made by the charm."""
+    """All relations of one endpoint with the interface `virtualbox_hosts`. A charm creates it."""
 
     on = ProviderEvents()  # pyright: ignore[reportAssignmentType, reportIncompatibleVariableOverride]
 
@@ -29,31 +29,31 @@ class VirtualBoxHostsProvider(ops.Object):
         """Observe the relations.
 
         Args:
-            charm: ours.
-            relation_name: the endpoint, as its metadata has it.
+            charm: The charm.
+            relation_name: The name of the endpoint in charmcraft.yaml.
         """
         super().__init__(charm, f"{relation_name}-provider")
         self._charm = charm
         self._name = relation_name
         self._known: dict[int, list[str]] = {}
-        """The keys by relation: during one hook they stay the same, and so do complaints."""
+        """The keys by relation ID. A cache, so that each warning is logged once in a hook."""
         events = charm.on[relation_name]
         for event in (events.relation_changed, events.relation_broken):
             self.framework.observe(event, self._on_relation_event)
 
     def keys(self) -> tuple[str, ...]:
-        """Return the public keys, `type base64` each, that are to be let in, and no others."""
+        """Return the public keys to authorise, each as `type base64`. No other key may log in."""
         known = self._charm.model.relations[self._name]
         return tuple(sorted({key for relation in known for key in self._keys_of(relation)}))
 
     def publish(self, account: AccountData) -> None:
-        """Tell of this unit's account, after the keys have been authorised.
+        """Publish this unit's account, after its keys have been authorised.
 
-        Those who have published no key yet are told later. Without an address, each is told the
-        one that it reaches this unit by.
+        A relation without a key gets the account later. If the account has no address, each
+        relation gets its own ingress address.
 
         Raises:
-            Unready: Juju knows no such address yet; config-changed tells when it does.
+            Waiting: Juju does not know that address yet. It fires config-changed later.
         """
         for relation in self._charm.model.relations[self._name]:
             if self._keys_of(relation):
@@ -62,13 +62,13 @@ class VirtualBoxHostsProvider(ops.Object):
 
     def _address_for(self, relation: ops.Relation) -> str:
         try:
-            reached = self._charm.model.get_binding(relation).network.ingress_address
+            address = self._charm.model.get_binding(relation).network.ingress_address
         except (ops.ModelError, ValueError):
-            # network-get fails while Juju knows no address, and ops does for a host name instead.
-            reached = None
-        if not reached:
-            raise statuses.waiting("Juju knows no IP address of this machine yet")
-        return str(reached)
+            # network-get fails while no address is known. ops fails if it is a host name.
+            address = None
+        if not address:
+            raise statuses.Waiting("waiting for an IP address from Juju")
+        return str(address)
 
     def _keys_of(self, relation: ops.Relation) -> list[str]:
         if relation.id not in self._known:
@@ -76,17 +76,18 @@ class VirtualBoxHostsProvider(ops.Object):
         return self._known[relation.id]
 
     def _read_keys(self, relation: ops.Relation) -> list[str]:
-        # The other application is not known any more in some events of a relation that breaks.
+        # In some events of a relation that breaks, the other application is no longer known.
         application = relation.app if relation.active else None
         if application is None:  # pyright: ignore[reportUnnecessaryComparison]
             return []
         data = databags.read(relation, application, KeysData, lambda data: data)
         usable: list[str] = []
-        for each in data.public_keys if data else ():
-            if each.is_usable:
-                usable.append(each.key)
+        for public_key in data.public_keys if data else ():
+            if public_key.is_usable:
+                usable.append(public_key.key)
             else:
-                databags.warn(relation, application, f"{each.key!r} is no public key")
+                reason = f"{public_key.key!r} is not a public key"
+                databags.warn(relation, application, reason)
         return usable
 
     def _on_relation_event(self, _event: ops.EventBase) -> None:

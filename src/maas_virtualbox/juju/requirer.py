@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The side that switches VMs: publishes its public keys, is told of accounts that own VMs."""
+"""The requirer of `virtualbox_hosts`: it publishes its public keys and reads the hosts."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ if TYPE_CHECKING:
 
 
 class HostsChangedEvent(ops.EventBase):
-    """Hosts may have come, changed or gone, or there is somebody new to be told the keys."""
+    """The hosts may have changed, or there is a new relation that needs the keys."""
 
 
 class RequirerEvents(ops.ObjectEvents):
-    """What `VirtualBoxHostsRequirer.on` has."""
+    """The events of `VirtualBoxHostsRequirer`."""
 
     hosts_changed = ops.EventSource(HostsChangedEvent)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RelatedHost:
-    """A unit's account that owns VMs."""
+    """An account of a related unit, which owns VMs."""
 
     unit: str
-    """The unit, such as `laptop/0`; its name in this model."""
+    """The unit's name in this model, for example `laptop/0`."""
 
     host: HostConfig
-    """The account, as in a host list; its name is the unit's with a dash: `laptop-0`."""
+    """The account as an entry of a host list. Its name is the unit's with a dash: `laptop-0`."""
 
     gate: bool
-    """Whether the keys are bound to the gate, and can switch VMs and nothing else."""
+    """Whether the keys are restricted keys, which can only control VMs."""
 
     virtualbox_version: str
-    """Such as `7.2.22`; empty where it is not told."""
+    """For example `7.2.22`; empty if it is unknown."""
 
 
 class VirtualBoxHostsRequirer(ops.Object):
-    """All relations of one endpoint of the interface `virtualbox_hosts`. Made by the charm."""
+    """All relations of one endpoint with the interface `virtualbox_hosts`. A charm creates it."""
 
     on = RequirerEvents()  # pyright: ignore[reportAssignmentType, reportIncompatibleVariableOverride]
 
@@ -54,14 +54,14 @@ class VirtualBoxHostsRequirer(ops.Object):
         """Observe the relations.
 
         Args:
-            charm: ours.
-            relation_name: the endpoint, as its metadata has it.
+            charm: The charm.
+            relation_name: The name of the endpoint in charmcraft.yaml.
         """
         super().__init__(charm, f"{relation_name}-requirer")
         self._charm = charm
         self._name = relation_name
         self._known: tuple[RelatedHost, ...] | None = None
-        """During one hook they stay the same, and so do complaints."""
+        """A cache, so that each warning is logged once in a hook."""
         events = charm.on[relation_name]
         for event in (
             events.relation_created,
@@ -73,7 +73,7 @@ class VirtualBoxHostsRequirer(ops.Object):
 
     @property
     def is_related(self) -> bool:
-        """Whether there is a relation, be it without hosts yet."""
+        """Whether there is a relation, possibly without hosts yet."""
         return bool(self._relations())
 
     def hosts(self) -> tuple[RelatedHost, ...]:
@@ -83,10 +83,10 @@ class VirtualBoxHostsRequirer(ops.Object):
         return self._known
 
     def publish_keys(self, keys: Iterable[str]) -> None:
-        """Publish the public keys, of which each is to be let in; does nothing off the leader.
+        """Publish the public keys to authorise. Units other than the leader do nothing.
 
         Args:
-            keys: `type base64` each: the one in use, and, while it is replaced, the next.
+            keys: Each as `type base64`: the key in use and, during a rotation, the next key.
         """
         if self._charm.unit.is_leader():
             data = KeysData(public_keys=tuple(SSHKey(key=key) for key in keys))
@@ -94,24 +94,25 @@ class VirtualBoxHostsRequirer(ops.Object):
                 relation.save(data, self._charm.app)
 
     def _read_hosts(self) -> list[RelatedHost]:
-        found: list[RelatedHost] = []
+        hosts: list[RelatedHost] = []
         for relation in self._relations():
             for unit in sorted(relation.units, key=lambda unit: unit.name):
 
-                def use(account: AccountData, unit: ops.Unit = unit) -> RelatedHost:
+                def convert(account: AccountData, unit: ops.Unit = unit) -> RelatedHost:
                     name = unit.name.replace("/", "-")
                     return RelatedHost(
                         unit.name, account.host(name), account.gate, account.virtualbox_version
                     )
 
-                related = databags.read(relation, unit, AccountData, use)
+                related = databags.read(relation, unit, AccountData, convert)
                 if related is not None:
-                    found.append(related)
-        return found
+                    hosts.append(related)
+        return hosts
 
     def _relations(self) -> list[ops.Relation]:
-        known = self._charm.model.relations[self._name]
-        return sorted((each for each in known if each.active), key=lambda relation: relation.id)
+        relations = self._charm.model.relations[self._name]
+        active = (relation for relation in relations if relation.active)
+        return sorted(active, key=lambda relation: relation.id)
 
     def _on_relation_event(self, _event: ops.EventBase) -> None:
         self.on.hosts_changed.emit()

@@ -1,27 +1,27 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The databags of the relation `virtualbox_hosts`; each value is JSON.
+"""The databags of the relation interface `virtualbox_hosts`. Each value is JSON.
 
-The application that requires it, in its own databag (`KeysData`):
+The databag of the requiring application (`KeysData`):
 
     version       1
     public-keys   [{"key": "ssh-ed25519 AAAA…"}, …]
 
-Each unit that provides it, in its own (`AccountData`):
+The databag of each providing unit (`AccountData`):
 
     version             1
-    address             "10.0.0.5": where the other side reaches its SSH server
+    address             "10.0.0.5": the address at which the other side reaches its SSH server
     port                22
     user                "vbox": the account that owns the VMs
-    host-keys           [{"key": "ssh-ed25519 AAAA…"}, …]: all that its SSH server presents
-    zone                "rack1": MAAS's zone of its VMs; may be empty
+    host-keys           [{"key": "ssh-ed25519 AAAA…"}, …]: all host keys of its SSH server
+    zone                "rack1": the MAAS zone of its VMs; can be empty
     virtualbox-version  "7.2.22"
     vboxmanage          "/usr/bin/VBoxManage"
-    gate                true: the keys are bound to the gate, and can switch VMs and nothing else
+    gate                true: the keys are restricted keys, which can only control VMs
 
-How it grows: every field may be missing; a collection is a list of objects, in a stable order; no
-field changes its type or meaning; fields and key types that a reader does not know are passed
-over. So the version of the other side is for people, and no reader needs to ask for it.
+Rules for changes: every field is optional. A collection is a list of objects in a stable order. No
+field changes its type or meaning. A reader ignores fields and key types that it does not know.
+Therefore no reader needs the version of the other side; it is for people.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from maas_virtualbox.config import host_list
 INTERFACE = "virtualbox_hosts"
 VERSION = 1
 
-_MOST_KEYS = 16
-_LONGEST_KEY = 4096
+_MAX_KEYS = 16
+_MAX_KEY_LENGTH = 4096
 
 
 class _Data(pydantic.BaseModel):
-    """A databag, or a part of one: immutable, unknown fields are passed over."""
+    """A databag or a part of one. It is immutable and ignores unknown fields."""
 
     model_config = pydantic.ConfigDict(
         frozen=True,
@@ -52,62 +52,62 @@ class _Data(pydantic.BaseModel):
 
 
 class SSHKey(_Data):
-    """A public key, as in authorized_keys and known_hosts but without options and comment."""
+    """A public key, as in authorized_keys and known_hosts, without options and comment."""
 
-    key: Annotated[str, pydantic.Field(max_length=_LONGEST_KEY)]
+    key: Annotated[str, pydantic.Field(max_length=_MAX_KEY_LENGTH)]
     """`type base64`."""
 
     @property
     def is_usable(self) -> bool:
-        """Whether it is nothing but a key, of a type that OpenSSH takes by default."""
-        from maas_virtualbox.transport import ssh_keys  # noqa: PLC0415 - slow to load, and few need it
+        """Whether this is only a key, of a type that OpenSSH accepts by default."""
+        from maas_virtualbox.transport import ssh_keys  # noqa: PLC0415 - slow to load, rarely needed
 
         return ssh_keys.is_public_key(self.key)
 
 
-Keys = Annotated[tuple[SSHKey, ...], pydantic.Field(max_length=_MOST_KEYS)]
+Keys = Annotated[tuple[SSHKey, ...], pydantic.Field(max_length=_MAX_KEYS)]
 
 
 class KeysData(_Data):
-    """What the application that requires the relation publishes."""
+    """The databag of the requiring application."""
 
     version: int = VERSION
     public_keys: Keys = ()
-    """Those that shall be let in."""
+    """The keys to authorise."""
 
 
 class AccountData(_Data):
-    """What a unit that provides the relation publishes: an account that owns VMs."""
+    """The databag of a providing unit: an account that owns VMs."""
 
     version: int = VERSION
     address: str = ""
-    """IP address or host name. Empty: the provider fills in the relation's ingress address."""
+    """IP address or host name. If it is empty, the provider uses the ingress address."""
     port: int = 22
-    """TCP port of its SSH server."""
+    """TCP port of the SSH server."""
     user: str = ""
-    """The account."""
+    """The name of the account."""
     host_keys: Keys = ()
-    """All that its SSH server presents; empty: the first connection pins."""
+    """All host keys of the SSH server. If empty, the first connection pins the key it receives."""
     zone: str = ""
-    """MAAS's zone of its VMs; may be empty."""
+    """The MAAS zone of the VMs; can be empty."""
     virtualbox_version: Annotated[str, pydantic.Field(pattern=r"^[\w.+~:-]{0,64}$")] = ""
-    """As `VBoxManage --version` says it, or empty."""
+    """The output of `VBoxManage --version`, or empty."""
     vboxmanage: str = ""
-    """Absolute path of VBoxManage; empty: looked for in the known places."""
+    """Absolute path of VBoxManage. If it is empty, the known paths are searched."""
     gate: bool = False
-    """Whether the keys are bound to the gate."""
+    """Whether the keys are restricted keys."""
 
     def host(self, name: str) -> host_list.HostConfig:
-        """Return it as an entry of a host list, held to the rules of those that people write.
+        """Return the account as an entry of a host list, with the same validation as any other.
 
         Raises:
-            ValueError: it is none.
+            ValueError: The data are invalid.
         """
-        usable = [each.key for each in self.host_keys if each.is_usable]
+        usable = [host_key.key for host_key in self.host_keys if host_key.is_usable]
         if self.host_keys and not usable:
-            raise ValueError("none of its host keys can be used")
+            raise ValueError("it has no usable host key")
         if not (self.address and self.user):
-            raise ValueError("it names no address or no user")
+            raise ValueError("it has no address or no user")
         return host_list.HostConfig.model_validate(
             {
                 "name": name,

@@ -7,24 +7,30 @@ from __future__ import annotations
 import ops
 
 
-class Unready(Exception):
-    """The unit cannot do its work now; nothing was changed. Its status says why."""
+class NotReady(Exception):
+    """The unit cannot do its work now. `status` says why."""
 
     def __init__(self, status: ops.StatusBase) -> None:
         super().__init__(status.message)
         self.status = status
 
 
-def blocked(sentence: str) -> Unready:
-    """Return what a person has to mend."""
-    return Unready(ops.BlockedStatus(sentence))
+class Blocked(NotReady):
+    """A person must act first."""
+
+    def __init__(self, message: str) -> None:
+        """Use a message that says what to do."""
+        super().__init__(ops.BlockedStatus(message))
 
 
-def waiting(sentence: str) -> Unready:
-    """Return what time will bring."""
-    return Unready(ops.WaitingStatus(sentence))
+class Waiting(NotReady):
+    """The condition resolves with time."""
+
+    def __init__(self, message: str) -> None:
+        """Use a message that says what the unit waits for."""
+        super().__init__(ops.WaitingStatus(message))
 
 
-def count(number: int, thing: str) -> str:
+def count(number: int, noun: str) -> str:
     """Return `1 VM` or `3 VMs`."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    return f"{number} {noun}{'' if number == 1 else 's'}"
