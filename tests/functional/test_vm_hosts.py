@@ -480,12 +480,12 @@ def test_trust_vm_decides_about_a_host_that_is_down(
     ("arguments", "message"),
     [
         (("node01",), "expected a UUID"),
-        (("00000000-0000-4000-8000-000000000000",), "no host lists a VM"),
+        (("00000000-0000-4000-8000-000000000000",), "no host lists it"),
         (("00000000-0000-4000-8000-000000000000", "--host", "nosuch"), "no host 'nosuch'"),
         (("00000000-0000-4000-8000-000000000000", "--hosts", "a@127.0.0.1:1"), "omit it"),
     ],
 )
-def test_trust_vm_wrongly_typed(
+def test_trust_vm_refuses_wrong_usage(
     run: Run, config_file: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     code, out, err = run("--config", str(config_file), "trust-vm", *arguments)

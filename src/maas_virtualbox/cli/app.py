@@ -202,6 +202,9 @@ def _global_options(
     ctx.obj = Options(hosts_, config_, key, known_hosts, format_)
 
 
+HostArgument = Annotated[
+    str, typer.Argument(metavar="HOST", help="The name of the host in the host list.")
+]
 HostOption = Annotated[str, typer.Option("--host", metavar="NAME", help="Only this host.")]
 ZoneOption = Annotated[str, typer.Option("--zone", metavar="NAME", help="Only this zone's hosts.")]
 VMsArgument = Annotated[

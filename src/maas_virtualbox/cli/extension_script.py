@@ -1,9 +1,9 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The door for MAAS 1.4 to 1.9: what its extension scripts do where no power service runs.
+"""The work of MAAS 1.4 to 1.9's extension scripts on a machine without a power service.
 
-A script is given a MAC and answers by its exit code, as `templates/VBox_extensions` does over the
-service's UNIX socket.
+The scripts pass a MAC and expect an exit code. With a power service, `templates/VBox_extensions`
+sends the same requests over its UNIX socket.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ from maas_virtualbox.virtualbox.states import Power
 
 if TYPE_CHECKING:
     from maas_virtualbox.fleet.fleet import Fleet
+    from maas_virtualbox.host.host import VM
 
-DONE, FAILED, NO_VM, OUT_OF_REACH = 0, 1, 4, 5
-"""Exit codes; the power template wakes over the network what no host in reach has."""
+DONE, FAILED, NO_VM, UNREACHABLE = 0, 1, 4, 5
+"""Exit codes. The power template wakes a machine over the network if no reachable host has it."""
 
 VERBS = ("on", "off", "shutdown", "query")
 
 
-def run(hosts: Fleet, verb: str, mac: str) -> int:
-    """Switch or query the VM that a MAC stands for; returns the exit code.
+def run(fleet: Fleet, verb: str, mac: str) -> int:
+    """Power or query the VM that a MAC stands for. Return the exit code.
 
     Args:
-        hosts: where to look.
-        verb: one of `VERBS`; a query prints on or off.
-        mac: a NIC's, or the last 12 hex digits of a VM's UUID (the convention of 2015).
+        fleet: the hosts.
+        verb: one of `VERBS`; `query` prints on or off.
+        mac: the MAC of a NIC, or the last 12 hex digits of the VM's UUID (the legacy convention).
     """
     try:
         if not settings_xml.parse_mac(mac):
             raise errors.UnknownVM(f"{mac!r} is not a MAC address")
-        vm = hosts.find(mac)
-        if verb == "on":
-            hosts.power_on(vm)
-        elif verb == "off":
-            hosts.power_off(vm)
-        elif verb == "shutdown":
-            hosts.host_of(vm).power_off(vm.uuid, mode="acpi")
-        elif vm.power is Power.UNKNOWN:
-            raise errors.PowerError(f"{vm}: its power cannot be told")
-        else:
-            print(vm.power)
-    except errors.UnknownVM as error:
-        print(printable(error), file=sys.stderr)
-        return NO_VM
-    except errors.VMUnreachable as error:
-        print(printable(error), file=sys.stderr)
-        return OUT_OF_REACH
+        _run(fleet, verb, fleet.find(mac))
     except errors.Error as error:
         print(printable(error), file=sys.stderr)
-        return FAILED
+        if isinstance(error, errors.UnknownVM):
+            return NO_VM
+        return UNREACHABLE if isinstance(error, errors.VMUnreachable) else FAILED
     return DONE
+
+
+def _run(fleet: Fleet, verb: str, vm: VM) -> None:
+    if verb == "on":
+        fleet.power_on(vm)
+    elif verb == "off":
+        fleet.power_off(vm)
+    elif verb == "shutdown":
+        fleet.host_of(vm).power_off(vm.uuid, mode="acpi")
+    elif vm.power is Power.UNKNOWN:
+        raise errors.PowerError(f"{vm}: cannot determine whether it is on: it is {vm.state}")
+    else:
+        print(vm.power)
