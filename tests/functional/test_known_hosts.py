@@ -83,7 +83,7 @@ hosts_asked = strategies.sampled_from(
 
 @settings(max_examples=150)
 @given(files, hosts_asked)
-def test_the_same_lines_are_for_a_host_as_in_openssh(
+def test_find_matches_the_same_lines_as_openssh(
     names: list[str], host: host_list.HostConfig
 ) -> None:
     text = "".join(line(each, KEYS[number % 3]) for number, each in enumerate(names)).encode()
@@ -93,7 +93,7 @@ def test_the_same_lines_are_for_a_host_as_in_openssh(
 
 @settings(max_examples=40)
 @given(files, hosts_asked, hosts_asked)
-def test_replacing_a_pin_changes_no_other_host(
+def test_replace_changes_no_other_host(
     names: list[str], host: host_list.HostConfig, other: host_list.HostConfig
 ) -> None:
     text = "".join(line(each, KEYS[number % 2]) for number, each in enumerate(names)).encode()
@@ -170,7 +170,7 @@ def asked_us(sshd: real.SSHD, file: Path) -> str:
         ("@cert-authority other WRONG\n", "unknown"),
     ],
 )
-def test_a_key_is_taken_as_openssh_takes_it(
+def test_check_accepts_the_same_keys_as_openssh(
     sshd: real.SSHD, tmp_path: Path, text: str, expected: str
 ) -> None:
     name = f"[127.0.0.1]:{sshd.port}"
@@ -206,7 +206,7 @@ def replace(file: Path, numbers: range) -> None:
         KnownHosts(file).replace(host, KEYS[number % 3])
 
 
-def test_pins_of_several_processes_are_all_there(tmp_path: Path) -> None:
+def test_pins_of_parallel_processes_are_all_kept(tmp_path: Path) -> None:
     file = tmp_path / "known_hosts"
     file.touch()
     works = [(pin, range(start, start + 50)) for start in range(0, 150, 50)]

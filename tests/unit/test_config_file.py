@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_every_option_is_read(tmp_path: Path) -> None:
+def test_load_reads_every_option(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(
         "hosts: ivan@10.0.0.5 zone=attic, ivan@10.0.0.6\n"
@@ -35,7 +35,7 @@ def test_every_option_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         ("hosts: a@h\noff-mod: acpi\n", "line 2: unknown option 'off-mod'"),
         (
@@ -51,7 +51,7 @@ def test_every_option_is_read(tmp_path: Path) -> None:
         ("", "expected options"),
     ],
 )
-def test_a_bad_file_names_its_line_and_option(tmp_path: Path, text: str, complaint: str) -> None:
+def test_error_names_the_line_and_the_option(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(text)
 
@@ -59,15 +59,15 @@ def test_a_bad_file_names_its_line_and_option(tmp_path: Path, text: str, complai
         config_file.load(file)
 
     assert str(file) in str(caught.value)
-    assert complaint in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_a_missing_file_is_a_sentence(tmp_path: Path) -> None:
+def test_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(mv.ConfigError, match="cannot be read: No such file"):
         config_file.load(tmp_path / "nosuch.yaml")
 
 
-def test_a_file_that_is_not_text_is_a_sentence(tmp_path: Path) -> None:
+def test_file_that_is_not_text_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_bytes(b"\xff\xfe\x00")
 

@@ -1,9 +1,10 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Pinned host keys: the ones the host list carries, and a known_hosts file of our own.
+"""Decide whether a host's key is accepted: by the host list, or by a known_hosts file.
 
-The first connection to a host without a pinned key pins what it saw (trust on first use) and says
-so in the log. From then on another key is refused. Nothing switches the check off.
+The first connection to a host without a pinned key pins the key that the host presents (trust on
+first use) and logs it. After that, any other key is refused. Nothing disables the check. The
+format of the file belongs to `known_hosts_file`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from maas_virtualbox.transport import known_hosts_file
 from maas_virtualbox.transport.known_hosts_file import PublicKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
     import paramiko
 
@@ -28,45 +29,47 @@ log = logging.getLogger(__name__)
 
 
 class KnownHosts:
-    """A file in OpenSSH's known_hosts format, or only memory when no path is given.
+    """The pinned host keys: a file in OpenSSH's known_hosts format, or only memory.
 
-    One object serves all hosts of a fleet and may be shared between threads; processes may share
-    the file, which has mode 0600. Whoever changes it holds a lock on it, so that no pin is lost.
+    `Fleet` creates one object for all its hosts, and threads may share it. Processes may share the
+    file, which has mode 0600: it is locked during each change, so that no pin is lost.
     """
 
     def __init__(self, path: Path | str | None = None) -> None:
-        """Read the file, if there is one already.
+        """Read the file, if it exists.
+
+        Args:
+            path: the file. None: pins are kept in memory, for this object only.
 
         Raises:
-            ConfigError: it cannot be used; the text names the line. A person has to change it.
+            ConfigError: the file cannot be used; the message names the line. Permanent.
         """
         self._path = Path(path) if path is not None else None
         self._lock = threading.Lock()
         self._memory = b""
         try:
             self._read()
-        except (OSError, known_hosts_file.Broken) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise errors.ConfigError(f"known hosts file {self._path}: {reason}") from None
+        except (OSError, known_hosts_file.InvalidFile) as error:
+            raise errors.ConfigError(f"known hosts file {self._path}: {_reason(error)}") from None
 
     def algorithms(self, host: host_list.HostConfig) -> tuple[str, ...]:
-        """Return the host key algorithms to ask for: those of pinned keys before all others.
+        """Return the host key algorithms in the order of preference: those of pinned keys first.
 
-        Without this a host that has several keys might present one that is not the pinned one.
+        Otherwise, a host that has several keys may present another key than the pinned one.
         """
-        pinned = [key.kind for key in self.pinned(host)]
+        pinned = [key.key_type for key in self.pinned(host)]
         ordered = sorted(known_hosts_file.ALGORITHMS, key=lambda name: name not in pinned)
         return tuple(
             algorithm for name in ordered for algorithm in known_hosts_file.ALGORITHMS[name]
         )
 
     def check(self, host: host_list.HostConfig, key: paramiko.PKey) -> None:
-        """Accept the key a host presented, pinning it if it is the first.
+        """Check the key that a host presented. Pin it if no key is pinned.
 
         Raises:
-            HostKeyChanged: another key is pinned, or this one is revoked.
-            KnownHostsBroken: the file cannot be used any more, or lets only certificates in.
-            HostUnreachable: the pin cannot be written.
+            HostKeyChanged: another key is pinned, or the key is revoked. Permanent.
+            KnownHostsBroken: the file cannot be read or written, or accepts only certificates for
+                this host. Permanent.
         """
         presented = PublicKey.of(key)
         if host.host_key:
@@ -76,7 +79,7 @@ class KnownHosts:
                 )
             return
         name = known_hosts_file.name_of(host)
-        with self._usable(host, "read"):
+        with self._explained(host, "read"):
             known = self._read()
         self._check_revoked(host, known, presented)
         if not known.find(name):
@@ -84,26 +87,25 @@ class KnownHosts:
         pinned = [entry.key for entry in known.find(name)]
         if presented not in pinned:
             fingerprints = [pin.fingerprint for pin in pinned]
-            raise self._changed(host, fingerprints, presented.fingerprint, self._place())
+            raise self._changed(host, fingerprints, presented.fingerprint, self._location())
 
     def pinned(self, host: host_list.HostConfig) -> list[PublicKey]:
-        """Return the keys the file pins for a host; what its `host-key=` says is not among them.
+        """Return the keys that the file pins for a host. Does not consider `host-key=`.
 
         Raises:
-            KnownHostsBroken: the file cannot be used any more.
+            KnownHostsBroken: the file cannot be read. Permanent.
         """
-        with self._usable(host, "read"):
+        with self._explained(host, "read"):
             return [entry.key for entry in self._read().find(known_hosts_file.name_of(host))]
 
     def replace(self, host: host_list.HostConfig, key: paramiko.PKey) -> None:
-        """Pin another key for a host, because a person compared its fingerprint.
+        """Replace the pins of a host by one key, whose fingerprint a person has compared.
 
-        Pins of other hosts stay, also where one line pins several.
+        The pins of other hosts are kept, even if one line pins a key for several hosts.
 
         Raises:
-            HostKeyChanged: the key is revoked.
-            KnownHostsBroken: the file cannot be used any more.
-            HostUnreachable: it cannot be written; it stays as it was.
+            HostKeyChanged: the key is revoked. Permanent.
+            KnownHostsBroken: the file cannot be read or written, and was not changed. Permanent.
         """
         name, accepted = known_hosts_file.name_of(host), PublicKey.of(key)
 
@@ -112,41 +114,42 @@ class KnownHosts:
             self._check_revoked(host, known, accepted)
             return known.with_pins_replaced(name, accepted)
 
-        with self._usable(host, "replace a key in"):
+        with self._explained(host, "replace a key in"):
             self._change(change)
 
     def _pin_first(
         self, host: host_list.HostConfig, name: str, presented: PublicKey
-    ) -> known_hosts_file.KnownKeys:
-        """Pin a key, unless another call or process has just pinned one; returns what is known."""
-        pinned: list[bool] = []
+    ) -> known_hosts_file.KnownHostsFile:
+        """Pin a key unless another call or process has just pinned one. Return the new content."""
+        is_pinned = False
 
         def change(content: bytes) -> bytes:
+            nonlocal is_pinned
             known = known_hosts_file.parse(content)
             if authority := known.find(name, known_hosts_file.CERT_AUTHORITY):
                 raise errors.KnownHostsBroken(
                     str(host),
-                    f"line {authority[0].number} of {self._place()} lets in only keys that an"
-                    " authority has certified, which this client cannot check: pin the host's own"
+                    f"line {authority[0].number} of {self._location()} accepts only certified keys"
+                    " for this host, and this client cannot check certificates: pin the host's own"
                     " key with `maas-virtualbox trust`",
                 )
-            pinned[:] = [not known.find(name)]
-            return known.with_pin(name, presented) if pinned[0] else content
+            is_pinned = not known.find(name)
+            return known.with_pin(name, presented) if is_pinned else content
 
-        with self._usable(host, "write"):
+        with self._explained(host, "write"):
             self._change(change)
             known = self._read()
-        if pinned[0]:
+        if is_pinned:
             log.warning(
-                "%s: pinned host key %s %s at first contact%s",
+                "%s: pinned host key %s %s on the first connection%s",
                 host,
-                presented.kind,
+                presented.key_type,
                 presented.fingerprint,
                 f" in {self._path}" if self._path else "",
             )
         return known
 
-    def _read(self) -> known_hosts_file.KnownKeys:
+    def _read(self) -> known_hosts_file.KnownHostsFile:
         content = self._memory
         if self._path is not None:
             with contextlib.suppress(FileNotFoundError):
@@ -160,47 +163,48 @@ class KnownHosts:
             else:
                 atomic_files.update(self._path, lambda before: change(before or b""))
 
-    def _place(self) -> str:
+    def _location(self) -> str:
         return str(self._path) if self._path else "this program's memory"
 
     def _check_revoked(
-        self, host: host_list.HostConfig, known: known_hosts_file.KnownKeys, key: PublicKey
+        self, host: host_list.HostConfig, known: known_hosts_file.KnownHostsFile, key: PublicKey
     ) -> None:
         revoked = known.find(known_hosts_file.name_of(host), known_hosts_file.REVOKED)
         if any(entry.key == key for entry in revoked):
             raise errors.HostKeyChanged(
                 str(host),
-                f"host key revoked: {self._place()} marks {key.fingerprint}, which {host.account}"
-                " presented, as @revoked; give the host a new key",
+                f"host key revoked: {self._location()} marks {key.fingerprint}, which"
+                f" {host.account} presented, as @revoked; give the host a new key",
                 pinned=(),
                 presented=key.fingerprint,
             )
 
     @staticmethod
     def _changed(
-        host: host_list.HostConfig, pinned: list[str] | tuple[str, ...], presented: str, place: str
+        host: host_list.HostConfig, pinned: Sequence[str], presented: str, location: str
     ) -> errors.HostKeyChanged:
         return errors.HostKeyChanged(
             str(host),
-            f"host key changed: {place} pins {', '.join(pinned)} but {host.account} presented"
-            f" {presented}; if the host was reinstalled, put the new fingerprint there (see"
-            " `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on the host), as with"
-            " `maas-virtualbox trust`, else someone is in between",
+            f"host key changed: {location} pins {', '.join(pinned)} but {host.account} presented"
+            f" {presented}; if the host was reinstalled, compare the new fingerprint with"
+            " `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on the host, and accept it with"
+            " `maas-virtualbox trust`; otherwise somebody may intercept the connection",
             pinned=pinned,
             presented=presented,
         )
 
     @contextlib.contextmanager
-    def _usable(self, host: host_list.HostConfig, verb: str) -> Generator[None]:
-        """Turn a file that cannot be used into a sentence; never go on without it."""
+    def _explained(self, host: host_list.HostConfig, verb: str) -> Generator[None]:
+        """Raise `KnownHostsBroken` if the file cannot be used."""
         try:
             yield
         except errors.KnownHostsBroken:
             raise
-        except (OSError, known_hosts_file.Broken) as error:
-            reason = getattr(error, "strerror", None) or error
+        except (OSError, known_hosts_file.InvalidFile, errors.ConfigError) as error:
             raise errors.KnownHostsBroken(
-                str(host), f"cannot {verb} the known hosts file {self._path}: {reason}"
+                str(host), f"cannot {verb} the known hosts file {self._path}: {_reason(error)}"
             ) from error
-        except errors.ConfigError as error:
-            raise errors.HostUnreachable(str(host), f"no pin, no connection: {error}") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
