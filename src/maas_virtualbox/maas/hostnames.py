@@ -1,44 +1,50 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Hostnames for MAAS from the names people give VMs, which may be any text."""
+"""Valid MAAS hostnames from the names of VMs, which may be any text."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-_LONGEST = 63
-"""A label of the DNS (RFC 1123)."""
+_MAX_LENGTH = 63
+"""The maximum length of a DNS label (RFC 1123)."""
 
-_LONGEST_END = 36
-"""A UUID's length."""
+_MAX_SUFFIX = 36
+"""The length of a UUID."""
 
 _LIKE_AN_ADDRESS = re.compile(r"\d{1,3}-\d{1,3}-\d{1,3}-\d{1,3}")
-"""MAAS takes such a hostname for one of its own making and gives the machine another."""
+"""MAAS treats such a hostname as one that it generated, and replaces it."""
 
 
-def valid(text: str) -> str:
-    """Return the nearest hostname: lower-case ASCII letters, digits and inner hyphens; may be
-    empty.
+def from_text(text: str) -> str:
+    """Return the closest valid hostname: lower-case ASCII letters, digits and inner hyphens.
 
-    >>> valid("Köln: Node 1")
+    It is empty if the text contains none of these.
+
+    >>> from_text("Köln: Node 1")
     'koln-node-1'
     """
     ascii_only = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    name = re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")[:_LONGEST].strip("-")
-    return f"vm-{name}"[:_LONGEST].strip("-") if _LIKE_AN_ADDRESS.match(name) else name
+    name = _truncate(re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-"), _MAX_LENGTH)
+    return _truncate(f"vm-{name}", _MAX_LENGTH) if _LIKE_AN_ADDRESS.match(name) else name
 
 
 def candidates(name: str, host: str, uuid: str) -> tuple[str, ...]:
-    """Return the hostnames a VM may get, the best first: its name, that with its host's, and that
-    with its UUID, which no other VM gets."""
-    base = valid(name)
-    shown = [base] if base else []
-    if label := valid(host):
-        shown.append(_joined(base or "vm", label))
-    return (*shown, _joined(base or "vm", uuid))
+    """Return the possible hostnames of a VM, best first: from its name, with its host's name
+    appended, and with its UUID appended, which is unique."""
+    base = from_text(name)
+    names = [base] if base else []
+    if label := from_text(host):
+        names.append(_join(base or "vm", label))
+    return (*names, _join(base or "vm", uuid))
 
 
-def _joined(base: str, end: str) -> str:
-    end = end[:_LONGEST_END].strip("-")
-    return f"{base[: _LONGEST - 1 - len(end)].strip('-')}-{end}"
+def _join(base: str, suffix: str) -> str:
+    suffix = _truncate(suffix, _MAX_SUFFIX)
+    name = f"{_truncate(base, _MAX_LENGTH - 1 - len(suffix))}-{suffix}"
+    return _join(f"vm-{base}", suffix) if _LIKE_AN_ADDRESS.match(name) else name
+
+
+def _truncate(name: str, length: int) -> str:
+    return name[:length].strip("-")

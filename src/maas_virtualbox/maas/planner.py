@@ -57,7 +57,7 @@ class _Planner:
         self._selected = [vm for vm in matcher.vms if settings.is_selected(vm)]
         self._same_hostname: dict[str, list[VM]] = collections.defaultdict(list)
         for vm in self._selected:
-            self._same_hostname[hostnames.valid(vm.name)].append(vm)
+            self._same_hostname[hostnames.from_text(vm.name)].append(vm)
 
     def plan(self) -> Plan:
         """Decide about all selected VMs, and about machines without a VM."""
@@ -188,7 +188,7 @@ class _Planner:
 
     def _vms_with_same_hostname(self, vm: VM) -> list[VM]:
         """Return the selected VMs of other hosts that would get the same hostname."""
-        hostname = hostnames.valid(vm.name)
+        hostname = hostnames.from_text(vm.name)
         others = self._same_hostname[hostname] if hostname else []
         return [other for other in others if other.host.name != vm.host.name]
 
