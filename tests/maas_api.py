@@ -730,8 +730,8 @@ class _InProcess(adapters.BaseAdapter):
 def client(region: Region, key: str = KEY, ca_file: Path | None = None) -> MAAS:
     """A client of the region: over HTTP if it is served, otherwise in this process."""
     url = region.url or "http://region.invalid:5240/MAAS"
-    carrier = None if region.url else _InProcess(region)
-    return MAAS(url, pydantic.SecretStr(key), ca_file, carrier=carrier)
+    adapter = None if region.url else _InProcess(region)
+    return MAAS(url, pydantic.SecretStr(key), ca_file, adapter=adapter)
 
 
 class _Server(http.server.ThreadingHTTPServer):

@@ -13,8 +13,8 @@ from typing import Any
 
 from maas_virtualbox.config import tokens
 from maas_virtualbox.maas import enlistment
-from maas_virtualbox.maas.client import MAX_PARALLEL
 from maas_virtualbox.maas.enlistment import EnlistmentSettings
+from maas_virtualbox.maas.session import MAX_PARALLEL
 
 from tests import maas_api
 from tests.vms import A, B, mac, vm

@@ -260,7 +260,7 @@ def test_an_action_without_maas_fails_with_one_line(
     with pytest.raises(testing.ActionFailed) as failed:
         act(context, nowhere, "enlist")
 
-    assert "no answer from MAAS" in failed.value.message
+    assert "no response from MAAS" in failed.value.message
     assert "\n" not in failed.value.message
 
 

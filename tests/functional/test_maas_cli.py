@@ -191,7 +191,7 @@ def test_enlist_with_a_conflict_enlists_the_others(lab: Lab) -> None:
 
     assert code == main.EXIT_FAILED
     assert out.count("conflict") == 3  # two lines and the summary
-    assert "its MAC 08:00:27:00:13:01 is also that of two/mbp15-1" in out
+    assert "its MAC 08:00:27:00:13:01 also belongs to two/mbp15-1" in out
     assert len(lab.region.machines) == 8
 
 
@@ -210,8 +210,8 @@ def test_a_host_that_is_down_does_not_hold_up_the_others(lab: Lab) -> None:
     ("trouble", "words"),
     [
         ((401, "no"), "is the API key right?"),
-        ((403, "no"), "is the key an administrator's?"),
-        ((200, "<html>"), "the answer is no JSON"),
+        ((403, "no"), "does the API key belong to an administrator?"),
+        ((200, "<html>"), "the response is not JSON"),
     ],
 )
 def test_trouble_with_maas_is_one_sentence(lab: Lab, trouble: tuple[int, str], words: str) -> None:
@@ -230,7 +230,7 @@ def test_a_maas_that_dies_in_the_middle_is_said_once_and_the_next_run_finishes(l
     code, out, err = lab.maas("enlist", "--format", "json")
 
     assert code == main.EXIT_FAILED
-    assert err.count("no answer from MAAS") == 1
+    assert err.count("no response from MAAS") == 1
     results = {each["result"] for each in json.loads(out)["changes"]}
     assert "done" not in results or results >= {"done", "not tried"}
 

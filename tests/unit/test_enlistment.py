@@ -391,7 +391,7 @@ def test_equal_names_on_two_hosts_are_said_and_not_guessed(region: Region) -> No
     enlist(region, twins)
 
     assert kinds(found) == [(Kind.CONFLICT, "node1"), (Kind.CONFLICT, "node1")]
-    assert "its name is also that of b/node1" in found.changes[0].text
+    assert "it would get the same hostname as b/node1" in found.changes[0].text
     assert "--host a" in found.changes[0].hint
     assert region.writes == []
 
@@ -412,7 +412,7 @@ def test_a_cloned_mac_is_said_also_for_a_vm_that_is_not_selected(region: Region)
     found = only(plan(region, clones, dataclasses.replace(HERE, host="a")))
 
     assert found.kind is Kind.CONFLICT
-    assert f"its MAC {mac(1)} is also that of b/node2" in found.text
+    assert f"its MAC {mac(1)} also belongs to b/node2" in found.text
     assert "--macaddress1 auto" in found.hint
 
 
@@ -432,7 +432,7 @@ def test_a_vm_copied_whole_to_another_host_is_a_conflict(region: Region) -> None
     found = plan(region, [first, vm("node1", mac(1), uuid=first.uuid, host=B)])
 
     assert {change.kind for change in found.changes} == {Kind.CONFLICT}
-    assert "its UUID is on several hosts: a, b" in found.changes[0].text
+    assert "several hosts have a VM with its UUID: a, b" in found.changes[0].text
 
 
 def test_two_machines_that_fit_one_vm_are_a_conflict(region: Region) -> None:
@@ -457,7 +457,7 @@ def test_two_machines_with_one_vms_uris_are_a_conflict(region: Region) -> None:
     enlist(region, [found])
     region.add_machine("copy", power=("webhook", region.machine("node1")["power_parameters"]))
 
-    assert "several machines have its URIs" in only(plan(region, [found])).text
+    assert "several machines have its power URIs" in only(plan(region, [found])).text
 
 
 def test_a_mac_of_another_vms_machine_is_a_conflict(region: Region) -> None:
@@ -468,7 +468,7 @@ def test_a_mac_of_another_vms_machine_is_a_conflict(region: Region) -> None:
     found = plan(region, swapped)
 
     assert (Kind.CONFLICT, "node2") in kinds(found)
-    assert "node1 in MAAS, which fits, is a/node1" in found.changes[-1].text
+    assert "node1 in MAAS matches, but belongs to a/node1" in found.changes[-1].text
 
 
 def test_a_new_mac_that_another_machine_has_is_a_conflict(region: Region) -> None:
@@ -478,7 +478,7 @@ def test_a_new_mac_that_another_machine_has_is_a_conflict(region: Region) -> Non
 
     found = only(plan(region, [vm("node1", mac(2), uuid=first.uuid)]))
 
-    assert (found.kind, "that of other in MAAS" in found.text) == (Kind.CONFLICT, True)
+    assert (found.kind, "belongs to the machine other" in found.text) == (Kind.CONFLICT, True)
 
 
 # -- What cannot be ------------------------------------------------------------------------------
@@ -487,11 +487,11 @@ def test_a_new_mac_that_another_machine_has_is_a_conflict(region: Region) -> Non
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (vm("node1"), "has no network card"),
+        (vm("node1"), "has no network adapter"),
         (vm("", mac(1), accessible=False), "cannot read its settings"),
         (
             vm("node1", mac(1), host=HostConfig(user="i", address="h", name="h", zone="a.b")),
-            "MAAS accepts no zone named 'a.b'",
+            "MAAS does not accept the zone name 'a.b'",
         ),
     ],
 )
@@ -541,7 +541,7 @@ def test_a_machine_that_maas_refuses_does_not_stop_the_others(region: Region) ->
     outcome = enlist(region, vms)
 
     (failure,) = outcome.failures
-    assert str(failure).startswith("a/node1: MAAS has no image for i386")
+    assert str(failure).startswith("a/node1: MAAS has no boot image for i386")
     assert [each["hostname"] for each in region.machines.values()] == ["node2"]
     assert outcome.error is None
 

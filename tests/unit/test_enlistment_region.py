@@ -192,7 +192,7 @@ def test_a_mac_of_a_device_is_a_conflict_with_a_hint(region: Region, *, is_known
 
     change = found.changes[-1]
     assert change.kind is Kind.CONFLICT
-    assert change.text == f"its MAC {mac(2)} is that of the device printer in MAAS"
+    assert change.text == f"its MAC {mac(2)} belongs to the device printer in MAAS"
     assert change.hint.startswith(f"VBoxManage modifyvm {before.uuid} --macaddress2 auto")
     assert found.writing == ()
 
@@ -209,7 +209,7 @@ def test_a_maas_without_images_is_one_sentence(region: Region) -> None:
 
     assert found.messages == (messages.NO_IMAGES,)
     (failure,) = outcome.failures
-    assert str(failure).startswith("11 VMs (a/a-node1, a/a-node2, a/a-node3, …): MAAS has no ima")
+    assert str(failure).startswith("11 VMs (a/a-node1, a/a-node2, a/a-node3, …): MAAS has no boo")
     assert str(failure).endswith(str(messages.NO_IMAGES))
 
 

@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, TypeVar
 
 from maas_virtualbox import errors
 from maas_virtualbox.maas import messages
-from maas_virtualbox.maas.client import MAX_PARALLEL
 from maas_virtualbox.maas.plan import Kind, list_few
+from maas_virtualbox.maas.session import MAX_PARALLEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from maas_virtualbox.maas.client import MAAS, Fields
+    from maas_virtualbox.maas.client import MAAS
     from maas_virtualbox.maas.messages import Message
     from maas_virtualbox.maas.models import Zone
     from maas_virtualbox.maas.plan import Change, Plan, TagWrites
+    from maas_virtualbox.maas.session import Fields
 
 _T = TypeVar("_T")
 

@@ -1,9 +1,9 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What MAAS's API tells, as values; each is made from the API's JSON by its `parse`.
+"""The objects of MAAS's API as values. Each has a `parse`, which reads the API's JSON.
 
-A `parse` raises `KeyError`, `TypeError`, `ValueError` or `AttributeError` for what is none of
-MAAS's; the client makes a sentence of it.
+If the JSON is not MAAS's, `parse` raises `KeyError`, `TypeError`, `ValueError` or
+`AttributeError`. The client turns these into a `MAASError`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class Interface:
 
     id: int
     mac: str
-    """Lower case, with colons; empty if it has none."""
+    """Lower case, with colons; empty if the interface has none."""
     kind: str = "physical"
-    """physical, bond, bridge or vlan; the last three often have a physical one's MAC."""
+    """physical, bond, bridge or vlan. The last three often share a physical interface's MAC."""
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Interface:
-        """Read one of a machine's `interface_set`."""
+        """Read an item of a machine's `interface_set`."""
         return cls(
             int(raw["id"]), str(raw["mac_address"] or "").lower(), str(raw.get("type", "physical"))
         )
@@ -40,25 +40,26 @@ class Interface:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Machine:
-    """A machine of MAAS."""
+    """A machine in MAAS."""
 
     system_id: str
     hostname: str
     hardware_uuid: str = ""
-    """Lower case; empty before the first commissioning."""
+    """Lower case; empty until the machine is commissioned."""
     zone: str = "default"
     power_type: str = ""
-    """`webhook` where it may be ours; empty or `manual`: MAAS cannot switch it."""
+    """`webhook` if this project may control it. With an empty one or `manual`, MAAS has no power
+    control."""
     power_state: str = "unknown"
-    """As MAAS last saw it: on, off, unknown or error."""
+    """The result of MAAS's last poll: on, off, unknown or error."""
     status: str = "New"
-    """MAAS's word, such as New, Ready or Deployed."""
+    """Such as New, Ready or Deployed."""
     interfaces: tuple[Interface, ...] = ()
     tags: tuple[str, ...] = ()
     power_parameters: Mapping[str, str] = dataclasses.field(
         default_factory=dict[str, str], repr=False
     )
-    """Under MAAS's own names; holds secrets."""
+    """By MAAS's names. They contain secrets."""
 
     @property
     def macs(self) -> tuple[str, ...]:
@@ -67,7 +68,7 @@ class Machine:
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any], power_parameters: Mapping[str, Any]) -> Machine:
-        """Read a machine and what `op=power_parameters` says of it."""
+        """Read a machine and its part of the response to `op=power_parameters`."""
         return cls(
             system_id=str(raw["system_id"]),
             hostname=str(raw["hostname"]),
@@ -76,7 +77,7 @@ class Machine:
             power_type=str(raw["power_type"] or ""),
             power_state=str(raw["power_state"]),
             status=str(raw["status_name"]),
-            interfaces=tuple(Interface.parse(each) for each in raw["interface_set"]),
+            interfaces=tuple(Interface.parse(item) for item in raw["interface_set"]),
             tags=tuple(str(tag) for tag in raw["tag_names"]),
             power_parameters={name: str(value or "") for name, value in power_parameters.items()},
         )
@@ -84,36 +85,36 @@ class Machine:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Node:
-    """A node of MAAS that is no machine: its hostname and MACs are not free for one."""
+    """A node in MAAS that is not a machine. No machine can have its hostname or MACs."""
 
     kind: str
-    """Such as `device`; for people."""
+    """Such as `device`, for messages."""
     hostname: str
     macs: tuple[str, ...]
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any], kind: str) -> Node:
-        """Read one of the devices or controllers."""
-        macs = (str(each.get("mac_address") or "").lower() for each in raw["interface_set"])
+        """Read a device or controller."""
+        macs = (str(item.get("mac_address") or "").lower() for item in raw["interface_set"])
         return cls(kind, str(raw["hostname"]), tuple(mac for mac in macs if mac))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rack:
-    """A rack controller: what asks our power service."""
+    """A rack controller, which sends requests to the power service."""
 
     node: Node
     subnets: tuple[_Network, ...]
-    """Of its interfaces that have an address there."""
+    """The subnets in which its interfaces have addresses."""
 
     @property
     def hostname(self) -> str:
-        """Its name in MAAS."""
+        """Its hostname in MAAS."""
         return self.node.hostname
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Rack:
-        """Read one of the rack controllers."""
+        """Read a rack controller."""
         networks = dict.fromkeys(
             ipaddress.ip_network(str(link["subnet"]["cidr"]))
             for interface in raw["interface_set"]
@@ -128,25 +129,25 @@ def _links(interface: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class User:
-    """Whose API key it is."""
+    """The user of an API key."""
 
     name: str
     is_admin: bool
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> User:
-        """Read the answer to `op=whoami`."""
+        """Read the response to `op=whoami`."""
         return cls(str(raw["username"]), bool(raw["is_superuser"]))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Zone:
-    """A physical zone of MAAS."""
+    """A physical zone in MAAS."""
 
     name: str
     description: str
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> Zone:
-        """Read one of the zones."""
+        """Read a zone."""
         return cls(str(raw["name"]), str(raw["description"]))

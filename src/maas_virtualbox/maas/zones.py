@@ -1,9 +1,9 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Host lists from MAAS's physical zones, the convention of 2015.
+"""Host lists from MAAS's physical zones: the legacy convention, used by `hosts: from-zones`.
 
-Each zone stood for a VirtualBox host and its description was `user@address`. `hosts: from-zones`
-keeps that; a description is read as a host list's entry, never by a shell.
+Each zone stands for a VirtualBox host, and its description is `user@address`. A description is
+parsed like an entry of a host list. It never reaches a shell.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 
 
 def hosts_from_zones(zones: Iterable[Zone]) -> tuple[HostConfig, ...]:
-    """Return the hosts that zones' descriptions name: `user@address` and a host list's options.
+    """Return the hosts in the descriptions of zones: `user@address` and a host list's options.
 
-    A description without `@` is a text for people. One that is no entry is passed over with a
-    warning, so that a slip in one zone leaves the others' VMs in reach.
+    A description without `@` is ordinary text. An invalid entry is skipped with a warning, so that
+    a mistake in one zone does not affect the hosts of the others.
     """
     entries: list[dict[str, object]] = []
     for zone in zones:
@@ -40,8 +40,8 @@ def hosts_from_zones(zones: Iterable[Zone]) -> tuple[HostConfig, ...]:
                 mode="json", by_alias=True, exclude_defaults=True, exclude={"name"}
             )
             entry.setdefault("zone", zone.name)
-            host_list.parse_hosts([entry])  # the zone's name may be one no host list can have
+            host_list.parse_hosts([entry])  # the zone's name may be invalid in a host list
             entries.append(entry)
         except (errors.HostListError, ValueError) as error:
-            log.warning("zone %s names no host: %r: %s", zone.name, zone.description, error)
+            log.warning("zone %s: %r is not a host: %s", zone.name, zone.description, error)
     return host_list.parse_hosts(entries)
