@@ -99,16 +99,18 @@ def test_a_vm_is_what_was_asked_for_and_can_be_switched(bench: Bench, fleet: mv.
 def test_a_wish_that_does_not_fit_makes_none_of_the_vms(bench: Bench, fleet: mv.Fleet) -> None:
     mac = fleet.find("node02").macs[0]
     bridged = small("b", attachment="bridged", network="nosuch0")
+    unknown = small("b", os_type="Nonsense")
 
     for wish, words in (
-        (small("node01"), "bench/node01: not made: the host has a VM of that name"),
-        (small("b", mac=mac), f"its MAC {mac} belongs to node02"),
-        (bridged, "the host has no interface to bridge 'nosuch0'; it has "),
+        (small("node01"), "bench/node01: not created: the host already has a VM with this name"),
+        (small("b", mac=mac), f"VM node02 already has the MAC {mac}"),
+        (unknown, "does not know the OS type 'Nonsense'"),
+        (bridged, "the host has no network interface 'nosuch0': use one of "),
     ):
         with pytest.raises(mv.CreationError, match=words):
             fleet.create_vms([small("a"), wish])
 
-    with pytest.raises(mv.CreationError, match="several VMs shall have that name"):
+    with pytest.raises(mv.CreationError, match="several of the new VMs have this name"):
         fleet.create_vms([small("a"), small("a")])
     assert vms(bench) == []
 
@@ -119,12 +121,9 @@ def test_a_step_that_fails_leaves_nothing_and_does_not_stop_the_others(
 ) -> None:
     bench.vboxmanage("createvm", "--name", "odd$x", "--register")  # its folder is called odd_x
 
-    first, unknown, folder, last = fleet.create_vms(
-        [small("a"), small("b", os_type="Nonsense"), small("odd_x"), small("c")]
-    )
+    first, folder, last = fleet.create_vms([small("a"), small("odd_x"), small("c")])
 
     assert (first.error, last.error) == (None, None)
-    assert "bench/b: not made: Unknown or invalid guest OS type" in str(unknown.error)
     assert "Could not rename the directory" in str(folder.error)
     assert sorted(vms(bench)) == ["a", "c", "odd$x"]
     assert sorted(disks(bench)) == ["a.vdi", "c.vdi"]
@@ -218,7 +217,9 @@ def test_a_vm_that_is_not_ours_is_not_deleted(bench: Bench, fleet: mv.Fleet) -> 
     bench.vboxmanage("clonevm", vm.uuid, "--name", "clone", "--register")
 
     for name in ("node01", "clone"):
-        with pytest.raises(mv.DeletionError, match=f"bench/{name}: not deleted: it was not made"):
+        with pytest.raises(
+            mv.DeletionError, match=f"bench/{name}: not deleted: maas-virtualbox did not create it"
+        ):
             fleet.delete_vm(name, power_off=True)
 
     assert sorted(vms(bench)) == ["clone", "ours"]
@@ -252,7 +253,7 @@ def test_a_disk_from_elsewhere_is_never_deleted_along(bench: Bench, fleet: mv.Fl
         done = bench.vboxmanage(*command)
         assert done.returncode == 0, done.stderr
 
-    with pytest.raises(mv.DeletionError, match=r"precious\.vdi; detach"):
+    with pytest.raises(mv.DeletionError, match=r"precious\.vdi: detach"):
         fleet.delete_vm(vm)
     refused = vms(bench), sorted(disks(bench))
     bench.vboxmanage("storageattach", vm.uuid, *place, "--medium", "none")
@@ -271,13 +272,11 @@ def test_a_key_bound_to_the_gate_neither_makes_nor_deletes(bench: Bench, fleet: 
     with benches.fleet_of(free_bench) as other:
         vm = other.create_vm(small("vm"))
 
-    (refused,) = fleet.create_vms([small("new")])
-    with pytest.raises(mv.CreationError, match=r"bound to the gate.*another key with --key"):
-        fleet.create_vms([small("new", attachment="bridged")])
-    with pytest.raises(mv.DeletionError, match=r"bound to the gate.*another key with --key"):
+    with pytest.raises(mv.CreationError, match=r"may only control power.*another key with --key"):
+        fleet.create_vms([small("new")])
+    with pytest.raises(mv.DeletionError, match=r"may only control power.*another key with --key"):
         fleet.delete_vm(vm)
 
-    assert "bound to the gate" in str(refused.error)
     assert vms(bench) == ["vm"]
 
 

@@ -126,7 +126,9 @@ class Box:
                 for uuid in rest[rest.index("--") + 1 :]:
                     name = uuid.removeprefix("uuid of ")
                     if not self.vms[name]:
-                        return programs.Result("", f"{name}: not made by maas-virtualbox")
+                        return programs.Result(
+                            "", f"{name}: not deleted: maas-virtualbox did not create it"
+                        )
                     del self.vms[name]
                 return programs.Result("[]", "")
             case _:
@@ -386,7 +388,7 @@ def test_a_host_only_network_is_made_without_virtualboxs_own_dhcp_server(
         ({"confirm": True}, "", 2),
         ({"names": "node0-01", "confirm": True}, "counts for vm-count=1", 4),
         ({"names": "nobody", "confirm": True}, "VM nobody not found", 4),
-        ({"names": "other", "confirm": True}, "not made by maas-virtualbox", 4),
+        ({"names": "other", "confirm": True}, "maas-virtualbox did not create it", 4),
     ],
 )
 def test_only_delete_vms_deletes_and_only_when_it_is_confirmed(

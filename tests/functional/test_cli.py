@@ -522,7 +522,7 @@ def test_a_vm_that_cannot_be_made_is_exit_1_and_said(
 
     assert code == main.EXIT_FAILED
     assert (objects(out)[0]["result"], objects(out)[0]["uuid"]) == ("failed", None)
-    assert "demo/new: not made: (VERR_DISK_FULL): free some space on the host" in err
+    assert "demo/new: not created: (VERR_DISK_FULL): free some space on the host" in err
 
 
 @pytest.mark.parametrize(
@@ -595,5 +595,5 @@ def test_delete_of_others_vms_is_refused_and_the_rest_is_done(
 
     assert code == main.EXIT_FAILED
     assert [result["result"] for result in objects(out)] == ["deleted", "failed"]
-    assert "demo/node01: not deleted: it was not made by maas-virtualbox" in err
+    assert "demo/node01: not deleted: maas-virtualbox did not create it" in err
     assert [vm.name for vm in simulator.virtualbox.vms] == ["node01", "node02", "node03"]

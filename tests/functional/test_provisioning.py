@@ -1,18 +1,19 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Making and deleting VMs where something goes wrong, against a simulated host."""
+"""Creation and deletion of VMs with faults, on a simulated host."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import maas_virtualbox as mv
 from maas_virtualbox.deadline import Deadline
-from maas_virtualbox.provisioning import create, ownership
+from maas_virtualbox.provisioning import ownership, plan
 from maas_virtualbox.simulator import Action, Fault, Simulator
 from maas_virtualbox.virtualbox import settings_xml
 
@@ -55,7 +56,7 @@ def test_a_step_virtualbox_refuses_leaves_nothing(
 
     (made,) = fleet.create_vms([mv.VMSpec(name="vm")])
 
-    assert str(made.error) == "demo/vm: not made: It is broken (VERR_BROKEN)"
+    assert str(made.error) == "demo/vm: not created: It is broken (VERR_BROKEN)"
     assert left(simulator) == ([], [])
 
 
@@ -128,7 +129,7 @@ def test_what_cannot_be_taken_back_is_said_and_removed_by_the_next_call(
 
     fleet.create_vms([mv.VMSpec(name="vm")])
 
-    assert "and what is left of it cannot be removed now" in str(failed.error)
+    assert "the incomplete VM cannot be removed now" in str(failed.error)
     assert failed.error is not None
     assert failed.error.retry
     assert name.startswith("vm (being made by maas-virtualbox on ")
@@ -152,8 +153,8 @@ def test_a_vm_that_is_finished_while_another_call_looks_is_kept(
     simulator: Simulator, fleet: mv.Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uuid = "0c06ecdf-282e-4a3b-8cfb-b50f570662a8"
-    name = ownership.begin(uuid, "slow")
-    ownership.end(uuid)
+    name = ownership.begin_creation(uuid, "slow")
+    ownership.end_creation(uuid)
     slow = simulator.virtualbox.add_vm(name, uuid=uuid)
     cache = fleet.hosts[0].state
     read = cache.settings
@@ -171,9 +172,9 @@ def test_a_vm_that_is_finished_while_another_call_looks_is_kept(
 
 
 def test_no_time_makes_no_vm(simulator: Simulator, fleet: mv.Fleet) -> None:
-    (made,) = fleet.create_vms([mv.VMSpec(name="vm")], timeout=0.0)
+    with pytest.raises(mv.CommandTimeout):
+        fleet.create_vms([mv.VMSpec(name="vm")], timeout=0.0)
 
-    assert "no time" in str(made.error)
     assert left(simulator) == ([], [])
 
 
@@ -199,6 +200,43 @@ def test_a_host_that_is_down_is_an_error_at_once(simulator: Simulator, fleet: mv
         fleet.create_vms([mv.VMSpec(name="vm")])
 
 
+def test_create_ends_in_time_on_a_host_that_hangs(
+    simulator: Simulator, fleet: mv.Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang(*_: object, **__: object) -> str:
+        simulator.inject(Fault(Action.HANG, on="poll", times=99))
+        raise mv.ConnectionLost("demo", "the connection broke during a command")
+
+    monkeypatch.setattr(fleet.hosts[0].vboxmanage, "createvm", hang)
+    began = time.monotonic()
+
+    (result,) = fleet.create_vms([mv.VMSpec(name="vm")], timeout=2.0)
+
+    assert result.error is not None
+    assert result.error.retry
+    assert time.monotonic() - began < 10.0  # the deadline of a single call is 18 s
+
+
+# -- Validation -------------------------------------------------------------------------------
+
+
+def test_create_refuses_an_unknown_os_type_before_the_first_vm(
+    simulator: Simulator, fleet: mv.Fleet
+) -> None:
+    specs = [mv.VMSpec(name="a"), mv.VMSpec(name="b", os_type="Nonsense")]
+
+    with pytest.raises(mv.CreationError, match=r"demo/b: not created: .* 'Nonsense'"):
+        fleet.create_vms(specs)
+
+    assert simulator.count("createvm") == 0
+
+
+def test_create_accepts_an_os_type_in_any_case(fleet: mv.Fleet) -> None:
+    (result,) = fleet.create_vms([mv.VMSpec(name="vm", os_type="ubuntu_64")])
+
+    assert result.error is None
+
+
 # -- Networks and MACs ------------------------------------------------------------------------
 
 
@@ -215,8 +253,8 @@ def test_the_only_network_there_is_need_not_be_said(fleet: mv.Fleet) -> None:
 @pytest.mark.parametrize(
     ("there", "words"),
     [
-        ([], "the host has no host-only network; on the host: VBoxManage hostonlyif create"),
-        (["a", "b"], "say which host-only network: a, b"),
+        ([], "the host has no host-only network: run there VBoxManage hostonlyif create"),
+        (["a", "b"], "several host-only networks: choose one with --network: a, b"),
     ],
 )
 def test_a_network_that_cannot_be_guessed_has_to_be_said(
@@ -267,10 +305,10 @@ def test_macs_are_unlike_those_of_all_hosts_of_the_fleet(
         taken = settings_xml.format_mac(other.virtualbox.vm("node01").macs[0])
         hosts = mv.parse_hosts(f"{simulator.host_entry} name=a, {other.host_entry} name=b")
         drawn = iter([taken, "08:00:27:c0:ff:ee"])
-        monkeypatch.setattr(create, "random_mac", lambda: next(drawn))
+        monkeypatch.setattr(plan, "random_mac", lambda: next(drawn))
         with mv.Fleet(hosts, identity=simulator.key_file) as fleet:
             (made,) = fleet.create_vms([mv.VMSpec(name="vm")], host="a")
-            with pytest.raises(mv.CreationError, match="belongs to a VM of another host"):
+            with pytest.raises(mv.CreationError, match="a VM of another host already has the MAC"):
                 fleet.create_vms([mv.VMSpec(name="vm2", mac=taken)], host="a")
             with pytest.raises(mv.UnknownVM, match="say which host shall have the VMs: a, b"):
                 fleet.create_vms([mv.VMSpec(name="vm3")])
@@ -329,5 +367,7 @@ def test_a_vm_that_cannot_be_read_is_not_deleted(simulator: Simulator, fleet: mv
     vm = fleet.create_vm(mv.VMSpec(name="vm"))
     simulator.virtualbox.vm("vm").accessible = False
 
-    with pytest.raises(mv.DeletionError, match="whose it is cannot be told"):
+    with pytest.raises(
+        mv.DeletionError, match="whether maas-virtualbox created the VM is unknown"
+    ):
         fleet.delete_vm(vm)

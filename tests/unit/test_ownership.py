@@ -31,10 +31,10 @@ def disk(
     return HardDisk(uuid, parent, location, frozenset(users))
 
 
-def unfinished(machine: str, pid: int) -> ownership.Unfinished | None:
+def unfinished(machine: str, pid: int) -> ownership.IncompleteVM | None:
     """What the name of a VM that a process is making says."""
     name = f"n 1 (being made by maas-virtualbox on {machine} process {pid})"
-    return ownership.unfinished(dataclasses.replace(VM, name=name))
+    return ownership.parse_incomplete(dataclasses.replace(VM, name=name))
 
 
 # -- The mark ---------------------------------------------------------------------------------
@@ -55,18 +55,18 @@ def test_a_vm_is_ours_if_it_bears_its_own_uuid(value: str, made: bool) -> None:
 
 
 def test_only_a_vm_with_such_a_name_is_half_made() -> None:
-    assert ownership.unfinished(VM) is None
+    assert ownership.parse_incomplete(VM) is None
     found = unfinished("h", 7)
-    assert found == ownership.Unfinished("n 1", "h", 7)
+    assert found == ownership.IncompleteVM("n 1", "h", 7)
 
 
 def test_a_vm_this_process_is_making_is_not_abandoned() -> None:
-    name = ownership.begin(UUID, "n 1")
+    name = ownership.begin_creation(UUID, "n 1")
     machine = dataclasses.replace(VM, name=name)
 
-    while_making = ownership.unfinished(machine)
-    ownership.end(UUID)
-    afterwards = ownership.unfinished(machine)
+    while_making = ownership.parse_incomplete(machine)
+    ownership.end_creation(UUID)
+    afterwards = ownership.parse_incomplete(machine)
 
     assert while_making is None
     assert afterwards is not None
@@ -89,8 +89,8 @@ def test_the_longest_name_of_a_half_made_vm_fits_in_a_file_name(
 ) -> None:
     monkeypatch.setattr(platform, "node", lambda: "h" * 253)
 
-    name = ownership.begin(UUID, "x" * 80)
-    ownership.end(UUID)
+    name = ownership.begin_creation(UUID, "x" * 80)
+    ownership.end_creation(UUID)
 
     assert len(f"{name}.vbox-prev".encode()) <= 255
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import uuid
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from maas_virtualbox.virtualbox import long_list, parsers
 from maas_virtualbox.virtualbox.states import VMState
 
+SAMPLES = pathlib.Path(__file__).parent / "samples"
 ONE = "95581d29-3e5e-472e-8f12-f452e8095714"
 TWO = "f9fbeea5-59c6-4fa9-a4f5-cb29fc063408"
 
@@ -171,6 +173,14 @@ def test_an_empty_long_list_has_no_vms() -> None:
 def test_a_long_list_without_a_uuid_is_cut_off() -> None:
     with pytest.raises(parsers.InvalidOutput, match="without a UUID"):
         long_list.parse_long_list(LONG[:60])
+
+
+def test_os_types_are_ids_of_old_and_new_versions() -> None:
+    known = parsers.parse_os_types((SAMPLES / "list-ostypes.out").read_text())
+
+    assert len(known) == 228
+    assert {"Other", "Ubuntu_64", "Debian_arm64"} <= set(known)
+    assert parsers.parse_os_types("ID:          Ubuntu_64\nDescription: x\n") == ["Ubuntu_64"]
 
 
 def test_only_enabled_dhcp_servers_count() -> None:

@@ -72,6 +72,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "long list": long_list.parse_long_list,
     "hard disks": parsers.parse_hard_disks,
     "networks": parsers.parse_networks,
+    "OS types": parsers.parse_os_types,
     "dhcp servers": parsers.parse_dhcp_servers,
     "processes": parsers.parse_processes,
     "created file": parsers.parse_created_file,
@@ -85,7 +86,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "UUID": settings_files.normalise_uuid,
     "MAC": settings_files.parse_mac,
     "version": release_of,
-    "name of an unfinished VM": lambda text: ownership.unfinished(machine_of(text)),
+    "name of an incomplete VM": lambda text: ownership.parse_incomplete(machine_of(text)),
     "model of a NIC": lambda text: checks.judge_vm(
         "h",
         settings_files.VMSettings(

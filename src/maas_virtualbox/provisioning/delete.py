@@ -1,256 +1,227 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Deleting VMs of one host: those this library made, and what is left of one that was being made.
-
-Never what it did not make: `ownership` knows what that is.
-"""
+"""Deletion of VMs of one host: managed VMs, and incomplete VMs. All other VMs are refused."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import time
 from typing import TYPE_CHECKING
 
 from maas_virtualbox import errors
 from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.errors import ErrorCode
-from maas_virtualbox.host import state
-from maas_virtualbox.provisioning import ownership
+from maas_virtualbox.provisioning import calls, ownership
 from maas_virtualbox.virtualbox.states import Power
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Mapping
 
-    from maas_virtualbox.host.host import VirtualBoxHost
+    from maas_virtualbox.host.host import VM, VirtualBoxHost
     from maas_virtualbox.virtualbox.settings_xml import VMSettings
 
 log = logging.getLogger(__name__)
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.4
-_CLEARING_S = 30.0
-
-GATED = (
-    "the key is bound to the gate, which does not let VMs be made or deleted: say another key with"
-    " --key"
-)
-
 
 def delete(
-    owner: VirtualBoxHost, uuid: str, *, power_off: bool = False, timeout: float | None = None
+    host: VirtualBoxHost, uuid: str, *, power_off: bool = False, timeout: float | None = None
 ) -> None:
-    """Delete a VM that this library made, with its disk. Needs a key that is not bound to the
-    gate.
+    """Delete a managed VM and its disk. A restricted key cannot delete VMs.
 
     Args:
-        owner: the host.
+        host: the host.
         uuid: the VM.
-        power_off: pull the plug of one that is on; otherwise that is an error.
-        timeout: seconds for everything (default: the policy's `action_timeout`).
+        power_off: power off a VM that is on; otherwise that is an error.
+        timeout: seconds for the whole call (default: the policy's `action_timeout`).
 
     Raises:
         UnknownVM: the host has no such VM.
-        DeletionError: it was not made by this library, is on, or has disks outside its folder,
-            which VirtualBox would delete too; nothing was done. Or it is not done in time.
+        DeletionError: the VM is not managed, is on, or has disks outside its folder, which
+            VirtualBox would delete too; nothing was changed. Or the timeout has passed.
         HostError: the host cannot be asked.
     """
-    limit = owner.policy.action_timeout if timeout is None else timeout
-    deletion = _Deletion(owner, uuid, Deadline.after(limit), power_off=power_off)
-    trouble = ""
-    for attempt_deadline in attempts(deletion.deadline):
-        try:
-            deletion.attempt(attempt_deadline)
-        except errors.UnknownVM:
-            if deletion.sent:
-                return
-            raise
-        except errors.HostError as error:
-            if not (deletion.seen and passes(error)):
-                raise
-            trouble = str(error)
-        except errors.VBoxManageError as error:
-            if deletion.sent and error.code == ErrorCode.NOT_FOUND:
-                return
-            if not (deletion.seen and passes(error)):
-                reason = GATED if error.code == ErrorCode.RESTRICTED_KEY else str(error)
-                raise deletion.refused(reason) from error
-            trouble = str(error)
-        else:
-            return
-    raise deletion.refused(trouble or "it is not done in time; try again", retry=True)
+    deadline = Deadline.after(host.policy.action_timeout if timeout is None else timeout)
+    name = uuid
+    try:
+        host.state.invalidate()
+        name = host.vm(uuid, timeout=deadline.remaining).name
+        calls.retry(deadline, _Deletion(host, uuid, deadline, power_off=power_off).run)
+    except calls.RetriesExhausted as error:
+        raise _deletion_error(host, name, str(error), retry=True) from error
+    except errors.VBoxManageError as error:
+        reason = calls.RESTRICTED_KEY if calls.is_restricted_key(error) else str(error)
+        raise _deletion_error(host, name, reason) from error
 
 
 class _Deletion:
-    """One VM on its way out."""
+    """The deletion of one VM."""
 
     def __init__(
-        self, owner: VirtualBoxHost, uuid: str, deadline: Deadline, *, power_off: bool
+        self, host: VirtualBoxHost, uuid: str, deadline: Deadline, *, power_off: bool
     ) -> None:
-        self.deadline = deadline
-        self.seen = False
-        """Whether the host has been in reach."""
-        self.sent = False
-        """Whether VirtualBox has been told, so that a VM that is not there is no surprise."""
-        self._owner = owner
+        self._host = host
         self._uuid = uuid
+        self._deadline = deadline
         self._power_off = power_off
-        self._name = uuid
+        self._requested = False
+        """Whether VirtualBox may have deleted the VM already."""
 
-    def attempt(self, deadline: Deadline) -> None:
-        """Look, and delete the VM if it may be."""
-        owner, uuid = self._owner, self._uuid
-        owner.state.invalidate()
-        vm = owner.vm(uuid, timeout=deadline.remaining)
-        self.seen = True
-        self._name = vm.name
+    def run(self, deadline: Deadline) -> None:
+        """Delete the VM. Call it again after a transient error.
+
+        Args:
+            deadline: when reading the VM must end.
+        """
+        try:
+            vm = self._host.vm(self._uuid, timeout=deadline.remaining)
+            self._check(vm, deadline)
+            if vm.power is not Power.OFF:
+                self._host.power_off(self._uuid, mode="hard", timeout=self._deadline.remaining)
+            self._requested = True
+            _remove(self._host, vm.settings, self._deadline)
+        except errors.UnknownVM:
+            if not self._requested:
+                raise
+        except errors.VBoxManageError as error:
+            if not (self._requested and error.code == ErrorCode.NOT_FOUND):
+                raise
+
+    def _check(self, vm: VM, deadline: Deadline) -> None:
+        """Raise `DeletionError` for a VM that must not be deleted."""
+        reason = ""
         if not vm.settings.accessible:
-            what = f"VirtualBox cannot read {vm.settings.settings_file}"
-            raise self.refused(f"{what}, so whose it is cannot be told")
-        if not ownership.is_made(owner.vboxmanage, vm.settings, timeout=deadline.remaining):
-            raise self.refused(
-                "it was not made by maas-virtualbox; who made it may delete it on the host:"
-                f" VBoxManage unregistervm {uuid} --delete"
+            reason = (
+                f"VirtualBox cannot read {vm.settings.settings_file}, so whether maas-virtualbox"
+                " created the VM is unknown: restore the file, or delete the VM on the host"
             )
-        if vm.power is not Power.OFF and not self._power_off:
-            raise self.refused("it is on; switch it off first, or say so (--power-off)")
-        if foreign := _foreign_disks(owner, vm.settings, deadline):
-            raise self.refused(
-                f"disks that are not in its folder would be deleted too: {', '.join(foreign)};"
-                " detach them on the host first: VBoxManage storageattach with --medium none"
-                f" (VBoxManage showvminfo {uuid} says where they are), and delete the snapshots"
-                " that hold them"
+        elif not ownership.is_managed(
+            self._host.vboxmanage, vm.settings, timeout=deadline.remaining
+        ):
+            reason = (
+                "maas-virtualbox did not create it: delete it on the host with VBoxManage"
+                f" unregistervm {vm.uuid} --delete"
             )
-        if vm.power is not Power.OFF:
-            owner.power_off(uuid, mode="hard", timeout=self.deadline.remaining)
-        self.sent = True
-        _remove(owner, vm.settings, self.deadline)
+        elif vm.power is not Power.OFF and not self._power_off:
+            reason = "it is on: power it off first, or use --power-off"
+        elif foreign := _read_foreign_disks(self._host, vm.settings, deadline):
+            reason = (
+                f"disks outside its folder would be deleted too: {', '.join(foreign)}: detach them"
+                " on the host with VBoxManage storageattach and --medium none (VBoxManage"
+                f" showvminfo {vm.uuid} shows where they are), and delete the snapshots that use"
+                " them"
+            )
+        if reason:
+            raise _deletion_error(self._host, vm.name, reason)
 
-    def refused(self, reason: str, *, retry: bool = False) -> errors.DeletionError:
-        """The error for a VM that stays."""
-        host = f"{self._owner.config}"
-        text = f"{host}/{self._name}: not deleted: {reason.removeprefix(f'{host}: ')}"
-        return errors.DeletionError(text, retry=retry)
+
+def _deletion_error(
+    host: VirtualBoxHost, name: str, reason: str, *, retry: bool = False
+) -> errors.DeletionError:
+    reason = reason.removeprefix(f"{host.config}: ")
+    return errors.DeletionError(f"{host.config}/{name}: not deleted: {reason}", retry=retry)
 
 
-def clear_abandoned(owner: VirtualBoxHost) -> Mapping[str, VMSettings]:
-    """Remove half-made VMs whose process has ended; return the host's VMs, read anew.
+def remove_abandoned(host: VirtualBoxHost, deadline: Deadline) -> Mapping[str, VMSettings]:
+    """Remove incomplete VMs whose process has ended.
 
-    One that may still be under way, as its process is on another machine, is left and logged.
+    An incomplete VM of a process on another machine may still be in progress; it is logged and
+    skipped.
+
+    Returns:
+        The VMs of the host afterwards, by UUID.
+
+    Raises:
+        VBoxManageError, HostError: the VMs of the host cannot be listed.
     """
-    machines = owner.state.settings(Deadline.after(state.CALL_TIMEOUT_S), max_age=0.0)
-    abandoned = [uuid for uuid, machine in machines.items() if _is_abandoned(owner, machine)]
+    vms = host.state.settings(deadline, max_age=0.0)
+    abandoned = _find_abandoned(host, vms)
     if not abandoned:
-        return machines
-    # The process has ended by now, but perhaps not before it had made the VM: look once more.
-    machines = owner.state.settings(Deadline.after(state.CALL_TIMEOUT_S), max_age=0.0)
+        return vms
+    # The process has ended by now, but it may have completed the VM in the meantime: read again.
+    vms = host.state.settings(deadline, max_age=0.0)
     for uuid in abandoned:
-        if (machine := machines.get(uuid)) and ownership.unfinished(machine):
-            log.info("%s: removing what is left of %s", owner.config, machine.name)
+        if (settings := vms.get(uuid)) and ownership.parse_incomplete(settings):
+            log.info("%s: removing the incomplete VM %s", host.config, settings.name)
             try:
-                clear(owner, machine)
-            except errors.Error as error:
+                remove_incomplete(host, settings, deadline)
+            except (errors.Error, calls.RetriesExhausted) as error:
                 log.warning(
-                    "%s/%s: half made, and cannot be removed: %s",
-                    owner.config,
-                    machine.name,
+                    "%s/%s: the incomplete VM cannot be removed: %s",
+                    host.config,
+                    settings.name,
                     error,
                 )
-    return owner.state.settings(Deadline.after(state.CALL_TIMEOUT_S), max_age=0.0)
+    return host.state.settings(deadline, max_age=0.0)
 
 
-def _is_abandoned(owner: VirtualBoxHost, machine: VMSettings) -> bool:
-    half = ownership.unfinished(machine)
-    if half is None or half.is_abandoned:
-        return half is not None
-    log.warning(
-        "%s/%s: process %d on %s makes it, or made it and was interrupted: if that has ended,"
-        " delete the VM: maas-virtualbox delete %s",
-        owner.config,
-        half.name,
-        half.pid,
-        half.machine,
-        machine.uuid,
-    )
-    return False
+def _find_abandoned(host: VirtualBoxHost, vms: Mapping[str, VMSettings]) -> list[str]:
+    """Return the UUIDs of abandoned VMs, and log the incomplete VMs of other machines."""
+    abandoned: list[str] = []
+    for uuid, settings in vms.items():
+        incomplete = ownership.parse_incomplete(settings)
+        if incomplete is None:
+            continue
+        if incomplete.is_abandoned:
+            abandoned.append(uuid)
+        else:
+            log.warning(
+                "%s/%s: the VM is incomplete: if process %d on %s has ended, delete the VM:"
+                " maas-virtualbox delete %s",
+                host.config,
+                incomplete.name,
+                incomplete.pid,
+                incomplete.machine,
+                uuid,
+            )
+    return abandoned
 
 
-def clear(owner: VirtualBoxHost, machine: VMSettings) -> None:
-    """Remove a half-made VM, again while that fails in a way that passes.
+def remove_incomplete(host: VirtualBoxHost, settings: VMSettings, deadline: Deadline) -> None:
+    """Remove an incomplete VM.
 
     Raises:
         Error: it cannot be removed.
+        RetriesExhausted: it cannot be removed before the deadline.
     """
-    deadline = Deadline.after(_CLEARING_S)
-    trouble: errors.VBoxManageError | errors.HostError | None = None
-    for attempt_deadline in attempts(deadline):
-        try:
-            if foreign := _foreign_disks(owner, machine, attempt_deadline):
-                raise errors.DeletionError(f"somebody has attached {', '.join(foreign)} to it")
-            _remove(owner, machine, deadline)
-        except (errors.VBoxManageError, errors.HostError) as error:
-            if isinstance(error, errors.VBoxManageError) and error.code == ErrorCode.NOT_FOUND:
-                return
-            if not passes(error):
-                raise
-            trouble = error
-        else:
-            return
-    assert trouble
-    raise trouble
 
+    def remove(attempt_deadline: Deadline) -> None:
+        if foreign := _read_foreign_disks(host, settings, attempt_deadline):
+            raise errors.DeletionError(f"other disks are attached to it: {', '.join(foreign)}")
+        _remove(host, settings, deadline)
 
-def attempts(deadline: Deadline) -> Iterator[Deadline]:
-    """Yield the deadline of each attempt, with growing pauses, until the deadline of all."""
-    pause = _FIRST_PAUSE_S
-    while not deadline.is_past:
-        yield deadline.within(state.CALL_TIMEOUT_S)
-        time.sleep(min(pause, deadline.remaining))
-        pause = min(_LONGEST_PAUSE_S, pause * 2)
-
-
-def passes(error: errors.VBoxManageError | errors.HostError) -> bool:
-    """Whether a call on a host that has answered before is worth another attempt.
-
-    VirtualBox's service then comes back too: when its clients' connections break it may fail for a
-    moment with a code that otherwise stands for a damaged VirtualBox.xml (measured).
-    """
-    service = isinstance(error, errors.VBoxManageError) and error.code == ErrorCode.SERVICE
-    return error.retry or service
-
-
-@contextlib.contextmanager
-def turn(owner: VirtualBoxHost, deadline: Deadline) -> Generator[float]:
-    """Wait until a VM of the host may be changed; gives the seconds the call may take."""
-    if not owner.changing.acquire(timeout=deadline.remaining):
-        raise errors.CommandTimeout(str(owner.config), "the host is busy with other VMs")
     try:
-        yield max(0.1, deadline.within(state.CALL_TIMEOUT_S).remaining)
-    finally:
-        owner.changing.release()
-        owner.state.invalidate()
+        calls.retry(deadline, remove)
+    except errors.VBoxManageError as error:
+        if error.code != ErrorCode.NOT_FOUND:
+            raise
 
 
-def _foreign_disks(owner: VirtualBoxHost, machine: VMSettings, deadline: Deadline) -> list[str]:
-    disks = owner.vboxmanage.list_hard_disks(timeout=deadline.remaining)
-    return ownership.foreign_disks(machine, disks)
+def _read_foreign_disks(
+    host: VirtualBoxHost, settings: VMSettings, deadline: Deadline
+) -> list[str]:
+    disks = host.vboxmanage.list_hard_disks(timeout=deadline.remaining)
+    return ownership.foreign_disks(settings, disks)
 
 
-def _remove(owner: VirtualBoxHost, machine: VMSettings, deadline: Deadline) -> None:
-    half = ownership.unfinished_name(machine)
-    if half and machine.settings_file:
-        # A disk that is not attached yet would stay; one that is, or is not there, is refused.
-        disk = ownership.disk_file(machine.settings_file, half)
-        try:
-            with turn(owner, deadline) as seconds:
-                owner.vboxmanage.closemedium(disk, timeout=seconds)
-        except errors.VBoxManageError as error:
-            if passes(error):
-                raise
-    lock = owner.lock_of(machine.uuid)
+def _remove(host: VirtualBoxHost, settings: VMSettings, deadline: Deadline) -> None:
+    name = ownership.intended_name(settings)
+    if name and settings.settings_file:
+        _delete_unattached_disk(host, ownership.disk_path(settings.settings_file, name), deadline)
+    lock = host.lock_of(settings.uuid)
     if not lock.acquire(timeout=deadline.remaining):
-        raise errors.CommandTimeout(str(owner.config), "another action on it is still under way")
+        raise errors.CommandTimeout(str(host.config), "another action on the VM is in progress")
     try:
-        with turn(owner, deadline) as seconds:
-            owner.vboxmanage.unregistervm(machine.uuid, timeout=seconds)
+        with calls.change_slot(host, deadline) as timeout:
+            host.vboxmanage.unregistervm(settings.uuid, timeout=timeout)
     finally:
         lock.release()
+
+
+def _delete_unattached_disk(host: VirtualBoxHost, path: str, deadline: Deadline) -> None:
+    """Delete the disk of an incomplete VM to which it is not attached yet. VirtualBox refuses this
+    for a disk that is attached or does not exist."""
+    try:
+        with calls.change_slot(host, deadline) as timeout:
+            host.vboxmanage.closemedium(path, timeout=timeout)
+    except errors.VBoxManageError as error:
+        if calls.is_transient(error):
+            raise

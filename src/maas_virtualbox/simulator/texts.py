@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from maas_virtualbox.virtualbox.states import VMState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from maas_virtualbox.simulator.vms import SimulatedVM
 
@@ -265,6 +265,16 @@ def hard_disk(path: str, uuid: str, mib: int, users: Sequence[SimulatedVM]) -> s
     if used:
         fields.append(("In use by VMs", f"\n{'':<16}".join(used)))
     return "".join(f"{key + ':':<15} {value}\n" for key, value in fields) + "\n"
+
+
+def os_types(ids: Iterable[str]) -> str:
+    """`list ostypes`."""
+    entries = (
+        f"ID / Description: {id_} -- {id_}\nFamily:           Linux (Linux)\n"
+        f"Architecture:     x86 (64-bit)\n\n"
+        for id_ in ids
+    )
+    return f"Supported guest OS types:\n\n{''.join(entries)}"
 
 
 def interface(name: str, kind: str) -> str:

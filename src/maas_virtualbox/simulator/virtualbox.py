@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
 import secrets
 import threading
 import time
@@ -29,6 +28,7 @@ _NAMESPACE = uuids.UUID("6d616173-7662-4f78-8000-000000000000")
 _SHOWN_AS_RUNNING = frozenset(
     {VMState.RUNNING, VMState.PAUSED, VMState.LIVE_SNAPSHOTTING, VMState.TELEPORTING}
 )
+_OS_TYPES = ("Other", "Linux_64", "Ubuntu_64")
 _SAVED = frozenset({VMState.SAVED, VMState.ABORTED_SAVED})
 
 
@@ -209,6 +209,8 @@ class SimulatedVirtualBox:
                 return Answer("".join(texts.interface(name, what) for name in names))
             if what == "hdds":
                 return Answer(self._hard_disks())
+            if what == "ostypes":
+                return Answer(texts.os_types(_OS_TYPES))
             if what not in ("vms", "runningvms"):
                 raise VBoxError(texts.syntax_error(f"Unknown list item '{what}'"), 2)
             if not long:
@@ -321,7 +323,7 @@ class SimulatedVirtualBox:
         name, uuid = options.get("--name", ""), options.get("--uuid", "")
         if not name:
             raise VBoxError(texts.syntax_error("Parameter --name is required"), 2)
-        if not re.fullmatch(r"Ubuntu_64|Linux_64|Other", options.get("--ostype", "Other")):
+        if options.get("--ostype", "Other").lower() not in map(str.lower, _OS_TYPES):
             raise VBoxError(texts.INVALID_OS_TYPE)
         with self._lock:
             file = texts.settings_file(self.home, name)

@@ -272,6 +272,12 @@ def parse_networks(text: str) -> list[str]:
     return [name.strip() for name in re.findall(r"^Name: +(.+)$", text, re.MULTILINE)]
 
 
+def parse_os_types(text: str) -> list[str]:
+    """Parse `list ostypes`: the IDs. VirtualBox 7.2 prints the ID and the description in one
+    line."""
+    return re.findall(r"^ID(?: / Description)?: +(\w+)", text, re.MULTILINE)
+
+
 def parse_state(word: str) -> VMState:
     """Return the state that VirtualBox names. Raises `InvalidOutput` for an unknown one."""
     try:

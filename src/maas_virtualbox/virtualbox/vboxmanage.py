@@ -245,6 +245,10 @@ class VBoxManage:
         """Names of what NICs can be attached to. `hostonlynets` is for macOS alone."""
         return parsers.parse_networks(self.run(["list", kind], timeout=timeout))
 
+    def list_os_types(self, *, timeout: float) -> list[str]:
+        """Return the IDs of the guest operating systems that VirtualBox knows."""
+        return parsers.parse_os_types(self.run(["list", "ostypes"], timeout=timeout))
+
     def list_vms(self, *, timeout: float) -> dict[str, str]:
         """UUID → name of all registered VMs; `<inaccessible>` for those it cannot read."""
         output = self.run(["list", "vms"], timeout=timeout, max_output=_MAX_LIST)
