@@ -16,7 +16,7 @@ from maas_virtualbox.maas import enlistment
 from maas_virtualbox.maas.enlistment import EnlistmentSettings
 from maas_virtualbox.maas.session import MAX_PARALLEL
 
-from tests import maas_api
+from tests import fake_maas
 from tests.vms import A, B, mac, vm
 
 _VMS = 1000
@@ -35,7 +35,7 @@ def run() -> list[tuple[str, ...]]:
     def row(what: str, ours: str, beside: str, mark: str, *, good: bool, ratio: str = "") -> None:
         rows.append((what, ours, beside, ratio, mark, "ok" if good else "failed"))
 
-    with maas_api.served() as region, maas_api.client(region) as client:
+    with fake_maas.served() as region, fake_maas.client(region) as client:
         for number in range(_VMS):
             padding = {"blockdevice_set": _PADDING}
             region.add_machine(f"other{number}", macs=[mac(5000 + number)], **padding)

@@ -23,7 +23,7 @@ import maas_virtualbox as mv
 from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.maas import power_template
 
-from tests.old_maas import OldMAAS
+from tests.legacy_maas import OldMAAS
 from tests.service import ServiceProcess
 from tests.virtualbox.lab.lab import leased
 

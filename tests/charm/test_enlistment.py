@@ -15,7 +15,7 @@ from ops import testing
 
 from maas_virtualbox.maas import messages
 
-from tests import maas_api
+from tests import fake_maas
 from tests.charm.conftest import network, state
 from tests.charm.test_actions import act, simulator
 from tests.charm.test_events import replaced, service_config, state_after
@@ -35,17 +35,17 @@ __all__ = ["simulator"]
 
 
 @pytest.fixture
-def region() -> Generator[maas_api.Region]:
+def region() -> Generator[fake_maas.Region]:
     """A MAAS that knows no machine."""
-    with maas_api.served() as made:
+    with fake_maas.served() as made:
         yield made
         assert not made.strange
 
 
-def unit(simulator: Simulator, region: maas_api.Region, **config: Any) -> testing.State:
+def unit(simulator: Simulator, region: fake_maas.Region, **config: Any) -> testing.State:
     """A unit that knows MAAS and a host of three VMs."""
     ssh_key = testing.Secret({"private-key": simulator.key_file.read_text()})
-    api_key = testing.Secret({"api-key": maas_api.KEY})
+    api_key = testing.Secret({"api-key": fake_maas.KEY})
     return state(
         secrets=[ssh_key, api_key],
         hosts=f"{simulator.host_entry} name=demo zone=lab",
@@ -56,7 +56,7 @@ def unit(simulator: Simulator, region: maas_api.Region, **config: Any) -> testin
     )
 
 
-def uris(region: maas_api.Region) -> set[str]:
+def uris(region: fake_maas.Region) -> set[str]:
     """The addresses that MAAS asks for power."""
     return {
         machine["power_parameters"]["power_query_uri"].split("/vm/")[0]
@@ -64,7 +64,7 @@ def uris(region: maas_api.Region) -> set[str]:
     }
 
 
-def powers(region: maas_api.Region) -> list[tuple[str, str]]:
+def powers(region: fake_maas.Region) -> list[tuple[str, str]]:
     """The address and the token of each machine, in the order of hostnames."""
     machines = sorted(region.machines.values(), key=lambda machine: machine["hostname"])
     parameters = [machine["power_parameters"] for machine in machines]
@@ -75,7 +75,7 @@ def powers(region: maas_api.Region) -> list[tuple[str, str]]:
 
 
 def test_the_action_shows_its_plan_and_carries_it_out(
-    context: Context, simulator: Simulator, region: maas_api.Region
+    context: Context, simulator: Simulator, region: fake_maas.Region
 ) -> None:
     before = context.run(context.on.config_changed(), unit(simulator, region))
     assert region.writes == []
@@ -87,11 +87,11 @@ def test_the_action_shows_its_plan_and_carries_it_out(
     assert "create: demo/node01" in done["changes"]
     assert "(done)" in done["changes"]
     assert uris(region) == {"http://10.0.0.2:5307"}
-    assert maas_api.KEY.split(":")[2] not in str(planned) + str(done)
+    assert fake_maas.KEY.split(":")[2] not in str(planned) + str(done)
 
 
 def test_any_unit_enlists_at_its_own_address(
-    context: Context, simulator: Simulator, region: maas_api.Region
+    context: Context, simulator: Simulator, region: fake_maas.Region
 ) -> None:
     leader = context.run(context.on.config_changed(), unit(simulator, region))
     follower = replaced(leader, leader=False, networks={network("10.0.0.9")})
@@ -104,7 +104,7 @@ def test_any_unit_enlists_at_its_own_address(
 
 
 def test_the_leader_leaves_machines_at_other_units(
-    context: Context, simulator: Simulator, region: maas_api.Region
+    context: Context, simulator: Simulator, region: fake_maas.Region
 ) -> None:
     peers = testing.PeerRelation("peers", peers_data={1: {"address": "10.0.0.9"}})
     first = unit(simulator, region, relations=[peers])
@@ -126,7 +126,7 @@ def test_the_leader_leaves_machines_at_other_units(
 
 @pytest.mark.parametrize("leader", [True, False])
 def test_a_unit_tells_its_peers_its_address(
-    context: Context, simulator: Simulator, region: maas_api.Region, leader: bool
+    context: Context, simulator: Simulator, region: fake_maas.Region, leader: bool
 ) -> None:
     before = context.run(context.on.config_changed(), unit(simulator, region))
 
@@ -138,7 +138,7 @@ def test_a_unit_tells_its_peers_its_address(
 
 
 def test_what_maas_lacks_is_said_once_and_not_per_vm(
-    context: Context, simulator: Simulator, region: maas_api.Region
+    context: Context, simulator: Simulator, region: fake_maas.Region
 ) -> None:
     region.images, region.racks = [], {}
     before = context.run(context.on.config_changed(), unit(simulator, region))
@@ -157,7 +157,7 @@ def test_what_maas_lacks_is_said_once_and_not_per_vm(
 
 
 def test_the_doctor_looks_at_maas_too(
-    context: Context, simulator: Simulator, region: maas_api.Region
+    context: Context, simulator: Simulator, region: fake_maas.Region
 ) -> None:
     before = context.run(context.on.config_changed(), unit(simulator, region))
 
@@ -168,7 +168,7 @@ def test_the_doctor_looks_at_maas_too(
 
 @pytest.mark.parametrize(("choice", "known"), [("off", 1), ("adopt", 1), ("all", 3)])
 def test_auto_enlist_does_what_it_is_allowed(
-    context: Context, simulator: Simulator, region: maas_api.Region, choice: str, known: int
+    context: Context, simulator: Simulator, region: fake_maas.Region, choice: str, known: int
 ) -> None:
     mac = simulator.virtualbox.vms[0].macs[0].lower()
     region.add_machine("known", macs=[":".join(re.findall("..", mac))])
@@ -182,7 +182,7 @@ def test_auto_enlist_does_what_it_is_allowed(
 
 
 def test_machines_follow_the_units_address_and_tokens_without_being_asked(
-    context: Context, simulator: Simulator, region: maas_api.Region
+    context: Context, simulator: Simulator, region: fake_maas.Region
 ) -> None:
     before = context.run(context.on.config_changed(), unit(simulator, region, auto_enlist="all"))
     manual = context.run(context.on.config_changed(), state_after(before, auto_enlist="off"))
@@ -204,7 +204,7 @@ def test_machines_follow_the_units_address_and_tokens_without_being_asked(
 
 
 def test_a_maas_that_refuses_is_a_waiting_status_and_tried_again(
-    context: Context, simulator: Simulator, region: maas_api.Region, machine: ScratchMachine
+    context: Context, simulator: Simulator, region: fake_maas.Region, machine: ScratchMachine
 ) -> None:
     region.forced = [(401, "Authorization Error")]
 
@@ -251,7 +251,7 @@ def test_auto_enlist_without_maas_is_blocked(
 
 
 def test_an_action_without_maas_fails_with_one_line(
-    context: Context, simulator: Simulator, region: maas_api.Region
+    context: Context, simulator: Simulator, region: fake_maas.Region
 ) -> None:
     before = context.run(context.on.config_changed(), unit(simulator, region))
     nowhere = state_after(before, maas_url=f"http://127.0.0.1:{free_port()}/MAAS")
@@ -265,7 +265,7 @@ def test_an_action_without_maas_fails_with_one_line(
 
 
 def test_another_unit_than_the_leader_leaves_maas_alone(
-    context: Context, simulator: Simulator, region: maas_api.Region
+    context: Context, simulator: Simulator, region: fake_maas.Region
 ) -> None:
     before = context.run(context.on.config_changed(), unit(simulator, region))
     region.forget_calls()

@@ -23,7 +23,7 @@ from maas_virtualbox.maas import power_template
 from maas_virtualbox.simulator import Action, Fault, Simulator
 from maas_virtualbox.version import VERSION
 
-from tests import old_maas
+from tests import legacy_maas
 from tests.charm import machine as machines
 from tests.charm.conftest import ROOT
 from tests.charm.juju import ActionFailed, Address, HookFailed, Juju
@@ -355,11 +355,11 @@ def test_beside_an_old_maas(charm: Path, machine: Machine, tmp_path: Path) -> No
         (unit,) = app.units
         vm = simulator.virtualbox.vms[0]
         mac = ":".join(re.findall("..", vm.macs[0].lower()))
-        before = old_maas.STOCK
+        before = legacy_maas.STOCK
         assert template.read_bytes() != before
 
         for change, state in (("on", "running"), ("query", "running"), ("off", "poweroff")):
-            script = old_maas.render(template, old_maas.variables("1.9", change, mac))
+            script = legacy_maas.render(template, legacy_maas.variables("1.9", change, mac))
             done = machine.run(
                 ["setpriv", "--reuid=maas", "--regid=maas", "--init-groups", "/bin/sh"],
                 input=script,
@@ -426,7 +426,7 @@ def install_old_maas(machine: Machine) -> None:
     assert machine.run(add).returncode == 0
     template = machine.path(f"/{power_template.TEMPLATE}")
     template.parent.mkdir(parents=True)
-    template.write_bytes(old_maas.STOCK)
+    template.write_bytes(legacy_maas.STOCK)
 
 
 def socket_group(machine: Machine) -> str:

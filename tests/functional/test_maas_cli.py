@@ -26,8 +26,8 @@ from maas_virtualbox.maas import messages
 from maas_virtualbox.simulator import Simulator
 from maas_virtualbox.virtualbox.states import VMState
 
-from tests import maas_api
-from tests.maas_api import KEY, USER_KEY, Region
+from tests import fake_maas
+from tests.fake_maas import KEY, USER_KEY, Region
 from tests.service import PROGRAM, interruptible
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Lab:
 def lab(tmp_path: Path, run: Run) -> Generator[Lab]:
     """Everything up, and nothing enlisted."""
     with (
-        maas_api.served() as region,
+        fake_maas.served() as region,
         Simulator() as first,
         Simulator(key_file=first.key_file) as second,
     ):
@@ -408,7 +408,7 @@ def log_in(config: Sequence[str], key: str, *arguments: str) -> subprocess.Compl
 
 def test_login_tries_the_key_keeps_it_and_says_what_to_configure(tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "key"
-    with maas_api.served() as region:
+    with fake_maas.served() as region:
         done = log_in([], KEY, region.url, "--key-file", str(path))
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -434,7 +434,7 @@ def test_login_keeps_no_key_that_does_not_do(
 ) -> None:
     path = tmp_path / "key"
     monkeypatch.setattr("sys.stdin", io.StringIO(key))
-    with maas_api.served() as region:
+    with fake_maas.served() as region:
         left, out, err = run("maas", "login", region.url, "--key-file", str(path))
 
     assert (left, out) == (code, "")

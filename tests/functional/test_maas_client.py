@@ -24,8 +24,8 @@ from maas_virtualbox.maas import enlistment
 from maas_virtualbox.maas.client import MAAS
 from maas_virtualbox.maas.enlistment import EnlistmentSettings
 
-from tests import maas_api
-from tests.maas_api import KEY, Region
+from tests import fake_maas
+from tests.fake_maas import KEY, Region
 from tests.service import free_port
 from tests.vms import mac, ten, vm
 
@@ -41,20 +41,20 @@ SECRET_PARTS = ("kq3VbConsumer", "hT5mToken", "w9%Secret", "w9%25Secret")
 @pytest.fixture
 def region() -> Generator[Region]:
     """A region on a port of its own, asked nothing strange."""
-    with maas_api.served() as made:
+    with fake_maas.served() as made:
         yield made
     assert not made.strange
 
 
 def enlist(region: Region, key: str = KEY) -> enlistment.Outcome:
     """Enlist ten VMs on two hosts."""
-    with maas_api.client(region, key) as client:
+    with fake_maas.client(region, key) as client:
         known = enlistment.read(client)
         return enlistment.apply(client, enlistment.plan(ten(), known, HERE))
 
 
 def test_a_request_is_signed_as_maas_wants_it(region: Region) -> None:
-    with maas_api.client(region) as client:
+    with fake_maas.client(region) as client:
         assert client.whoami().is_admin
         (headers,) = region.headers
 
@@ -79,7 +79,7 @@ def test_ten_vms_arrive_over_http_and_all_connections_are_kept(region: Region) -
 
 def test_no_more_than_eight_calls_at_a_time(region: Region) -> None:
     vms = [vm(f"node{number}", mac(number)) for number in range(60)]
-    with maas_api.client(region) as client:
+    with fake_maas.client(region) as client:
         plan = enlistment.plan(vms, enlistment.read(client), HERE)
         region.delay_s = 0.01
         seen: list[enlistment.Result] = []
@@ -149,7 +149,7 @@ def test_what_maas_may_answer_is_one_sentence_and_nothing_is_written(
 def test_trouble_in_the_middle_ends_the_run_with_one_sentence(
     region: Region, status: int, body: str, words: str
 ) -> None:
-    with maas_api.client(region) as client:
+    with fake_maas.client(region) as client:
         plan = enlistment.plan(ten(), enlistment.read(client), HERE)
         region.forced = [(status, body)]
         outcome = enlistment.apply(client, plan)
@@ -165,7 +165,7 @@ def test_trouble_in_the_middle_ends_the_run_with_one_sentence(
 def test_a_conflict_is_that_machines_own(region: Region) -> None:
     enlist(region)
     moved = dataclasses.replace(HERE, address="10.0.0.9")
-    with maas_api.client(region) as client:
+    with fake_maas.client(region) as client:
         plan = enlistment.plan(ten(), enlistment.read(client), moved)
         region.forced = [(409, "The machine is locked."), (200, "{}")]
         outcome = enlistment.apply(client, plan)
@@ -178,7 +178,7 @@ def test_a_conflict_is_that_machines_own(region: Region) -> None:
 
 def test_a_user_who_is_no_administrator_reads_why(region: Region) -> None:
     with pytest.raises(errors.MAASError, match="403: for administrators only") as raised:
-        enlist(region, maas_api.USER_KEY)
+        enlist(region, fake_maas.USER_KEY)
 
     assert raised.value.status == 403
 
@@ -186,7 +186,7 @@ def test_a_user_who_is_no_administrator_reads_why(region: Region) -> None:
 def test_a_busy_maas_is_asked_again_for_what_only_reads(region: Region) -> None:
     region.forced = [(503, ""), (503, ""), (200, '{"version": "3.7.3"}')]
 
-    with maas_api.client(region) as client:
+    with fake_maas.client(region) as client:
         assert client.version() == "3.7.3"
 
     assert len(region.calls) == 3
@@ -195,7 +195,7 @@ def test_a_busy_maas_is_asked_again_for_what_only_reads(region: Region) -> None:
 def test_a_busy_maas_is_not_sent_a_second_new_machine(region: Region) -> None:
     region.forced = [(503, "")]
 
-    with maas_api.client(region) as client, pytest.raises(errors.MAASError):
+    with fake_maas.client(region) as client, pytest.raises(errors.MAASError):
         client.create_machine([("architecture", "amd64/generic")])
 
     assert len(region.calls) == 1
@@ -207,7 +207,7 @@ def test_the_body_of_a_401_is_not_shown(
 ) -> None:
     # MAAS quotes the secret that it expected, which is another than the one we sent.
     caplog.set_level(logging.DEBUG)
-    with maas_api.client(region, wrong) as client, pytest.raises(errors.MAASError) as raised:
+    with fake_maas.client(region, wrong) as client, pytest.raises(errors.MAASError) as raised:
         client.whoami()
 
     assert str(raised.value).endswith(
@@ -244,7 +244,7 @@ def test_all_tries_of_a_call_end_at_its_deadline(region: Region) -> None:
 def test_what_is_said_of_an_answer_is_documented(region: Region, status: int, body: str) -> None:
     region.forced = [(status, body)]
 
-    with maas_api.client(region) as client, pytest.raises(errors.MAASError) as raised:
+    with fake_maas.client(region) as client, pytest.raises(errors.MAASError) as raised:
         client.machines()
 
     said = str(raised.value).partition("machines/: ")[2]
@@ -316,18 +316,18 @@ def test_https_needs_a_ca_that_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     ca_file = tmp_path / "certificate.pem2"
     pem.write_text(pem.read_text() + ca_file.read_text())
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem.with_name("nosuch.pem")))
-    with maas_api.served(certificate=pem) as region:
-        with maas_api.client(region, ca_file=ca_file) as client:
+    with fake_maas.served(certificate=pem) as region:
+        with fake_maas.client(region, ca_file=ca_file) as client:
             assert client.version() == "3.7.3"
         monkeypatch.delenv("REQUESTS_CA_BUNDLE")
         with (
-            maas_api.client(region) as client,
+            fake_maas.client(region) as client,
             pytest.raises(errors.MAASError, match="maas-ca-file") as raised,
         ):
             client.version()
     assert not raised.value.retry
     with pytest.raises(errors.ConfigError, match="there is no such file"):
-        maas_api.client(region, ca_file=tmp_path / "nosuch.pem")
+        fake_maas.client(region, ca_file=tmp_path / "nosuch.pem")
 
 
 def test_nothing_of_the_key_is_in_a_log_or_an_error(
@@ -337,7 +337,7 @@ def test_nothing_of_the_key_is_in_a_log_or_an_error(
     said: list[str] = []
     enlist(region)
     token = HERE.secrets.vm_token(ten()[0].uuid)
-    with maas_api.client(region) as client:
+    with fake_maas.client(region) as client:
         region.forced = [(400, f"bad power_token {token}")]
         with pytest.raises(errors.MAASError) as raised:
             client.update_machine("sys001", [("power_parameters_power_token", token)])

@@ -16,7 +16,7 @@ from maas_virtualbox.config.config_file import Config
 from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.maas import connection
 
-from tests import maas_api
+from tests import fake_maas
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def config(key_file: Path, **options: object) -> Config:
     """Return a configuration with a readable key file."""
-    key_file.write_text(f"{maas_api.KEY}\n")
+    key_file.write_text(f"{fake_maas.KEY}\n")
     return Config.model_validate({"maas-api-key-file": key_file, **options})
 
 
@@ -37,7 +37,7 @@ def test_find_hosts_with_a_host_list_does_not_ask_maas(tmp_path: Path) -> None:
 
 
 def test_find_hosts_from_a_hanging_maas_ends_at_the_deadline(tmp_path: Path) -> None:
-    with maas_api.served() as region:
+    with fake_maas.served() as region:
         region.answers.clear()
         loaded = config(tmp_path / "key", hosts="from-zones", **{"maas-url": region.url})
         began = time.monotonic()
@@ -50,7 +50,7 @@ def test_find_hosts_from_a_hanging_maas_ends_at_the_deadline(tmp_path: Path) -> 
 
 
 def test_find_hosts_after_the_deadline_sends_nothing(tmp_path: Path) -> None:
-    with maas_api.served() as region:
+    with fake_maas.served() as region:
         loaded = config(tmp_path / "key", hosts="from-zones", **{"maas-url": region.url})
 
         with pytest.raises(errors.MAASError):

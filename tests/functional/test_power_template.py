@@ -20,7 +20,7 @@ from maas_virtualbox.maas import power_template
 from maas_virtualbox.simulator import Simulator
 from maas_virtualbox.virtualbox.states import VMState
 
-from tests.old_maas import STOCK, VERSIONS, OldMAAS, render, variables
+from tests.legacy_maas import STOCK, VERSIONS, OldMAAS, render, variables
 from tests.service import PROGRAM, ServiceProcess
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from maas_virtualbox.maas.models import Zone
 from maas_virtualbox.maas.zones import hosts_from_zones
 from maas_virtualbox.simulator import Simulator
 
-from tests import maas_api
-from tests.maas_api import KEY
+from tests import fake_maas
+from tests.fake_maas import KEY
 from tests.service import PROGRAM
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def test_maas_1_is_asked_where_it_answers() -> None:
-    with maas_api.served() as region:
+    with fake_maas.served() as region:
         region.is_old = True
         region.zones["a"] = "x@10.0.0.5"
         with MAAS(f"{region.url}/api/1.0/", pydantic.SecretStr(KEY)) as client:
@@ -57,7 +57,7 @@ def test_descriptions_name_hosts(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_from_the_command_line_and_nothing_in_a_description_is_run(tmp_path: Path) -> None:
     pwned = tmp_path / "pwned"
-    with Simulator(vms=2) as simulator, maas_api.served() as region:
+    with Simulator(vms=2) as simulator, fake_maas.served() as region:
         region.zones |= {"izMBP13": simulator.host_entry, "evil": f"x@y; touch {pwned}"}
         key_file = tmp_path / "key"
         key_file.write_text(f"{KEY}\n")

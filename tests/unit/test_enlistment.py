@@ -17,8 +17,8 @@ from maas_virtualbox.host.host import VM
 from maas_virtualbox.maas import enlistment
 from maas_virtualbox.maas.enlistment import EnlistmentSettings, Kind
 
-from tests import maas_api
-from tests.maas_api import Region
+from tests import fake_maas
+from tests.fake_maas import Region
 from tests.vms import B, mac, ten, vm
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def plan(
     region: Region, vms: Sequence[VM], settings: EnlistmentSettings = HERE
 ) -> enlistment.Plan:
     """Ask and plan."""
-    with maas_api.client(region) as client:
+    with fake_maas.client(region) as client:
         return enlistment.plan(vms, enlistment.read(client), settings)
 
 
@@ -48,7 +48,7 @@ def enlist(
     region: Region, vms: Sequence[VM], settings: EnlistmentSettings = HERE
 ) -> enlistment.Outcome:
     """Ask, plan, forget the calls so far, and apply."""
-    with maas_api.client(region) as client:
+    with fake_maas.client(region) as client:
         made = enlistment.plan(vms, enlistment.read(client), settings)
         region.forget_calls()
         return enlistment.apply(client, made)
@@ -189,7 +189,7 @@ def test_only_asked_kinds_can_be_applied(region: Region) -> None:
     found = plan(region, [vm("node1", mac(1)), vm("node2", mac(2), host=B)])
 
     adopting = found.of(Kind.ADOPT, Kind.UPDATE)
-    with maas_api.client(region) as client:
+    with fake_maas.client(region) as client:
         enlistment.apply(client, adopting)
 
     assert [zone.name for zone in adopting.zones] == ["izMBP13"]
@@ -547,7 +547,7 @@ def test_a_machine_that_maas_refuses_does_not_stop_the_others(region: Region) ->
 
 
 def test_a_zone_that_maas_refuses_fails_its_machines_alone(region: Region) -> None:
-    with maas_api.client(region) as client:
+    with fake_maas.client(region) as client:
         found = enlistment.plan(ten(), enlistment.read(client), HERE)
         region.zones["izMBP13"] = "made meanwhile"
         outcome = enlistment.apply(client, found)

@@ -20,8 +20,8 @@ from maas_virtualbox.maas.enlistment import EnlistmentSettings
 from maas_virtualbox.virtualbox.settings_xml import NIC, VMSettings
 from maas_virtualbox.virtualbox.states import Power, VMState
 
-from tests import maas_api
-from tests.maas_api import Region
+from tests import fake_maas
+from tests.fake_maas import Region
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,7 +109,7 @@ def populate(region: Region, foreign: Sequence[dict[str, Any]], ours: set[str]) 
 
 def settle(region: Region, vms: Sequence[VM]) -> None:
     """Enlist until nothing is left to write, which must not take long."""
-    with maas_api.client(region) as client:
+    with fake_maas.client(region) as client:
         for _ in range(4):
             plan = enlistment.plan(vms, enlistment.read(client), HERE)
             if not plan.writing:
@@ -144,7 +144,7 @@ def test_any_prefix_of_a_plan_converges_and_nothing_of_others_is_touched(
 ) -> None:
     region = Region()
     theirs = populate(region, foreign, {mac for vm in (*before, *now) for mac in vm.macs})
-    with maas_api.client(region) as client:
+    with fake_maas.client(region) as client:
         enlistment.apply(client, enlistment.plan(before, enlistment.read(client), BEFORE))
         for machine in region.machines.values():
             if machine["power_parameters"].get("power_on_uri", "").startswith("http://10.0.0.1:"):

@@ -13,8 +13,8 @@ from maas_virtualbox.config import tokens
 from maas_virtualbox.maas import enlistment, messages
 from maas_virtualbox.maas.enlistment import EnlistmentSettings
 
-from tests import maas_api
-from tests.maas_api import Region
+from tests import fake_maas
+from tests.fake_maas import Region
 from tests.vms import A, B, mac, ten, vm
 
 COMMISSION = EnlistmentSettings(tokens.Secrets.new(), "10.0.0.2", 5307, commission=True)
@@ -64,7 +64,7 @@ def said(region: Region) -> set[str]:
         vm("copied", mac(206), uuid="00112233-4455-6677-8899-aabbccddeeff"),
         vm("copied", mac(206), uuid="00112233-4455-6677-8899-aabbccddeeff", host=B),
     ]
-    with maas_api.client(region) as client:
+    with fake_maas.client(region) as client:
         plan = enlistment.plan(vms, enlistment.read(client), COMMISSION)
         outcome = enlistment.apply(client, plan)
     assert outcome.error is None

@@ -15,8 +15,8 @@ from maas_virtualbox.maas import client as maas_client
 from maas_virtualbox.maas import enlistment, messages
 from maas_virtualbox.maas.enlistment import EnlistmentSettings, Kind
 
-from tests import maas_api
-from tests.maas_api import Region
+from tests import fake_maas
+from tests.fake_maas import Region
 from tests.vms import mac, ten, vm
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def plan(
     region: Region, vms: Sequence[VM], settings: EnlistmentSettings = HERE
 ) -> enlistment.Plan:
     """Ask and plan."""
-    with maas_api.client(region) as client:
+    with fake_maas.client(region) as client:
         return enlistment.plan(vms, enlistment.read(client), settings)
 
 
@@ -48,7 +48,7 @@ def enlist(
     region: Region, vms: Sequence[VM], settings: EnlistmentSettings = HERE
 ) -> enlistment.Outcome:
     """Ask, plan, forget the calls so far, and apply."""
-    with maas_api.client(region) as client:
+    with fake_maas.client(region) as client:
         made = enlistment.plan(vms, enlistment.read(client), settings)
         region.forget_calls()
         return enlistment.apply(client, made)
@@ -116,7 +116,7 @@ def test_without_racks_nothing_is_asked_to_commission(region: Region) -> None:
 
 
 def test_a_503_of_maas_itself_still_ends_the_run(region: Region) -> None:
-    with maas_api.client(region) as client:
+    with fake_maas.client(region) as client:
         found = enlistment.plan(ten(), enlistment.read(client), COMMISSION)
         region.forced = [(503, "")]
         outcome = enlistment.apply(client, found)
@@ -140,7 +140,7 @@ def test_a_hostname_of_another_node_is_not_free(region: Region, name: str) -> No
 
 
 def test_a_hostname_that_is_taken_meanwhile_gives_way(region: Region) -> None:
-    with maas_api.client(region) as client:
+    with fake_maas.client(region) as client:
         found = enlistment.plan([vm("node1", mac(1))], enlistment.read(client), HERE)
         region.add_device("node1")
         region.add_machine("node1-a")
@@ -158,7 +158,7 @@ def test_a_rename_to_a_taken_name_updates_power_all_the_same(region: Region) -> 
     enlist(region, [before])
     after = vm("web", mac(1), uuid=before.uuid)
     moved = dataclasses.replace(HERE, address="10.0.0.9")
-    with maas_api.client(region) as client:
+    with fake_maas.client(region) as client:
         found = enlistment.plan([after], enlistment.read(client), moved)
         for name in ("web", "web-a", f"web-{before.uuid}"):
             region.add_device(name)
@@ -170,7 +170,7 @@ def test_a_rename_to_a_taken_name_updates_power_all_the_same(region: Region) -> 
 
 
 def test_another_refusal_than_the_hostname_is_not_repeated(region: Region) -> None:
-    with maas_api.client(region) as client:
+    with fake_maas.client(region) as client:
         found = enlistment.plan([vm("node1", mac(1))], enlistment.read(client), HERE)
         region.add_device("node1", macs=[mac(1)])
         region.forget_calls()
@@ -232,7 +232,7 @@ def test_an_architecture_that_maas_lacks_is_one_sentence(region: Region) -> None
 
 def test_a_maas_that_lists_no_images_is_asked_all_the_same(region: Region) -> None:
     known: Any = None
-    with maas_api.client(region) as client:
+    with fake_maas.client(region) as client:
         known = dataclasses.replace(enlistment.read(client), images=None)
         outcome = enlistment.apply(client, enlistment.plan(ten(), known, HERE))
 
@@ -240,7 +240,7 @@ def test_a_maas_that_lists_no_images_is_asked_all_the_same(region: Region) -> No
 
 
 def test_a_conflict_is_one_sentence_with_what_to_do(region: Region) -> None:
-    with maas_api.client(region) as client:
+    with fake_maas.client(region) as client:
         found = enlistment.plan(ten(), enlistment.read(client), HERE)
         for number, each in enumerate(ten()[:5]):
             powers = dataclasses.asdict(HERE.power_parameters(each.uuid)) | {
@@ -256,7 +256,7 @@ def test_a_conflict_is_one_sentence_with_what_to_do(region: Region) -> None:
 
 
 def test_a_conflict_with_a_reason_says_nothing_of_other_machines(region: Region) -> None:
-    with maas_api.client(region) as client:
+    with fake_maas.client(region) as client:
         found = enlistment.plan([vm("node1", mac(1))], enlistment.read(client), HERE)
         region.forced = [(200, "{}"), (409, "it is locked")]  # the zone, and the machine
         outcome = enlistment.apply(client, found)
@@ -271,7 +271,7 @@ def test_a_conflict_with_a_reason_says_nothing_of_other_machines(region: Region)
 
 
 def test_timeouts_fit_a_real_regions_latencies() -> None:
-    latencies = maas_api.Latencies(scale=1.0)
+    latencies = fake_maas.Latencies(scale=1.0)
 
     listing_s = latencies.of(("GET", "machines/", ""), 1000, 0)
     assert 10 * listing_s < maas_client.LISTING_TIMEOUT_S

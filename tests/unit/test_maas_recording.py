@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tests import maas_api
-from tests.maas_api import Region
+from tests import fake_maas
+from tests.fake_maas import Region
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 RECORDING = pathlib.Path(__file__).parents[3] / "shared" / "maas" / "api-3.7.3.jsonl"
-ADMIN, USER = maas_api.KEY, maas_api.USER_KEY
+ADMIN, USER = fake_maas.KEY, fake_maas.USER_KEY
 CUT = "… (cut)"
 """The end of a body that the recording has only the beginning of."""
 UNREAD = ("capabilities", "subversion", "email", "is_local", "resource_uri")

@@ -16,7 +16,7 @@ from maas_virtualbox.host import scripts
 from maas_virtualbox.maas import power_template
 
 from tests.behaviour import benches
-from tests.old_maas import VERSIONS, OldMAAS
+from tests.legacy_maas import VERSIONS, OldMAAS
 from tests.service import PROGRAM, ServiceProcess
 
 if TYPE_CHECKING:
