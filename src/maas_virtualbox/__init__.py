@@ -79,7 +79,7 @@ if TYPE_CHECKING:
         VMSpecError,
         VMUnreachable,
     )
-    from maas_virtualbox.fleet.fleet import Fleet, HostReport
+    from maas_virtualbox.fleet.fleet import Fleet, HostReport, HostsDown, PowerResult
     from maas_virtualbox.host.host import VM, VirtualBoxHost
     from maas_virtualbox.provisioning.create import Creation
     from maas_virtualbox.provisioning.spec import VMSpec
@@ -109,6 +109,7 @@ __all__ = [
     "HostListError",
     "HostReport",
     "HostUnreachable",
+    "HostsDown",
     "IdentityError",
     "KnownHostsBroken",
     "LoginRefused",
@@ -117,6 +118,7 @@ __all__ = [
     "Power",
     "PowerError",
     "PowerPolicy",
+    "PowerResult",
     "PowerTimeout",
     "UnknownHost",
     "UnknownVM",

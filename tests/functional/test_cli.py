@@ -223,7 +223,7 @@ def test_one_unknown_vm_does_not_stop_the_others(
 
     assert code == main.EXIT_FAILED
     assert [result["result"] for result in objects(out)] == ["on", "on"]
-    assert "no VM answers to 'nosuch'" in err
+    assert "no VM matches 'nosuch'" in err
     assert simulator.virtualbox.vm("node02").state is VMState.RUNNING
 
 

@@ -345,7 +345,7 @@ def test_an_unknown_vm_while_a_host_is_down_is_not_called_unknown(simulator: Sim
         with pytest.raises(mv.UnknownVM):
             fleet.find("nosuch", zone="a")
         assert fleet.find("node01").host.name == "up"
-        with pytest.raises(mv.UnknownVM, match=r"no zone 'c' in the host list"):
+        with pytest.raises(mv.UnknownHost, match=r"no zone 'c' in the host list"):
             fleet.find("node01", zone="c")
 
 

@@ -306,7 +306,7 @@ def test_off_of_an_unknown_or_ambiguous_vm_fails(
     code, out, err = run(*options, "-n", plug, "-o", "off")
 
     assert (code, out) == (fence_agent.EXIT_FAILED, "")
-    assert "no VM answers to 'nosuch'" in err or (one.uuid in err and other.uuid in err)
+    assert "no VM matches 'nosuch'" in err or (one.uuid in err and other.uuid in err)
 
 
 def test_monitor_refuses_a_changed_host_key(

@@ -134,12 +134,12 @@ def test_a_hostile_name_is_a_name(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("selector", "words"),
     [
-        ("node0", "no VM answers to node0"),
-        ("", "no VM answers to"),
-        ("89:ab", "no VM answers to 89:ab"),
-        ("$(touch pwned)", "no VM answers to $(touch pwned)"),
+        ("node0", "no VM matches node0"),
+        ("", "no VM matches"),
+        ("89:ab", "no VM matches 89:ab"),
+        ("$(touch pwned)", "no VM matches $(touch pwned)"),
         ("twin", "several VMs answer to twin"),
-        (".*", "no VM answers to .*"),
+        (".*", "no VM matches .*"),
     ],
 )
 def test_what_fits_no_vm_or_several_starts_nothing(

@@ -219,7 +219,7 @@ def test_an_unknown_vm_is_gone_and_maas_does_not_take_that_for_success(
         driver.query()
     code, body = service.request("POST", f"/vm/{NOBODY}/off", service.secrets.vm_token(NOBODY))
     assert code == 410
-    assert "no VM answers to" in json.loads(body)["error"]
+    assert "no VM matches" in json.loads(body)["error"]
 
 
 @pytest.mark.parametrize(

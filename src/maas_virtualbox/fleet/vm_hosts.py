@@ -28,6 +28,7 @@ import itertools
 import logging
 import threading
 import time
+import types
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,6 +124,9 @@ class VMHosts:
         self._first: dict[str, str] = {}
         self._own: collections.defaultdict[str, set[str]] = collections.defaultdict(set)
         """`_first` the other way round."""
+        self._configs: dict[str, HostConfig] = {}
+        """`_first` with host list entries instead of accounts."""
+        self._first_hosts: Mapping[str, HostConfig] = types.MappingProxyType(self._configs)
         self._polled: dict[str, frozenset[str]] = {}
         """What the hosts that are up list."""
         self._listing: dict[str, set[str]] = {}
@@ -176,6 +180,11 @@ class VMHosts:
             self._write()
         with self._writing:
             pass  # What another thread has begun to write is written.
+
+    def first_hosts(self) -> Mapping[str, HostConfig]:
+        """Return the hosts that VMs belong to, by the VMs' UUIDs; a view that stays current."""
+        self._refresh()
+        return self._first_hosts
 
     def host_of(self, uuid: str) -> HostConfig | None:
         """Return the host that a VM belongs to; None if there is none, or it is not known."""
@@ -310,8 +319,10 @@ class VMHosts:
             self._own[before].discard(uuid)
         if account is None:
             self._first.pop(uuid, None)
+            self._configs.pop(uuid, None)
         else:
             self._first[uuid] = account
+            self._configs[uuid] = self._hosts[account]
             self._own[account].add(uuid)
 
     # -- Counting and logging ------------------------------------------------------------------

@@ -22,11 +22,12 @@ from concurrent import futures
 from typing import TYPE_CHECKING
 
 from maas_virtualbox import errors
-from maas_virtualbox.fleet import fleet
+from maas_virtualbox.deadline import Deadline
+from maas_virtualbox.fleet import resolver
 from maas_virtualbox.fleet.fleet import HostReport
+from maas_virtualbox.fleet.resolver import KnownHost, Selector
 from maas_virtualbox.host.state import FailedPoll, HostState
 from maas_virtualbox.service import metrics
-from maas_virtualbox.virtualbox import settings_xml
 from maas_virtualbox.virtualbox.states import Power
 
 if TYPE_CHECKING:
@@ -109,6 +110,15 @@ class _Action:
 
     def __str__(self) -> str:
         return f"{self.host.config}/{self.machine.name} {{{self.machine.uuid}}}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Located:
+    """A VM, and the state of its host."""
+
+    host: VirtualBoxHost
+    settings: VMSettings
+    state: HostState | FailedPoll
 
 
 class Dispatcher:
@@ -222,117 +232,68 @@ class Dispatcher:
             UnknownVM: all hosts were asked and none has such a VM.
             AmbiguousVM: several have.
         """
+        parsed = _parse(selector)
         try:
-            host, machine, state = await self._locate(selector)
+            located = await self._locate(parsed)
         except errors.HostError:
             return Power.UNKNOWN
         except errors.AmbiguousVM:
-            # A UUID fits several VMs only where hosts claim each other's; see `vm_hosts`.
-            if settings_xml.normalise_uuid(selector):
+            # Several VMs have one UUID only where hosts list VMs of other hosts; see `vm_hosts`.
+            if parsed.uuid:
                 return Power.UNKNOWN
             raise
-        if isinstance(state, FailedPoll):
+        if isinstance(located.state, FailedPoll):
             return Power.UNKNOWN
-        return host.vm_of(state, machine.uuid).power
+        return located.host.vm_of(located.state, located.settings.uuid).power
 
-    async def _locate(
-        self, selector: str
-    ) -> tuple[VirtualBoxHost, VMSettings, HostState | FailedPoll]:
-        """Return the host and settings of the one VM a selector stands for, and a state of the
-        host that shows the VM, or a failed poll. Raises as `Fleet.find` does.
+    async def _locate(self, selector: Selector) -> _Located:
+        """Return the one VM that a selector means, and a state of its host. Raises what
+        `resolver.resolve` does.
 
-        For a UUID, only the host that the VM belongs to is polled, so that one that hangs does not
-        delay the VMs of another; names and MACs may change hands.
-        """
-        if self._fleet is None:
-            raise errors.UnknownVM(f"no VM answers to {selector!r}")
-        if on_first_host := await self._on_first_host(settings_xml.normalise_uuid(selector)):
-            return on_first_host
-        for _ in range(2):
-            host, machine = await self._resolve(selector)
-            state = await _poll(self._fleet, host, machine.uuid)
-            if isinstance(state, FailedPoll) or machine.uuid in state.settings:
-                return host, machine, state
-            # It has left this host since it was last asked: another one may have it now.
-        raise errors.UnknownVM(f"no VM answers to {selector!r}: it has just gone")
-
-    async def _resolve(self, selector: str) -> tuple[VirtualBoxHost, VMSettings]:
-        """Poll all hosts and return the host and settings of the one VM a selector stands for.
-        Raises as `Fleet.find` does."""
-        states = await self.poll()
-        found = self._remembered(selector)
-        down = [
-            state.error
-            for _, state in states
-            if isinstance(state, FailedPoll) and isinstance(state.error, errors.HostError)
-        ]
-        if not found and down:
-            text = f"VM {selector!r} not found. Host {down[0].host}, which may own it, is"
-            raise errors.VMUnreachable(
-                down[0].host, f"{text} unreachable: {down[0].reason}", retry=down[0].retry
-            )
-        if not found and self._fleet is not None:
-            # All hosts are up: what they have to be asked for beyond a poll is quick.
-            await self._find(self._fleet, selector)
-            found = self._remembered(selector)
-        if not found:
-            raise errors.UnknownVM(f"no VM answers to {selector!r}")
-        if len(found) > 1:
-            raise fleet.ambiguous(selector, found)
-        return found[0]
-
-    async def _on_first_host(
-        self, uuid: str
-    ) -> tuple[VirtualBoxHost, VMSettings, HostState | FailedPoll] | None:
-        """Return what `_locate` does of a VM on the host that it belongs to; None if that one is
-        not known, or no longer lists the VM.
-
-        Raises:
-            VMUnreachable: the host is down, and was never up.
+        For a UUID, only the host that the VM belongs to is polled: another host that hangs does
+        not delay the answer. Names and MACs can move between VMs, so all hosts are polled.
         """
         serving = self._fleet
-        first = serving.vm_hosts.host_of(uuid) if uuid and serving else None
-        host = next((host for host in self.hosts if host.config is first), None)
-        if host is None or serving is None:
-            return None
-        state = await _poll(serving, host, uuid)
-        if isinstance(state, HostState) and uuid not in state.settings:
-            # It has left, or came after that poll, as a VM does that a person has just trusted.
-            host.state.invalidate(uuid)
-            state = await _poll(serving, host, uuid)
-        if isinstance(state, HostState):
-            settings = state.settings.get(uuid)
-            return (host, settings, state) if settings is not None else None
-        settings = host.state.latest_settings().get(uuid)
-        if settings is None:
-            raise fleet.belongs_to_down_host(uuid, host.config, state.error)
-        return host, settings, state
+        if serving is None:
+            raise errors.UnknownVM(f"no VM matches {selector.text!r}: there are no hosts yet")
+        if host := serving.search.first_host(selector):
+            with contextlib.suppress(errors.UnknownVM):
+                return await self._resolve(serving, [host], selector)
+            # It left this host, or came after that poll, like a VM that was just trusted.
+            host.state.invalidate(selector.uuid)
+            with contextlib.suppress(errors.UnknownVM):
+                return await self._resolve(serving, [host], selector)
+        with contextlib.suppress(errors.UnknownVM):
+            return await self._resolve(serving, serving.hosts, selector)
+        # All hosts are up, so it takes little time to read all settings again.
+        await self._find(serving, selector)
+        return await self._resolve(serving, serving.hosts, selector)
 
-    async def _find(self, hosts: Fleet, selector: str) -> None:
-        """Let the fleet read its inventories anew if need be. Raises as `Fleet.find` does."""
-        find = functools.partial(hosts.find, selector)
+    async def _resolve(
+        self, serving: Fleet, hosts: Sequence[VirtualBoxHost], selector: Selector
+    ) -> _Located:
+        """Poll hosts and return the one of their VMs that a selector means. Raises what
+        `resolver.resolve` does."""
+        states = await asyncio.gather(*(_poll(serving, host, selector.uuid) for host in hosts))
+        known = [_known(host, state) for host, state in zip(hosts, states, strict=True)]
+        match = resolver.resolve(selector, known, serving.vm_hosts.first_hosts())
+        number = [host.config for host in hosts].index(match.host)
+        return _Located(hosts[number], match.vm, states[number])
+
+    async def _find(self, serving: Fleet, selector: Selector) -> None:
+        """Let the fleet read all settings again if needed. Raises what `Search.find` does."""
+        find = functools.partial(serving.search.find, selector, Deadline.after(_WARM_S))
         search = asyncio.get_running_loop().run_in_executor(self._find_threads, find)
         await asyncio.wait({search}, timeout=_WARM_S)
         if not search.done():
-            raise errors.CommandTimeout("all hosts", f"{selector!r} is not found in time")
+            raise errors.CommandTimeout("all hosts", f"{selector.text!r} was not found in time")
         search.result()
 
-    def _remembered(self, selector: str) -> list[tuple[VirtualBoxHost, VMSettings]]:
-        inventories = [(host, host.state.latest_settings()) for host in self.hosts]
-        uuid = settings_xml.normalise_uuid(selector)
-        found = [
-            (host, machine)
-            for host, known in inventories
-            for machine in (
-                filter(None, [known.get(uuid)])
-                if uuid
-                else fleet.matching(selector, known.values())
-            )
-        ]
-        if self._fleet is None:
-            return found
-        can_answer = self._fleet.vm_hosts.can_answer
-        return [pair for pair in found if can_answer(pair[0].config, pair[1].uuid)]
+    def _remembered(self, selector: Selector) -> tuple[VirtualBoxHost, VMSettings] | None:
+        """Return the VM with a UUID and its host as they were last polled, however long ago."""
+        host = self._fleet.search.first_host(selector) if self._fleet else None
+        settings = host.state.latest_settings().get(selector.uuid) if host else None
+        return (host, settings) if host and settings else None
 
     # -- Acting -------------------------------------------------------------------------------
 
@@ -349,16 +310,38 @@ class Dispatcher:
             Stopping: the service stops. Retry.
             UnknownVM, AmbiguousVM, HostError, PowerError: as `Fleet.power_on` does.
         """
-        until = time.monotonic() + ANSWER_S
+        deadline = Deadline.after(ANSWER_S)
+        parsed = _parse(selector)
+        if remembered := self._remembered(parsed):
+            # The action itself shows whether the host still has the VM.
+            try:
+                return await self._act_on(*remembered, change, caller, deadline)
+            except errors.UnknownVM:
+                remembered[0].state.invalidate(parsed.uuid)
         try:
-            host, machine, _ = await self._locate(selector)
-            action = self._ask(host, machine, change, caller)
+            located = await self._locate(parsed)
         except errors.Error as error:
             _log_action(selector, change, caller, error, 0.0)
             raise
+        return await self._act_on(located.host, located.settings, change, caller, deadline)
+
+    async def _act_on(
+        self,
+        host: VirtualBoxHost,
+        machine: VMSettings,
+        change: Change,
+        caller: Caller,
+        deadline: Deadline,
+    ) -> None:
+        """Join the action that does this, or start one, and wait for it; see `act`."""
+        try:
+            action = self._ask(host, machine, change, caller)
+        except errors.Error as error:
+            _log_action(machine.uuid, change, caller, error, 0.0)
+            raise
         await asyncio.wait(
             {action.task, self._stopping},
-            timeout=until - time.monotonic(),
+            timeout=deadline.remaining,
             return_when=asyncio.FIRST_COMPLETED,
         )
         if action.task.cancelled():
@@ -528,3 +511,17 @@ def _log_action(
         f": {error}" if error else "",
         extra={"fields": fields},
     )
+
+
+def _parse(text: str) -> Selector:
+    """Parse a selector. A UUID never selects by name here: whoever may switch the VM with a UUID
+    may not switch a VM that is only named like it."""
+    selector = Selector.parse(text)
+    return dataclasses.replace(selector, name=None) if selector.uuid else selector
+
+
+def _known(host: VirtualBoxHost, state: HostState | FailedPoll) -> KnownHost:
+    """Return what a poll shows of a host."""
+    if isinstance(state, FailedPoll):
+        return KnownHost(host.config, host.state.latest_settings(), state.error)
+    return KnownHost(host.config, state.settings)
