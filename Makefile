@@ -10,7 +10,7 @@ PROGRAMS := .tools/programs
 export PATH := $(CURDIR)/$(PROGRAMS):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test everything quick format lint static unit functional charm virtualbox coverage benchmark pack docs \
+.PHONY: help demo test everything quick format lint static unit functional charm virtualbox coverage benchmark pack docs picture \
   test-fresh clean
 
 help:  ## List the targets
@@ -66,6 +66,9 @@ pack: $(UV)  ## Pack both charms into dist/ (Debian 12, or where charmcraft is i
 
 docs: $(UV)  ## Generate docs/reference/charm.md from charmcraft.yaml
 	@$(UV) run --quiet --frozen --no-dev python -m tools.reference
+
+picture: $(UV)  ## Draw docs/picture.svg: real commands on two simulated hosts
+	@$(UV) run --quiet --frozen --no-dev --extra cli python -m tools.picture
 
 clean:  ## Remove what these targets created
 	rm -rf .tools .venv .tox .coverage* .pytest_cache .ruff_cache .hypothesis dist
