@@ -220,9 +220,7 @@ class StateCache:
         """Return the result of the newest poll that ended, however old. Never blocks."""
         with self._lock:
             state, failure = self._states.get(False), self._failure
-        if state is None or (failure is not None and failure.began > state.began):
-            return failure
-        return state
+        return failure if failure is not None and _is_newer(failure, state) else state
 
     def latest_settings(self) -> Mapping[str, VMSettings]:
         """Return the settings of all VMs as they were last read, by UUID. Never blocks."""
@@ -294,8 +292,7 @@ class StateCache:
                 self._waiting[future] = need
         if answer is not None:
             _deliver(future, answer)
-        else:
-            future.add_done_callback(self._stop_waiting)
+        future.add_done_callback(self._stop_waiting)
         return future
 
     def settings(
@@ -342,20 +339,22 @@ class StateCache:
         failure = self._failure
         if failure is None or failure.ended <= failed_after or failure.began < changed:
             return None
-        state = self._states.get(False)
-        return failure.error if state is None or state.began < failure.began else None
+        return failure.error if _is_newer(failure, self._states.get(False)) else None
 
     def _ensure_poll(self, need: _Need) -> None:
         """Start a poll that answers a caller, unless one is in progress that has not stalled."""
-        if any(poll.can_answer(need) and not poll.is_stalled for poll in self._polls):
+        if self._is_covered(need) or self._is_closed or len(self._polls) == MAX_POLLS:
             return
-        age = time.monotonic() - self._settings_began
         is_whole_running = any(poll.whole for poll in self._polls)
-        if is_whole_running and (need.whole or age == -NEVER):
-            return  # That one ends first.
-        whole = need.whole or age > self._timings.settings_max_age
-        if len(self._polls) < MAX_POLLS and not self._is_closed:
-            self._start_poll(exact=need.exact, whole=whole and not is_whole_running)
+        age = time.monotonic() - self._settings_began
+        if not is_whole_running:
+            whole = need.whole or age > self._timings.settings_max_age
+            self._start_poll(exact=need.exact, whole=whole)
+        elif not need.whole and self._settings_began > NEVER:
+            self._start_poll(exact=need.exact, whole=False)
+
+    def _is_covered(self, need: _Need) -> bool:
+        return any(poll.can_answer(need) and not poll.is_stalled for poll in self._polls)
 
     def _ensure_polls(self) -> None:
         for need in list(self._waiting.values()):
@@ -373,12 +372,11 @@ class StateCache:
     def _publish(self, result: HostState | FailedPoll, *, whole: bool) -> None:
         """Keep a result if it is newer than the cached one."""
         if isinstance(result, FailedPoll):
-            if self._failure is None or self._failure.began < result.began:
+            if _is_newer(result, self._failure):
                 self._failure = result
             return
         for exact in {False, result.exact}:
-            known = self._states.get(exact)
-            if known is None or known.began < result.began:
+            if _is_newer(result, self._states.get(exact)):
                 self._states[exact] = result
         if whole and self._settings_began < result.began:
             self._settings, self._settings_began = result.settings, result.began
@@ -508,6 +506,10 @@ def _is_complete(answer: PollAnswer) -> bool:
     return machines is not None and all(uuid in machines for uuid in answer.running)
 
 
+def _is_newer(result: HostState | FailedPoll, known: HostState | FailedPoll | None) -> bool:
+    return known is None or known.began < result.began
+
+
 def _merged(
     answer: PollAnswer, known: Mapping[str, VMSettings]
 ) -> Mapping[str, VMSettings] | None:
@@ -516,15 +518,19 @@ def _merged(
     heads = answer.machines
     if heads is None or not _is_complete(answer):
         return known if all(uuid in known for uuid in answer.running) else None
-    if heads.keys() != known.keys() or any(
-        # What could not be read has no name to compare; it is read again when it is old.
-        known[uuid].accessible and known[uuid].name != head.name
-        for uuid, head in heads.items()
-    ):
+    if heads.keys() != known.keys():
         return None
-    return {
-        uuid: dataclasses.replace(known[uuid], off_state=head.off_state)
-        if known[uuid].accessible
-        else known[uuid]
-        for uuid, head in heads.items()
-    }
+    if any(_is_renamed(known[uuid], head) for uuid, head in heads.items()):
+        return None
+    return {uuid: _with_off_state(known[uuid], head) for uuid, head in heads.items()}
+
+
+def _with_off_state(known: VMSettings, head: VMSettings) -> VMSettings:
+    if not known.accessible:
+        return known
+    return dataclasses.replace(known, off_state=head.off_state)
+
+
+def _is_renamed(known: VMSettings, head: VMSettings) -> bool:
+    # What could not be read has no name to compare; it is read again when it is old.
+    return known.accessible and known.name != head.name
