@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 
 locals {
-  # Option of the charm => the field of the secret that the charm reads, and its content.
+  # Option of the charm => the key in the secret that the charm reads, and its value.
   secrets = {
     maas-api-key    = { field = "api-key", content = var.maas_api_key }
     ssh-private-key = { field = "private-key", content = var.ssh_private_key }
   }
 
-  # Whether a secret was given is none.
+  # Whether a secret was set is not sensitive.
   given = toset([for option, secret in local.secrets : option if nonsensitive(secret.content != null)])
 }
 

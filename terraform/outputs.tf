@@ -18,16 +18,16 @@ output "app_name" {
 }
 
 output "endpoints" {
-  description = "All endpoints other applications can be integrated with."
+  description = "All endpoints for integrations with other applications."
   value       = merge(local.provides, local.requires)
 }
 
 output "provides" {
-  description = "Endpoints the charm provides."
+  description = "Endpoints that the charm provides."
   value       = local.provides
 }
 
 output "requires" {
-  description = "Endpoints the charm requires; all are optional."
+  description = "Endpoints that the charm requires. All are optional."
   value       = local.requires
 }

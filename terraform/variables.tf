@@ -8,44 +8,44 @@ variable "app_name" {
 }
 
 variable "base" {
-  description = "The machine's operating system: ubuntu@24.04 or ubuntu@26.04. Null leaves it to the charm."
+  description = "Base of the machine: ubuntu@24.04 or ubuntu@26.04. Null: the charm's default."
   type        = string
   default     = null
 }
 
 variable "channel" {
-  description = "Charmhub channel of the charm, as track/risk. Null is the charm's default."
+  description = "Charmhub channel of the charm, as track/risk. Null: the charm's default."
   type        = string
   default     = null
 }
 
 variable "config" {
-  description = "Options of the charm: what `juju config` shows. The options of secrets are set by maas_api_key and ssh_private_key."
+  description = "Options of the charm, as in `juju config`. Set secrets with maas_api_key and ssh_private_key."
   type        = map(string)
   default     = {}
 }
 
 variable "constraints" {
-  description = "Constraints of new machines, such as \"cores=2 mem=2G\". Null for none."
+  description = "Constraints of new machines, for example \"cores=2 mem=2G\". Null: none."
   type        = string
   default     = null
 }
 
 variable "endpoint_bindings" {
-  description = "Spaces of the endpoints. The address in the binding `peers` is the one MAAS reaches a unit by. Null: the model's default space."
+  description = "Spaces of the endpoints. MAAS reaches a unit at its address in the binding `peers`. Null: the model's default space."
   type        = set(object({ space = string, endpoint = optional(string) }))
   default     = null
 }
 
 variable "maas_api_key" {
-  description = "API key of a MAAS administrator, as consumer:token:secret; enlistment and hosts = \"from-zones\" need it. Null: the charm asks MAAS nothing."
+  description = "API key of a MAAS administrator, as consumer:token:secret. Enlistment and hosts = \"from-zones\" require it. Null: the charm does not use the API of MAAS."
   type        = string
   sensitive   = true
   default     = null
 }
 
 variable "machines" {
-  description = "Ids of the machines to put units on, such as the one MAAS runs on. Null: new machines, as many as units says."
+  description = "IDs of the machines for the units, for example the machine of MAAS. Null: new machines; units is their number."
   type        = set(string)
   default     = null
 }
@@ -56,20 +56,20 @@ variable "model_uuid" {
 }
 
 variable "revision" {
-  description = "Revision of the charm. Null is the channel's newest at the first apply."
+  description = "Revision of the charm. Null: the channel's newest at the first apply."
   type        = number
   default     = null
 }
 
 variable "ssh_private_key" {
-  description = "Private key in OpenSSH format for the VirtualBox hosts. Null: the charm makes a pair of its own, and get-public-key shows the public half."
+  description = "Private key for the VirtualBox hosts, in OpenSSH format. Null: the charm creates its own key pair, and get-public-key shows the public key."
   type        = string
   sensitive   = true
   default     = null
 }
 
 variable "units" {
-  description = "Number of units on new machines; means nothing where machines is given."
+  description = "Number of units on new machines. It is ignored if machines is set."
   type        = number
   default     = 1
 }

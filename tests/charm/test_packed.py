@@ -393,7 +393,7 @@ def test_two_applications_on_one_machine(charm: Path, machine: Machine, tmp_path
         first = juju.deploy(charm, "power", on=[machine])
         juju.settle()
         (unit,) = first.units
-        assert unit.status[1].startswith("/etc/maas-virtualbox was here before this charm")
+        assert unit.status[1].startswith("/etc/maas-virtualbox existed before this charm")
         assert not machine.path("/opt/maas-virtualbox").exists()
 
         notes.rename(machine.path("/etc/notes"))
@@ -411,7 +411,7 @@ def test_two_applications_on_one_machine(charm: Path, machine: Machine, tmp_path
         first.remove()
         juju.settle()
         late.fire("update-status")
-        assert late.status[1].startswith("/etc/maas-virtualbox was here before this charm")
+        assert late.status[1].startswith("/etc/maas-virtualbox existed before this charm")
         kept.rmdir()
         late.fire("update-status")
         assert late.status == ("blocked", "no hosts: juju config other hosts='user@address'")

@@ -381,7 +381,7 @@ def test_metrics_tell_what_happened(service: ServiceProcess, simulator: Simulato
         "maas_virtualbox_power_actions_total"
         '{change="on",host="alpha",result="orphaned-process"}': 1,
         'maas_virtualbox_power_queries_total{result="on"}': 1,
-        'maas_virtualbox_second_copies_refused_total{host="alpha"}': 1,
+        'maas_virtualbox_orphaned_process_refusals_total{host="alpha"}': 1,
         'maas_virtualbox_vms{host="alpha",state="poweroff"}': 3,
     }
     assert {line: service.metric(line) for line in expected} == expected

@@ -139,7 +139,7 @@ class _Hosts(registry.Collector):
             labels=("host",),
         )
         second_copies = core.CounterMetricFamily(
-            "maas_virtualbox_second_copies_refused",
+            "maas_virtualbox_orphaned_process_refusals",
             "Starts refused because a process ran the VM behind VirtualBox's back.",
             labels=("host",),
         )

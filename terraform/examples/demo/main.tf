@@ -13,17 +13,17 @@ terraform {
 }
 
 locals {
-  # What MAAS 3.7's charm runs on.
+  # The base of the charm of MAAS 3.7.
   base = "ubuntu@24.04"
 
   # The options of maas-virtualbox.
   options = { for option, value in { hosts = var.hosts, maas-url = var.maas_url } : option => value if value != null }
 
-  # The options of virtualbox-host. MAAS's DHCP server is on another machine: bridge to the interface that leads to it.
+  # The options of virtualbox-host. MAAS's DHCP server is on another machine: use a bridge to the interface that leads to it.
   virtualbox_host_options = { vm-count = 4, attachment = "bridged", network = var.virtualbox_host_network }
 }
 
-# Takes the controller the juju client is logged in to.
+# Uses the controller of the juju client.
 provider "juju" {}
 
 resource "juju_model" "demo" {
@@ -42,7 +42,7 @@ resource "juju_machine" "maas" {
   constraints = var.constraints
 }
 
-# VMs within a VM want nested virtualisation; metal is better.
+# VMs in a VM need nested virtualisation. A physical machine is better.
 resource "juju_machine" "virtualbox_host" {
   model_uuid  = juju_model.demo.uuid
   base        = local.base
@@ -72,7 +72,7 @@ resource "juju_application" "maas_region" {
     base    = local.base
   }
 
-  # One machine does all: without a rack controller, nothing would ask for power.
+  # Without a rack controller, MAAS has no power control.
   config = { enable_rack_mode = true }
 }
 

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 
 output "model_uuid" {
-  description = "UUID of the model that was made."
+  description = "UUID of the model."
   value       = juju_model.demo.uuid
 }
 
 output "next" {
-  description = "What is left to type."
+  description = "The next command."
   value       = "juju run -m ${juju_model.demo.name} ${module.maas_virtualbox.app_name}/leader get-public-key"
 }

@@ -2,19 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 
 variable "constraints" {
-  description = "Constraints of the machines of MAAS and PostgreSQL. On LXD add virt-type=virtual-machine: MAAS wants a machine of its own."
+  description = "Constraints of the machines of MAAS and PostgreSQL. On LXD add virt-type=virtual-machine: MAAS needs its own machine."
   type        = string
   default     = "cores=2 mem=4G"
 }
 
 variable "hosts" {
-  description = "VirtualBox hosts beside virtualbox-host, such as \"ivan@10.0.0.5 zone=izMBP13, ivan@10.0.0.6 zone=izMBP15\"."
+  description = "VirtualBox hosts in addition to virtualbox-host, for example \"ivan@10.0.0.5 zone=izMBP13, ivan@10.0.0.6 zone=izMBP15\"."
   type        = string
   default     = null
 }
 
 variable "maas_api_key" {
-  description = "From `juju run maas-region/leader get-api-key username=admin`, for the second apply."
+  description = "API key from `juju run maas-region/leader get-api-key username=admin`, for the second apply."
   type        = string
   sensitive   = true
   default     = null
@@ -27,19 +27,19 @@ variable "maas_region_channel" {
 }
 
 variable "maas_url" {
-  description = "From `juju run maas-region/leader get-api-endpoint`, for the second apply."
+  description = "URL from `juju run maas-region/leader get-api-endpoint`, for the second apply."
   type        = string
   default     = null
 }
 
 variable "maas_virtualbox_channel" {
-  description = "Charmhub channel of maas-virtualbox. Null is the charm's default."
+  description = "Charmhub channel of maas-virtualbox. Null: the charm's default."
   type        = string
   default     = null
 }
 
 variable "model_name" {
-  description = "Name of the Juju model to make."
+  description = "Name of the new Juju model."
   type        = string
   default     = "maas-demo"
 }
