@@ -9,41 +9,46 @@ What most programs want::
     hosts = mv.parse_hosts("ivan@10.0.0.5 zone=izMBP13, ivan@10.0.0.6")
     with mv.Fleet(hosts, identity="~/.ssh/id_ed25519", known_hosts="known_hosts") as fleet:
         vm = fleet.find("08:00:27:aa:bb:01")   # UUID, MAC, UUID tail as MAC, or name
-        fleet.power_on(vm)                     # returns when it runs, or raises saying why
-        for vm in fleet.vms():                 # one command a host, however many VMs
+        fleet.power_on(vm)                     # returns when the VM runs, or raises an error
+        for vm in fleet.vms():                 # one SSH command for each host
             print(vm.host.name, vm.name, vm.power)
 
 Hosts
-    `parse_hosts` reads a host list (short form, YAML or parsed YAML) into `HostConfig` objects.
+    `parse_hosts` parses a host list (short form, YAML or parsed YAML) into `HostConfig` objects.
 
 VMs and power
-    `Fleet.find`, `vms` and `reports` look; `power_on`, `power_off` and `reset` act, are idempotent
-    and end within `PowerPolicy.action_timeout` seconds. A `VM` is a picture with a `VMState`
-    (VirtualBox's word) and a `Power` (on, off, unknown). All of it may be used from many threads.
+    `Fleet.find`, `vms` and `reports` return VMs with their current states. A `VM` is a value that
+    never changes; it has a `VMState` (VirtualBox's name) and a `Power` (on, off, unknown).
+    `power_on`, `power_off` and `reset` are idempotent and end within
+    `PowerPolicy.action_timeout` seconds. `power_on_vms` and `power_off_vms` do the same for many
+    VMs in parallel. `wait_for` waits until a VM is on or off. All calls are thread-safe.
 
-Making and deleting VMs
-    `Fleet.create_vms` makes VMs for MAAS from `VMSpec` objects, each whole or not at all, and says
-    in a `Creation` what became of each; `Fleet.delete_vm` deletes what was made so, and no others.
+Creating and deleting VMs
+    `Fleet.create_vms` creates VMs for MAAS from `VMSpec` objects, each completely or not at all,
+    and returns a `Creation` for each. `Fleet.delete_vm` deletes VMs that were created so, and no
+    others.
 
 One host
     `Fleet.hosts` are `VirtualBoxHost` objects; their `vboxmanage` attribute has VBoxManage's
     commands as methods.
 
 Errors
-    All derive from `Error`. The library has by then retried what is worth retrying within the
-    deadline; `error.retry` says whether the *caller* may try again later (`HostUnreachable`,
+    All errors derive from `Error`. The library has already retried what is worth retrying within
+    the deadline. `error.retry` says whether the *caller* should retry later (`HostUnreachable`,
     `PowerTimeout`), or whether a person has to change something first (`LoginRefused`,
     `HostKeyChanged`, `UnknownVM`, `AmbiguousVM`, `ContestedVM`, `OrphanedProcess`,
-    `HostListError`, `DeletionError`).
+    `ConfigError`, `DeletionError`). `error.code` is an `ErrorCode`, for programs and logs.
 
 Tests
-    `maas_virtualbox.simulator` is a VirtualBox host that is not there, for your tests too.
+    `maas_virtualbox.simulator` simulates a VirtualBox host, also for the tests of your program.
 """
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING
+
+from maas_virtualbox import version
 
 if TYPE_CHECKING:
     from maas_virtualbox.config.host_list import HostConfig, parse_hosts
@@ -80,6 +85,7 @@ if TYPE_CHECKING:
         VMUnreachable,
     )
     from maas_virtualbox.fleet.fleet import Fleet, HostReport, HostsDown, PowerResult
+    from maas_virtualbox.fleet.vm_hosts import Claim
     from maas_virtualbox.host.host import VM, VirtualBoxHost
     from maas_virtualbox.provisioning.create import Creation
     from maas_virtualbox.provisioning.spec import VMSpec
@@ -91,6 +97,7 @@ __all__ = [
     "VM",
     "AmbiguousVM",
     "BadOutput",
+    "Claim",
     "Closed",
     "CommandTimeout",
     "ConfigError",
@@ -130,29 +137,37 @@ __all__ = [
     "VMState",
     "VMUnreachable",
     "VirtualBoxHost",
+    "__version__",
     "parse_hosts",
 ]
 
-_HOMES = (
+__version__ = version.VERSION
+
+_MODULES = (
     "errors",
-    "config.host_list",
     "config.policy",
+    "config.host_list",
     "virtualbox.states",
     "virtualbox.settings_xml",
     "provisioning.spec",
+    "fleet.vm_hosts",
     "host.host",
     "provisioning.create",
     "fleet.fleet",
 )
-"""Of the names above, those that load least first."""
+"""The modules of the names above. Each imports little more than the one before."""
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> object:
-    # Who needs one small module of this package does not wait for all of it.
+    # A program that needs one small module of this package does not load all of it.
     if name in __all__:
-        for home in _HOMES:
-            module = importlib.import_module(f"{__name__}.{home}")
-            if hasattr(module, name):
-                globals()[name] = value = getattr(module, name)
-                return value
+        for module in _MODULES:
+            found = vars(importlib.import_module(f"{__name__}.{module}")).get(name)
+            if getattr(found, "__module__", "") == f"{__name__}.{module}":
+                globals()[name] = found
+                return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

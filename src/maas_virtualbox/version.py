@@ -1,5 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The version, in the code: where that runs from a copied tree, no package can be asked."""
+"""The version. It is in the code because the package may run from a copied tree, where no metadata
+of an installed package exist."""
 
 VERSION = "0.1.0"

@@ -336,8 +336,10 @@ def test_invalid_port_is_refused(port: str) -> None:
 
 
 def test_constructor_applies_the_same_rules() -> None:
-    with pytest.raises(pydantic.ValidationError, match="the address 'h;id'"):
+    with pytest.raises(mv.HostListError, match=r"^the address 'h;id'"):
         host_list.HostConfig(user="a", address="h;id")
+    with pytest.raises(mv.HostListError, match=r"^unknown option 'prot'$"):
+        host_list.HostConfig.model_validate({"user": "a", "address": "h", "prot": 22})
 
 
 def test_host_is_immutable() -> None:

@@ -66,8 +66,8 @@ class HostOptions(options.Options):
             raise ValueError(f"version: expected a version of a package, not {self.version!r}")
         try:
             HostConfig(zone=self.zone)
-        except pydantic.ValidationError as error:
-            raise ValueError(_explain("zone", options.explain(error))) from None
+        except errors.HostListError as error:
+            raise ValueError(_explain("zone", str(error))) from None
         try:
             self.spec(self._name(0, 1))
         except errors.VMSpecError as error:

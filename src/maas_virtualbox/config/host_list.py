@@ -22,7 +22,7 @@ import hashlib
 import ipaddress
 import re
 import shlex
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import pydantic
 
@@ -98,6 +98,9 @@ class HostConfig(options.Options):
 
     `parse_hosts` creates the objects of a list. Programs may also create them themselves, and the
     same validation applies. Immutable, so threads may share it.
+
+    Raises:
+        HostListError: an option is unknown or wrong; the text names it.
     """
 
     address: Annotated[str, pydantic.AfterValidator(_check_address)] = "local"
@@ -135,6 +138,16 @@ class HostConfig(options.Options):
     def _fingerprints(cls, value: object) -> tuple[str, ...]:
         keys = cast("list[object]", value) if isinstance(value, list | tuple) else [value]
         return tuple(dict.fromkeys(key_fingerprint(str(key)) for key in keys if key))
+
+    @pydantic.model_validator(mode="wrap")
+    @classmethod
+    def _raise_own_error(
+        cls, values: Any, validate: pydantic.ModelWrapValidatorHandler[HostConfig]
+    ) -> HostConfig:
+        try:
+            return validate(values)
+        except pydantic.ValidationError as error:
+            raise errors.HostListError(options.explain(error, cls)) from None
 
     @property
     def is_local(self) -> bool:
@@ -225,9 +238,7 @@ def _parse_entry(label: str, entry: object) -> HostConfig:
         if isinstance(entry, dict):
             return HostConfig.model_validate(_parse_mapping(cast("dict[object, object]", entry)))
         raise ValueError("expected user@address or a mapping")
-    except pydantic.ValidationError as error:
-        raise errors.HostListError(f"{prefix}: {options.explain(error, HostConfig)}") from None
-    except ValueError as error:
+    except (errors.HostListError, ValueError) as error:
         raise errors.HostListError(f"{prefix}: {error}") from None
 
 

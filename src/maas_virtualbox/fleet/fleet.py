@@ -65,8 +65,8 @@ class HostReport:
     """VMs that it lists, but that belong to another host; see `Fleet.trust_vm`."""
 
     def __repr__(self) -> str:
-        result = repr(self.error) if self.error else f"{len(self.vms)} VMs"
-        return f"<HostReport {self.host}: {result}>"
+        vms = f"{len(self.vms)} VM{'' if len(self.vms) == 1 else 's'}"
+        return f"<HostReport {self.host}: {repr(self.error) if self.error else vms}>"
 
 
 class HostsDown(errors.Error):

@@ -62,6 +62,9 @@ class VM:
         """Its NICs' MAC addresses."""
         return self.settings.macs
 
+    def __repr__(self) -> str:
+        return f"<VM {self}: {self.state}, power {self.power}>"
+
     def __str__(self) -> str:
         return f"{self.host}/{self.name} {{{self.uuid}}}"
 
@@ -82,6 +85,9 @@ class VirtualBoxHost:
         self.power = PowerControl(host, self.vboxmanage, self.state, self.policy)
         self.exact_states = ExactStates(self.state, self.power)
         self.transport = transport
+
+    def __repr__(self) -> str:
+        return f"<VirtualBoxHost {self.config}: {self.config.account}>"
 
     def close(self) -> None:
         """Close the connection. Calls in progress fail."""

@@ -30,6 +30,7 @@ from typing import Annotated
 
 import pydantic
 
+from maas_virtualbox import errors
 from maas_virtualbox.config import host_list
 
 INTERFACE = "virtualbox_hosts"
@@ -108,14 +109,16 @@ class AccountData(_Data):
             raise ValueError("it has no usable host key")
         if not (self.address and self.user):
             raise ValueError("it has no address or no user")
-        return host_list.HostConfig.model_validate(
-            {
-                "name": name,
-                "address": self.address,
-                "port": self.port,
-                "user": self.user,
-                "zone": self.zone,
-                "host-key": usable,
-                "vboxmanage": self.vboxmanage,
-            }
-        )
+        entry = {
+            "name": name,
+            "address": self.address,
+            "port": self.port,
+            "user": self.user,
+            "zone": self.zone,
+            "host-key": usable,
+            "vboxmanage": self.vboxmanage,
+        }
+        try:
+            return host_list.HostConfig.model_validate(entry)
+        except errors.HostListError as error:
+            raise ValueError(str(error)) from None

@@ -35,6 +35,9 @@ class LocalTransport:
         self._slots = threading.BoundedSemaphore(transport.MAX_PARALLEL)
         self._closed = False
 
+    def __repr__(self) -> str:
+        return f"<LocalTransport {self._name}{': closed' if self._closed else ''}>"
+
     def close(self) -> None:
         """Refuse further commands. Running commands continue until they end or time out."""
         self._closed = True

@@ -97,6 +97,10 @@ class SSHTransport:
         self.connections_made = 0
         """How many logins have succeeded. All but the first are reconnects."""
 
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "connected" if self._connection else "not connected"
+        return f"<SSHTransport {self._host.account}: {state}>"
+
     def close(self) -> None:
         """Close the connection. A later `run` raises `Closed`."""
         with self._lock:
