@@ -259,7 +259,7 @@ class StateCache:
                 return future.result()
             seconds = time.monotonic() - asked
             raise errors.CommandTimeout(
-                str(self._host), f"VirtualBox has not answered for {seconds:.1f} s"
+                str(self._host), f"the host has not answered for {seconds:.1f} s"
             ) from None
 
     def request(

@@ -469,7 +469,7 @@ async def _poll(
         hanging_since = asked
     fleet.vm_hosts.record_delay(host.config)
     now = time.monotonic()
-    reason = f"VirtualBox has not answered for {now - hanging_since:.1f} s"
+    reason = f"the host has not answered for {now - hanging_since:.1f} s"
     error = errors.CommandTimeout(str(host.config), reason)
     return FailedPoll(host.config, error, hanging_since, now)
 
