@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 ACTION_TIMEOUT_S = 1800.0
 """MAAS may take half an hour for a thousand machines. A hook has less time; the next hook
 continues."""
+_HOOK_TIMEOUT_S = 120.0
+_REPORT_TIME_S = 10.0
+"""How long before its timeout the program stops writing, to report what it wrote."""
 
 ONLY = {"off": ("--only=update",), "adopt": ("--only=adopt", "--only=update"), "all": ()}
 """The changes that each value of auto-enlist allows. A managed machine always gets a changed
@@ -78,9 +81,13 @@ class Enlistment:
         reason = format_summary(result) or result.error.splitlines()[-1]
         return f"not all VMs are enlisted in MAAS ({reason}): see enlist dry-run=true"
 
-    def run(self, *options: str, timeout: float | None = None) -> programs.Result:
-        """Enlist the VMs, or plan it. The output is the JSON of `enlistment.report`."""
-        fixed = ("maas", "enlist", "--format=json", f"--address={self._address()}")
+    def run(self, *options: str, timeout: float = _HOOK_TIMEOUT_S) -> programs.Result:
+        """Enlist the VMs, or plan it. The output is the JSON of `enlistment.report`.
+
+        The program stops writing shortly before it would be killed, and reports what it wrote.
+        """
+        time_limit = f"--timeout={timeout - _REPORT_TIME_S:.0f}"
+        fixed = ("maas", "enlist", "--format=json", time_limit, f"--address={self._address()}")
         return self._program.run(*fixed, *options, timeout=timeout)
 
     def other_address_options(self) -> list[str]:

@@ -291,6 +291,20 @@ def interrupted_by(lab: Lab, number: signal.Signals) -> tuple[int, str]:
     return process.returncode, err
 
 
+# -- Time limits --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["enlist", "check"])
+def test_command_with_a_hanging_maas_ends_at_its_timeout(lab: Lab, command: str) -> None:
+    lab.region.answers.clear()
+
+    code, out, err = lab.maas(command, "--timeout", "1", "--format", "plain")
+
+    lab.region.answers.set()
+    assert code == main.EXIT_FAILED
+    assert re.search("no response from MAAS within|no time left", out + err)
+
+
 # -- A region that is not ready -----------------------------------------------------------------
 
 
@@ -414,7 +428,7 @@ def test_login_tries_the_key_keeps_it_and_says_what_to_configure(tmp_path: Path)
     assert (done.returncode, done.stderr) == (0, "")
     assert path.read_text() == f"{KEY}\n"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert "the key of admin, an administrator of MAAS (mode 0600)" in done.stdout
+    assert "the API key of admin, an administrator of MAAS (mode 0600)" in done.stdout
     lines = done.stdout.partition("In the configuration file:\n\n")[2]
     assert yaml.safe_load(lines) == {"maas-url": region.url, "maas-api-key-file": str(path)}
     assert KEY not in done.stdout
@@ -423,7 +437,7 @@ def test_login_tries_the_key_keeps_it_and_says_what_to_configure(tmp_path: Path)
 @pytest.mark.parametrize(
     ("key", "code", "words"),
     [
-        (USER_KEY, main.EXIT_USAGE, "this is the key of bob, who is no administrator"),
+        (USER_KEY, main.EXIT_USAGE, "bob, the user of this API key, is not an administrator"),
         ("wrong:wrong-token:wrong-secret", main.EXIT_FAILED, "is the API key right?"),
         ("no key", main.EXIT_USAGE, "expected a key of three parts"),
         ("", main.EXIT_USAGE, "expected a key of three parts"),

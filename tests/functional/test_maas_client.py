@@ -20,6 +20,7 @@ import pytest
 
 from maas_virtualbox import errors
 from maas_virtualbox.config import tokens
+from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.maas import enlistment
 from maas_virtualbox.maas.client import MAAS
 from maas_virtualbox.maas.enlistment import EnlistmentSettings
@@ -162,6 +163,23 @@ def test_trouble_in_the_middle_ends_the_run_with_one_sentence(
     assert enlist(region).failures == ()
 
 
+def test_apply_at_the_deadline_starts_no_other_machine(region: Region) -> None:
+    with fake_maas.client(region) as client:
+        plan = enlistment.plan(ten(), enlistment.read(client), HERE)
+    region.pauses_after_writes = 3  # two zones and a machine
+    key = pydantic.SecretStr(KEY)
+
+    with MAAS(region.url, key, deadline=Deadline.after(2.0)) as client:
+        outcome = enlistment.apply(client, plan)
+    region.answers.set()
+
+    assert outcome.error is not None
+    assert outcome.error.retry
+    assert outcome.not_tried
+    assert enlist(region).failures == ()
+    assert len(region.machines) == 10
+
+
 def test_a_conflict_is_that_machines_own(region: Region) -> None:
     enlist(region)
     moved = dataclasses.replace(HERE, address="10.0.0.9")
@@ -281,24 +299,43 @@ def test_a_slow_maas_is_given_up_and_not_asked_again(region: Region) -> None:
     assert len(region.calls) == 1
 
 
-def test_an_answer_in_drops_is_given_up_too() -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
+@contextlib.contextmanager
+def dripping(start: bytes, drop: bytes) -> Generator[str]:
+    """Serve a response that never ends. Yields the URL."""
 
-    def drip() -> None:
+    def serve() -> None:
         connection, _ = listener.accept()
         with connection, contextlib.suppress(OSError):
             connection.recv(65536)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-            while True:  # until the client hangs up
-                connection.sendall(b"1\r\n \r\n")
-                time.sleep(0.1)
+            connection.sendall(start)
+            while not stop.wait(0.1):
+                connection.sendall(drop)
 
-    threading.Thread(target=drip, daemon=True).start()
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}/MAAS"
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/MAAS"
+        finally:
+            stop.set()
+            thread.join(10)
+
+
+@pytest.mark.parametrize(
+    ("start", "drop"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"y"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n", b" "),
+    ],
+)
+def test_call_with_a_dripping_response_ends_at_its_timeout(start: bytes, drop: bytes) -> None:
     with (
-        listener,
+        dripping(start, drop) as url,
         MAAS(url, pydantic.SecretStr(KEY), timeout=0.5) as client,
-        pytest.raises(errors.MAASError, match="no response from MAAS within"),
+        pytest.raises(errors.MAASError, match=r"no response from MAAS within 0\.5 s"),
     ):
         client.zones()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -113,10 +114,10 @@ class Options:
         return path
 
     @contextlib.contextmanager
-    def fleet(self, **policy: Any) -> Generator[Fleet]:
+    def fleet(self, deadline: Deadline | None = None, /, **policy: Any) -> Generator[Fleet]:
         """Make the fleet the options describe. Raises `Error` where they do not fit."""
         with Fleet(
-            self.listed(),
+            self.listed(deadline),
             identity=self.key_file(),
             known_hosts=self.known_hosts or self.loaded.known_hosts,
             policy=dataclasses.replace(self.loaded.policy, **policy),
@@ -130,12 +131,16 @@ class Options:
         """
         return self.loaded.vm_hosts if self.config and self.hosts is None else None
 
-    def listed(self) -> tuple[host_list.HostConfig, ...]:
-        """Return the hosts. Raises `HostListError` or `ConfigError`."""
+    def listed(self, deadline: Deadline | None = None) -> tuple[host_list.HostConfig, ...]:
+        """Return the hosts, from MAAS's zones by the deadline (default: in 60 s).
+
+        Raises `HostListError`, `ConfigError` or `MAASError`.
+        """
+        deadline = (deadline or Deadline(math.inf)).within(connection.ZONES_TIMEOUT_S)
         listed = (
             host_list.parse_hosts(self.hosts)
             if self.hosts is not None
-            else connection.find_hosts(self.loaded, Deadline.after(connection.ZONES_TIMEOUT_S))
+            else connection.find_hosts(self.loaded, deadline)
         )
         if not listed:
             raise errors.HostListError(

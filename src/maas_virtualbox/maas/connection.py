@@ -15,6 +15,8 @@ from maas_virtualbox import errors
 from maas_virtualbox.config.config_file import FROM_ZONES
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from maas_virtualbox.config.config_file import Config
     from maas_virtualbox.config.host_list import HostConfig
     from maas_virtualbox.deadline import Deadline
@@ -38,20 +40,29 @@ def connect(config: Config, purpose: str, deadline: Deadline | None = None) -> M
     """
     if not config.maas_url or config.maas_api_key_file is None:
         raise errors.ConfigError(f"{purpose} needs maas-url and maas-api-key-file")
+    key = _read_key(config.maas_api_key_file)
+    return open_client(config.maas_url, key, config.maas_ca_file, purpose, deadline)
+
+
+def open_client(
+    url: str,
+    api_key: pydantic.SecretStr,
+    ca_file: Path | None,
+    purpose: str,
+    deadline: Deadline | None = None,
+) -> MAAS:
+    """Return a client of a MAAS. Does not connect yet.
+
+    Raises:
+        ConfigError: the extra `maas` is missing, or an argument is invalid; see `client.MAAS`.
+    """
     try:
         from maas_virtualbox.maas.client import MAAS  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
         raise errors.ConfigError(
             f"{purpose} needs {error.name}: pip install 'maas-virtualbox[maas]'"
         ) from None
-    try:
-        key = pydantic.SecretStr(config.maas_api_key_file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise errors.ConfigError(
-            f"maas-api-key-file: {config.maas_api_key_file} cannot be read: {reason}"
-        ) from None
-    return MAAS(config.maas_url, key, config.maas_ca_file, deadline=deadline)
+    return MAAS(url, api_key, ca_file, deadline=deadline)
 
 
 def find_hosts(config: Config, deadline: Deadline) -> tuple[HostConfig, ...]:
@@ -67,3 +78,11 @@ def find_hosts(config: Config, deadline: Deadline) -> tuple[HostConfig, ...]:
         from maas_virtualbox.maas.zones import hosts_from_zones  # noqa: PLC0415 - an extra
 
         return hosts_from_zones(client.zones())
+
+
+def _read_key(path: Path) -> pydantic.SecretStr:
+    try:
+        return pydantic.SecretStr(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise errors.ConfigError(f"maas-api-key-file: {path} cannot be read: {reason}") from None
