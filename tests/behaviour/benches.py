@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from maas_virtualbox import Fleet, PowerPolicy, parse_hosts
 from maas_virtualbox.host import scripts
+from maas_virtualbox.host.power import PowerTimings
 from maas_virtualbox.simulator import Simulator, Timings, server
 from maas_virtualbox.transport import ssh_login
 
@@ -31,6 +32,8 @@ class Bench(Protocol):
     """A host with ten VMs."""
 
     key_file: Path
+    timings: PowerTimings
+    """How long actions wait for what."""
 
     @property
     def host_entry(self) -> str: ...
@@ -84,6 +87,7 @@ def fleet_of(bench: Bench, policy: PowerPolicy | None = None) -> Generator[Fleet
         identity=bench.key_file,
         policy=policy,
     ) as fleet:
+        fleet.hosts[0].power.timings = bench.timings
         yield fleet
 
 
@@ -94,6 +98,7 @@ class RealBench:
         self.lab = lab
         self.account = account
         self.key_file = lab.key_file
+        self.timings = PowerTimings()
 
     @property
     def host_entry(self) -> str:
@@ -155,6 +160,7 @@ class SimulatedBench:
     def __init__(self, simulator: Simulator) -> None:
         self.simulator = simulator
         self.key_file = simulator.key_file
+        self.timings = PowerTimings(linger=2.0)  # no call to it stalls as a real one may
         self._host_entry = simulator.host_entry
 
     @property

@@ -30,13 +30,9 @@ if TYPE_CHECKING:
         pytest.param("gated", marks=pytest.mark.real),
     ]
 )
-def bench(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Generator[benches.Bench]:
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[benches.Bench]:
     """A host with ten VMs, all off, simulated or real."""
     if request.param == "simulator":
-        # A simulated VM's process is gone at once; none is waited for as long as a real one.
-        monkeypatch.setattr("maas_virtualbox.host.power._LINGER_S", 2.0)
         with benches.simulated() as bench:
             yield bench
         return

@@ -230,7 +230,7 @@ def test_an_inaccessible_vm_is_unknown_and_not_started(
         fleet.power_on(vm.uuid)
 
     assert fleet.find(vm.uuid).power is Power.UNKNOWN
-    assert simulator.count("startvm") == 0
+    assert not any("startvm" in call for call in simulator.virtualbox.calls)
 
 
 def test_power_off_of_an_inaccessible_vm_succeeds(simulator: Simulator, fleet: mv.Fleet) -> None:
@@ -240,7 +240,7 @@ def test_power_off_of_an_inaccessible_vm_succeeds(simulator: Simulator, fleet: m
 
     fleet.power_off(uuid)
 
-    assert simulator.count("poweroff") == 0
+    assert not any("poweroff" in call for call in simulator.virtualbox.calls)
 
 
 def test_a_file_broken_below_its_head_costs_no_second_command_a_look(

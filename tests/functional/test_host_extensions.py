@@ -26,6 +26,7 @@ SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 UUID = "3a1cf0a1-8d3e-4a0c-9b57-0123456789ab"
 OTHER = "3a1cf0a1-8d3e-4a0c-9b57-0123456789ac"
 NONCE = "0123456789abcdef"
+GUARDS: tuple[shells.StartGuard, ...] = ("any", "readable", "unsaved")
 LIST = f"""\
 "node01" {{{UUID}}}
 "node 02 'x' $(touch pwned)" {{{OTHER}}}
@@ -183,11 +184,12 @@ def allowed(program: str) -> list[str]:
             shell.run(program, ["list", "vms"]),
             shell.run(program, ["list", "--long", "vms"]),
             shell.run(program, ["showvminfo", UUID, "--machinereadable"]),
-            shell.run(program, ["startvm", UUID, "--type", "headless"]),
+            *(shell.start(NONCE, program, UUID, guard) for guard in GUARDS),
+            shell.power_off(NONCE, program, UUID),
             shell.run(program, ["discardstate", UUID]),
             *(
                 shell.run(program, ["controlvm", UUID, verb])
-                for verb in ("acpipowerbutton", "poweroff", "reset", "resume")
+                for verb in ("acpipowerbutton", "reset", "resume")
             ),
         ]
     return [
@@ -200,7 +202,10 @@ def allowed(program: str) -> list[str]:
 
 def refused(program: str) -> list[str]:
     """Command lines nobody may send through the gate."""
-    start = shells.Posix().run(program, ["startvm", UUID, "--type", "headless"])
+    plain = shells.Posix().run(program, ["startvm", UUID, "--type", "headless"])
+    discard = shells.Posix().run(program, ["discardstate", UUID])
+    start = shells.Posix().start(NONCE, program, UUID, "any")
+    off = shells.Posix().power_off(NONCE, program, UUID)
     poll = shells.Posix().poll(NONCE, program, settings="heads", long=False)
     probe = shells.Posix().probe(NONCE, "")
     tail = shells.Posix().tail("/srv/vms/a/Logs/VBox.log", 15)
@@ -215,30 +220,61 @@ def refused(program: str) -> list[str]:
         evil,
         *(
             f"{line}{glue}{evil}"
-            for line in (start, probe, tail, inspect)
+            for line in (start, off, discard, probe, tail, inspect)
             for glue in ("; ", " | ", " && ", " & ", "\n")
         ),
-        *(f"{evil}{glue}{start}" for glue in ("; ", " && ", "\n", " | ")),
-        *(f"{line} $({evil})" for line in (start, poll, probe, tail, inspect)),
+        *(
+            f"{evil}{glue}{line}"
+            for line in (start, discard)
+            for glue in ("; ", " && ", "\n", " | ")
+        ),
+        *(f"{line} $({evil})" for line in (start, off, discard, poll, probe, tail, inspect)),
         *(f"{line} `{evil}`" for line in (start, tail, inspect)),
         *(f"{line} > pwned" for line in (start, tail, inspect)),
-        *(f"{line} " for line in (start, poll, probe)),
+        *(f"{line} " for line in (start, off, discard, poll, probe)),
         f" {start}",
-        start.replace(UUID, "node01"),
-        start.replace(UUID, UUID[:-1]),
-        start.replace(UUID, UUID + "0"),
-        start.replace(UUID, UUID.upper()),
-        start.replace(UUID, f"{UUID} {OTHER}"),
-        start.replace(UUID, f"{UUID};{evil}"),
-        start.replace(UUID, f"$({evil})"),
-        start.replace(UUID, "@UUID@"),
-        start.replace("headless", "gui"),
+        plain,
+        shells.Posix().run(program, ["controlvm", UUID, "poweroff"]),
+        *(
+            line.replace(UUID, text)
+            for line in (start, off, discard)
+            for text in (
+                "node01",
+                UUID[:-1],
+                UUID + "0",
+                UUID.upper(),
+                f"{UUID} {OTHER}",
+                f"{UUID};{evil}",
+                f"$({evil})",
+                "@UUID@",
+            )
+        ),
+        *(
+            line.replace(program, "/bin/echo").replace("LC_ALL=C.UTF-8", locale)
+            for line in (start, off, discard)
+            for locale in ("LC_ALL=C.UTF-8", "LC_ALL=C")
+        ),
+        *(
+            line.replace("exec env", f"env {shlex.quote('X=;' + evil)}")
+            for line in (start, off, discard)
+        ),
+        *(
+            line.replace("LC_ALL=C.UTF-8", text)
+            for line in (start, off, discard)
+            for text in ("LD_PRELOAD=/tmp/x.so", f"LC_ALL=C.UTF-8 HOME=$({evil})")
+        ),
+        start.replace(" any ", " all "),
+        start.replace(" any ", " "),
+        start.replace("--type headless", "--type gui"),
         start.replace("startvm", "unregistervm"),
         start.replace("--type headless", "--delete"),
-        start.replace(program, "/bin/echo"),
-        start.replace("exec env", f"env {shlex.quote('X=;' + evil)}"),
-        start.replace("LC_ALL=C.UTF-8", "LD_PRELOAD=/tmp/x.so"),
-        start.replace("LC_ALL=C.UTF-8", f"LC_ALL=C.UTF-8 HOME=$({evil})"),
+        start.replace(NONCE, NONCE[:-1]),
+        start.replace("function hex", f'BEGIN {{ system("{evil}") }} function hex'),
+        off.replace("poweroff", "savestate"),
+        off.replace("sleep 1", evil),
+        off.replace("function hex", f'BEGIN {{ system("{evil}") }} function hex'),
+        plain.replace("headless", "gui"),
+        plain.replace("startvm", "unregistervm"),
         shells.Posix().run(program, ["controlvm", UUID, "savestate"]),
         shells.Posix().run(program, ["guestcontrol", UUID, "run", "/bin/sh"]),
         shells.Posix().run(program, ["list", "hdds"]),
@@ -295,8 +331,9 @@ def test_the_gate_lets_through_what_the_library_sends(machine: Machine) -> None:
         done = machine.run("gate", command=line)
         assert done.returncode != 77, f"refused: {line}"
         assert "gate: refused" not in done.stderr
-    assert f"-q startvm {UUID} --type headless" in machine.calls
-    assert machine.calls.count(f"-q controlvm {UUID} poweroff") == 2
+    # Without a settings file, only the guard "any" allows a start.
+    assert machine.calls.count(f"-q startvm {UUID} --type headless") == 2
+    assert machine.calls.count(f"-q controlvm {UUID} reset") == 2
 
 
 def test_the_gate_refuses_all_else_and_runs_none_of_it(machine: Machine) -> None:

@@ -7,12 +7,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+OffMode = Literal["hard", "acpi"]
+SavedStatePolicy = Literal["discard", "resume"]
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PowerPolicy:
     """What on and off mean, and how long they may take."""
 
-    off_mode: Literal["hard", "acpi"] = "hard"
+    off_mode: OffMode = "hard"
     """hard: power off at once. acpi: press the power button first, and power off after
     `off_timeout`."""
 
@@ -20,7 +23,7 @@ class PowerPolicy:
     """Seconds that a guest has to react to the power button. MAAS expects the VM to be off within
     30 seconds."""
 
-    saved_state: Literal["discard", "resume"] = "discard"
+    saved_state: SavedStatePolicy = "discard"
     """discard: a saved VM boots from the network, as a physical machine would. resume: it
     continues where it was saved."""
 

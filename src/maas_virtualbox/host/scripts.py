@@ -11,7 +11,7 @@ another key: whoever steals the one that MAAS uses every minute must not get at 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from maas_virtualbox import errors, templates
 from maas_virtualbox.deadline import Deadline
@@ -28,7 +28,7 @@ SCRIPTS = ("startvm", "stopvm", "killvm", "checkvm", "gate")
 
 _COMMENT = "maas-virtualbox"
 _TIMEOUT_S = 20.0
-_UUID, _NONCE = "@UUID@", "@NONCE@"
+_UUID, _NONCE = "00000000-0000-0000-0000-000000000000", "@NONCE@"
 _LOCALES = ("C.UTF-8", "en_US.UTF-8")
 
 
@@ -125,26 +125,26 @@ def _gate_values(programs: tuple[str, ...]) -> dict[str, object]:
                 for read in ("heads", "all")
                 for long in (False, True)
             ]
+            exact += [
+                shell.start(_NONCE, program, _UUID, guard) for guard in get_args(shells.StartGuard)
+            ]
+            exact.append(shell.power_off(_NONCE, program, _UUID))
             exact += [shell.run(program, argv) for argv in _calls()]
             prefixes.append(shell.inspect(_NONCE, program, "/").removesuffix("/"))
     log_prefix = shells.Posix().tail("/", 0).replace(" 0 ", " @COUNT@ ").removesuffix("/")
     return {
-        "exact": sorted(set(exact)),
+        "exact": sorted({line.replace(_UUID, "@UUID@") for line in exact}),
         "prefixes": sorted(set(prefixes)),
         "log_prefix": log_prefix,
     }
 
 
 def _calls() -> list[list[str]]:
-    """Every VBoxManage call of the library, about the VM `@UUID@`."""
+    """Every call of VBoxManage that the library makes to control power, about the VM `_UUID`."""
     return [
         ["list", "vms"],
         ["list", "--long", "vms"],
         ["showvminfo", _UUID, "--machinereadable"],
-        ["startvm", _UUID, "--type", "headless"],
         ["discardstate", _UUID],
-        *(
-            ["controlvm", _UUID, verb]
-            for verb in ("acpipowerbutton", "poweroff", "reset", "resume")
-        ),
+        *(["controlvm", _UUID, verb] for verb in ("acpipowerbutton", "reset", "resume")),
     ]

@@ -216,6 +216,14 @@ class StateCache:
             now = self._changed[vm] = time.monotonic()
             return now
 
+    def complete(self, answer: PollAnswer) -> HostState | None:
+        """Return the state that the answer to a poll shows, which another command brought; None if
+        the settings files have to be read first. Never blocks."""
+        if self._settings_began == NEVER:
+            return None
+        settings = _merged(answer, self._settings)
+        return None if settings is None else self._state(answer, settings)
+
     def latest(self) -> HostState | FailedPoll | None:
         """Return the result of the newest poll that ended, however old. Never blocks."""
         with self._lock:

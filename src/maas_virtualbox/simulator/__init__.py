@@ -37,6 +37,7 @@ import time
 from typing import TYPE_CHECKING
 
 from maas_virtualbox.simulator import requests, server
+from maas_virtualbox.simulator.answers import Answer
 from maas_virtualbox.simulator.faults import Action, Fault
 from maas_virtualbox.simulator.virtualbox import SimulatedVirtualBox, Timings
 from maas_virtualbox.simulator.vms import SimulatedVM
@@ -198,15 +199,16 @@ class Simulator:
         action = fault.action if fault else None
         if fault and action is Action.DELAY:
             time.sleep(fault.seconds)
-        elif fault and action is Action.FAIL:
-            return b"", fault.stderr.encode(), fault.exit_code
         elif action is Action.DROP:
             raise server.DroppedError
         elif action is Action.FLOOD:
             return b"x" * _FLOOD_BYTES, b"", 0
         while action is Action.HANG and not gone():
             time.sleep(_HANG_POLL_S)
-        answer = requests.answer(request, self.virtualbox, self.user)
+        failure = None
+        if fault and action is Action.FAIL:
+            failure = Answer("", fault.stderr, fault.exit_code)
+        answer = requests.answer(request, self.virtualbox, self.user, failure)
         if fault and action is Action.LATE:
             time.sleep(fault.seconds)
         stdout = answer.stdout.encode("utf-8", "replace")

@@ -62,6 +62,8 @@ class SimulatedVirtualBox:
     def __init__(self, home: str, timings: Timings) -> None:
         self.home = home
         self.timings = timings
+        self.calls: list[tuple[str, ...]] = []
+        """The arguments of every call of VBoxManage so far."""
         self.second_copies = 0
         """How many second copies of running VMs were started."""
         self.dhcp_networks: list[str] = []
@@ -140,6 +142,7 @@ class SimulatedVirtualBox:
 
     def call(self, argv: Sequence[str]) -> Answer:
         """Run VBoxManage, given its arguments without `-q`."""
+        self.calls.append(tuple(argv))
         time.sleep(self.timings.call)
         try:
             self._wake_service()

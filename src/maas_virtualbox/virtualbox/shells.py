@@ -1,29 +1,29 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The command lines this library sends, and the only place where anything is quoted.
+"""The command lines that this library sends; the only module that quotes anything.
 
-A host is asked in one of five ways, and each has one method per kind of shell: `probe` (what
-is this host), `poll` (which VMs are up, and what do their settings files say), `run` (one
-VBoxManage call), `tail` (the end of a log file), `inspect` (facts for the doctor).
+`Shell` has one method for each request to a host, and one implementation for each sort of shell.
 
-The scripts are fixed texts; all that varies travels as their arguments. They are one line each,
-without `!` and without doubled or quote-escaping backslashes inside single quotes, so that any
-login shell (sh, bash, zsh, fish, tcsh) hands them to /bin/sh unchanged.
+The scripts are fixed texts; everything that varies is an argument. Each is one line, without `!`
+and without doubled or quote-escaping backslashes inside single quotes, so that any login shell
+(sh, bash, zsh, fish, tcsh) passes it to /bin/sh unchanged.
 
-Scripts frame their answer with lines `<nonce> <section> <detail>`; `sections` takes it apart. The
-nonce is new for every command, so nothing a VM's settings contain can forge a frame, a greeting
-that a login script prints is passed over, and an answer without its `end` was cut off. Of a
-settings file beyond `MAX_FILE` the rest stays on the host: a section `oversize` follows it.
+Scripts frame their output with lines `<nonce> <section> <detail>`, which `sections` reads. The
+nonce is new for every command. So no VM's settings can forge a frame, the greeting of a login
+script is ignored, and output without its `end` is known to be cut off. The rest of a settings file
+beyond `MAX_FILE` bytes stays on the host: a section `oversize` follows it.
 """
 
 from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from maas_virtualbox.virtualbox.settings_xml import MAX_FILE
+from maas_virtualbox.virtualbox.settings_xml import MAX_FILE, normalise_uuid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,15 +32,28 @@ SettingsRead = Literal["heads", "all"]
 """How much of each settings file to read: the `<Machine>` line, or all of it."""
 
 
+StartGuard = Literal["any", "readable", "unsaved"]
+"""Which VMs that no process runs a guarded start may start: any; those whose settings file can be
+read; or, of these, only those without a saved state."""
+
+
 class Shell(Protocol):
-    """How to put a request to one kind of host as one command line."""
+    """How to write each request to one sort of host as one command line."""
 
     def inspect(self, nonce: str, program: str, folder: str) -> str:
-        """Sections user, kill, linger, disk, dhcp, end: facts the doctor judges."""
+        """Sections user, kill, linger, disk, dhcp, end: facts for the checks of a host."""
         ...
 
     def poll(self, nonce: str, program: str, *, settings: SettingsRead, long: bool) -> str:
-        """Sections running, processes, registry, machine (one a VM), oversize, end."""
+        """Sections running, processes, registry, machine (one for each VM), oversize, end."""
+        ...
+
+    def power_off(self, nonce: str, program: str, uuid: str) -> str:
+        """If a process runs a VM: power it off and wait up to 2 s until its process is gone.
+
+        Sections call, called EXIT-CODE, done, end. Without `done` it is not off for certain: if
+        the exit code is 0 or there was no call, the sections of a poll stand before the end.
+        """
         ...
 
     def probe(self, nonce: str, configured: str) -> str:
@@ -48,7 +61,12 @@ class Shell(Protocol):
         ...
 
     def run(self, program: str, argv: Sequence[str]) -> str:
-        """One VBoxManage call; its exit code is the command's."""
+        """One VBoxManage call; its exit code is that of the command."""
+        ...
+
+    def start(self, nonce: str, program: str, uuid: str, guard: StartGuard) -> str:
+        """Unless a process runs a VM or the guard forbids it: start the VM and check that a
+        process runs it. Sections as of `power_off`."""
         ...
 
     def tail(self, path: str, lines: int) -> str:
@@ -58,13 +76,13 @@ class Shell(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Section:
-    """One framed part of a script's answer."""
+    """One framed part of a script's output."""
 
     name: str
     detail: str
     """The rest of the frame's line."""
     body: memoryview
-    """What follows that line, as the host sent it: a view, as answers may be large."""
+    """What follows that line, as the host sent it. A view, because output may be large."""
 
     @property
     def text(self) -> str:
@@ -73,12 +91,13 @@ class Section:
 
 
 def count_sections(nonce: str, output: bytes) -> int:
-    """Return how many frames an answer has."""
+    """Return how many frames a script's output has."""
     return output.count(_frame(nonce))
 
 
 def sections(nonce: str, output: bytes) -> list[Section] | None:
-    """Take a script's answer apart; None when its `end` is missing, that is, it was cut off."""
+    """Split a script's output at its frames. Return None if it does not close with `end`, that is,
+    if it was cut off."""
     frame = _frame(nonce)
     view = memoryview(output)
     found: list[Section] = []
@@ -107,12 +126,13 @@ def _decode(body: memoryview) -> str:
 
 # -- POSIX: Linux and macOS -------------------------------------------------------------------
 
-_MARK = r"""m() { printf '\n%s %s\n' "$N" "$*"; }; """
+_FRAME = r"""m() { printf '\n%s %s\n' "$N" "$*"; }; """
 
 PROBE = (
-    "N=$1; " + _MARK + "m system; uname -s; m user; id -un; m program; "
-    # The program itself before the wrapper of Debian and Oracle in PATH: the wrapper costs 8 ms,
-    # prints warnings on stdout, and removes the IPC folder of running VMs when it sees no VBoxSVC.
+    "N=$1; " + _FRAME + "m system; uname -s; m user; id -un; m program; "
+    # The program itself comes before the wrapper of Debian and Oracle in PATH: the wrapper costs
+    # 8 ms, prints warnings on stdout, and removes the IPC folder of running VMs when it sees no
+    # VBoxSVC.
     'for p in "$2" /usr/lib/virtualbox/VBoxManage /opt/VirtualBox/VBoxManage '
     "/Applications/VirtualBox.app/Contents/MacOS/VBoxManage /usr/local/bin/VBoxManage "
     '"$(command -v VBoxManage)" "$(command -v vboxmanage)"; do [ -x "$p" ] && break; '
@@ -120,48 +140,53 @@ PROBE = (
     'printf "%s" "$p"; m version; "$p" --version; m end $?'
 )
 
-# Prints, for every VM VirtualBox.xml names, a frame with its UUID and its settings file (still as
-# XML has it), then the file or its <Machine> line. VirtualBox writes one element a line, and
-# non-ASCII characters as &#x…; references, which have to become UTF-8 to open the file.
-_AWK = r"""
-function hex(s,  i,n) { n = 0; for (i = 1; i <= length(s); i++)
- n = n * 16 + index("0123456789ABCDEF", toupper(substr(s, i, 1))) - 1; return n }
-function utf(n) { if (n < 128) return sprintf("%c", n);
- if (n < 2048) return sprintf("%c%c", 192 + int(n / 64), 128 + n % 64);
- if (n < 65536) return sprintf("%c%c%c", 224 + int(n / 4096),
- 128 + int(n / 64) % 64, 128 + n % 64);
- return sprintf("%c%c%c%c", 240 + int(n / 262144), 128 + int(n / 4096) % 64,
- 128 + int(n / 64) % 64, 128 + n % 64) }
-function entity(c) { if (c == "amp") return "&";
- if (c == "lt") return "<"; if (c == "gt") return ">";
- if (c == "quot") return "\""; if (c == "apos") return sprintf("%c", 39);
- if (substr(c, 1, 2) == "#x") return utf(hex(substr(c, 3)));
- if (substr(c, 1, 1) == "#") return utf(substr(c, 2) + 0); return "&" c ";" }
-function plain(s,  o,p) { o = ""; while ((p = index(s, "&")) > 0) { o = o substr(s, 1, p - 1);
- s = substr(s, p + 1); p = index(s, ";"); o = o entity(substr(s, 1, p - 1)); s = substr(s, p + 1) }
- return o s }
-function value(s, k) { if (sub(".* " k "=\"", "", s)) sub("\".*", "", s); else s = ""; return s }
-/<MachineEntry / { u = value($0, "uuid"); s = value($0, "src"); f = plain(s);
- if (substr(f, 1, 1) == "/") f = f; else f = d "/" f;
- printf "\n%s machine %s %s\n", n, u, s;
- b = 0; while ((getline l < f) > 0) {
- if ((b += length(l) + 1) > LIMIT) { printf "\n%s oversize\n", n; break }
- if (m == "all") print l; else if (l ~ /<Machine /) { print l; break } }
- close(f) }
-""".replace("LIMIT", str(MAX_FILE))
+# Sets $d to the folder of VirtualBox.xml, and defines `a MODE UUID`, which runs `registry.awk`.
+_REGISTRY = (
+    'for d in "${VBOX_USER_HOME:-/nowhere}" "${XDG_CONFIG_HOME:-$HOME/.config}/VirtualBox" '
+    '"$HOME/.VirtualBox" "$HOME/Library/VirtualBox" /nowhere; do '
+    '[ -f "$d/VirtualBox.xml" ] && break; done; '
+    'a() { [ "$d" = /nowhere ] || LC_ALL=C awk -v n="$N" -v m="$1" -v u="$2" -v d="$d" '
+    f'-v max={MAX_FILE} "$A" "$d/VirtualBox.xml"; }}; '
+)
 
-POLL = (
-    "N=$1; P=$2; S=$3; A=$4; shift 4; " + _MARK + 'm running; "$P" -q list "$@" runningvms; s=$?; '
-    'm processes; ps -ww -U "$(id -u)" -o pid= -o args= | grep -e "-startvm [0-9a-f{]"; '
-    'm registry; for d in "${VBOX_USER_HOME:-/nowhere}" '
-    '"${XDG_CONFIG_HOME:-$HOME/.config}/VirtualBox" "$HOME/.VirtualBox" '
-    '"$HOME/Library/VirtualBox" /nowhere; do [ -f "$d/VirtualBox.xml" ] && break; done; '
-    'printf "%s" "$d"; [ "$d" = /nowhere ] || '
-    'LC_ALL=C awk -v n="$N" -v m="$S" -v d="$d" "$A" "$d/VirtualBox.xml"; m end $s'
+_PROCESSES = 'ps -ww -U "$(id -u)" -o pid= -o args='
+
+# Prints a line for each process that runs the VM $U. The last `-startvm` of a process counts: the
+# VM's name, which is not to be trusted, stands before it.
+_RUNS = "r() { " + _PROCESSES + ' | sed -n "s/.*-startvm [ {]*/@/;/^@$U/p"; }; '
+
+# Expects $S, what to read of each settings file, and the options of `list` as arguments.
+_STATE = (
+    'm running; "$P" -q list "$@" runningvms; s=$?; '
+    "m processes; " + _PROCESSES + ' | grep -e "-startvm [0-9a-f{]"; '
+    'm registry; printf "%s" "$d"; a "$S" ""; m end $s'
+)
+
+POLL = "N=$1; P=$2; S=$3; A=$4; shift 4; " + _FRAME + _REGISTRY + _STATE
+
+# The guard reads the settings file first and the processes last, immediately before the call.
+START = (
+    "N=$1; P=$2; U=$3; G=$4; A=$5; S=heads; shift 5; " + _FRAME + _REGISTRY + _RUNS + "c() { "
+    'm call; "$P" -q startvm "$U" --type headless 2>&1; s=$?; m called $s; '
+    "[ $s = 0 ] || { m end $s; exit 0; }; "
+    '[ -z "$(r)" ] || { m done; m end 0; exit 0; }; }; '
+    'case $G$(a saved "$U") in any*|readable*saved|unsavedunsaved) [ -n "$(r)" ] || c ;; esac; '
+    + _STATE
+)
+
+# While it waits it prints a dot every 20 ms, which ends it if the connection is gone. A `sleep`
+# that takes whole seconds only makes fewer rounds.
+POWER_OFF = (
+    "N=$1; P=$2; U=$3; A=$4; S=heads; shift 4; " + _FRAME + _REGISTRY + _RUNS + "c() { "
+    'm call; "$P" -q controlvm "$U" poweroff 2>&1; s=$?; m called $s; '
+    "[ $s = 0 ] || { m end $s; exit 0; }; i=0; "
+    'while [ -n "$(r)" ]; do i=$((i+1)); [ $i -gt 60 ] && return; printf .; '
+    "sleep 0.02 2>/dev/null || { sleep 1; i=$((i+30)); }; done; m done; m end 0; exit 0; }; "
+    '[ -z "$(r)" ] || c; ' + _STATE
 )
 
 INSPECT = (
-    "N=$1; P=$2; F=$3; " + _MARK + "m user; id -un; m kill; "
+    "N=$1; P=$2; F=$3; " + _FRAME + "m user; id -un; m kill; "
     "busctl get-property org.freedesktop.login1 /org/freedesktop/login1 "
     "org.freedesktop.login1.Manager KillUserProcesses 2>/dev/null || "
     "cat /etc/systemd/logind.conf /etc/systemd/logind.conf.d/*.conf 2>/dev/null | "
@@ -191,21 +216,27 @@ class Posix:
     """Any login shell on Linux or macOS."""
 
     locale: str = "C.UTF-8"
-    """A UTF-8 locale of the host. In the POSIX locale VBoxManage cuts lists off at the first
-    non-ASCII name and exits 0 (measured)."""
+    """A UTF-8 locale of the host. In the POSIX locale VBoxManage ends lists at the first non-ASCII
+    name and exits with 0 (measured)."""
 
     def inspect(self, nonce: str, program: str, folder: str) -> str:
         return self._script(INSPECT, nonce, program, folder)
 
     def poll(self, nonce: str, program: str, *, settings: SettingsRead, long: bool) -> str:
         arguments = ["--long"] if long else []
-        return self._script(POLL, nonce, program, settings, _one_line(_AWK), *arguments)
+        return self._script(POLL, nonce, program, settings, _awk(), *arguments)
+
+    def power_off(self, nonce: str, program: str, uuid: str) -> str:
+        return self._script(POWER_OFF, nonce, program, _checked(uuid), _awk())
 
     def probe(self, nonce: str, configured: str) -> str:
         return self._script(PROBE, nonce, configured)
 
     def run(self, program: str, argv: Sequence[str]) -> str:
         return shlex.join(["exec", "env", f"LC_ALL={self.locale}", program, "-q", *argv])
+
+    def start(self, nonce: str, program: str, uuid: str, guard: StartGuard) -> str:
+        return self._script(START, nonce, program, _checked(uuid), guard, _awk())
 
     def tail(self, path: str, lines: int) -> str:
         return shlex.join(["exec", "tail", "-n", str(lines), path])
@@ -229,8 +260,19 @@ class Posix:
         )
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+@functools.cache
+def _awk() -> str:
+    """Return `registry.awk` as one line without comments."""
+    text = Path(__file__).with_name("registry.awk").read_text(encoding="utf-8")
+    code = (line for line in text.splitlines() if not line.startswith("#"))
+    return " ".join(" ".join(code).split())
+
+
+def _checked(uuid: str) -> str:
+    """Return a UUID that the scripts may use in patterns. Raises `ValueError` for other text."""
+    if not uuid or normalise_uuid(uuid) != uuid:
+        raise ValueError(f"not a UUID in lower case: {uuid!r}")
+    return uuid
 
 
 # -- Windows: PowerShell, under cmd.exe or PowerShell as login shell --------------------------
@@ -240,35 +282,68 @@ _PREAMBLE = (
     "[Console]::OutputEncoding=[Text.UTF8Encoding]::new($false);"
 )
 
+_WINDOWS_FRAME = 'function m($t){"`n$N $t"};'
+
 _WINDOWS_PROBE = (
-    'function m($t){"`n$N $t"};'
-    "m system;'Windows';m user;$env:USERNAME;m program;"
+    _WINDOWS_FRAME + "m system;'Windows';m user;$env:USERNAME;m program;"
     '$p=@($C,"$env:VBOX_MSI_INSTALL_PATH\\VBoxManage.exe","$env:VBOX_INSTALL_PATH\\VBoxManage.exe",'
     '"$env:ProgramFiles\\Oracle\\VirtualBox\\VBoxManage.exe",'
     "(Get-Command VBoxManage -EA 0).Source)|?{$_ -and (Test-Path -LiteralPath $_ -PathType Leaf)}"
     '|Select -First 1;if($C){$p=$C};$p;m version;& $p --version;m "end $LASTEXITCODE"'
 )
 
-_WINDOWS_POLL = (
-    'function m($t){"`n$N $t"};'
-    "m running;& $P -q list @L runningvms;$s=$LASTEXITCODE;m processes;"
+# Sets $d to the folder of VirtualBox.xml and $e to its entries; `file` returns the path of an
+# entry's settings file, `head` the <Machine> line of a file. The names of variables ignore case.
+_WINDOWS_REGISTRY = (
+    '$d=if($env:VBOX_USER_HOME){$env:VBOX_USER_HOME}else{"$env:USERPROFILE\\.VirtualBox"};'
+    '$x="$d\\VirtualBox.xml";$e=if(Test-Path -LiteralPath $x){'
+    "([xml](gc -Raw -Encoding UTF8 -LiteralPath $x))"
+    ".VirtualBox.Global.MachineRegistry.MachineEntry};"
+    'function file($v){if([IO.Path]::IsPathRooted($v.src)){$v.src}else{"$d\\$($v.src)"}};'
+    "function head($f){gc -Encoding UTF8 -TotalCount 99 -LiteralPath $f -EA 0|"
+    "?{$_ -match '<Machine '}|Select -First 1};"
+)
+
+_WINDOWS_STATE = (
+    "m running;& $P -q list @L runningvms;$c=$LASTEXITCODE;m processes;"
     "Get-CimInstance Win32_Process -Filter \"CommandLine like '%-startvm %'\"|"
     '%{"$($_.ProcessId) $($_.CommandLine)"};'
-    '$d=if($env:VBOX_USER_HOME){$env:VBOX_USER_HOME}else{"$env:USERPROFILE\\.VirtualBox"};'
-    '$x="$d\\VirtualBox.xml";m registry;if(Test-Path -LiteralPath $x){$d;'
-    "([xml](gc -Raw -Encoding UTF8 -LiteralPath $x))"
-    ".VirtualBox.Global.MachineRegistry.MachineEntry|"
-    '?{$_}|%{$f=$_.src;m "machine $($_.uuid) $([Security.SecurityElement]::Escape($f))";'
-    'if(-not [IO.Path]::IsPathRooted($f)){$f="$d\\$f"};'
-    "if($S -ne 'all'){gc -Encoding UTF8 -TotalCount 99 -LiteralPath $f -EA 0|"
-    "?{$_ -match '<Machine '}|Select -First 1}"
+    "m registry;if(Test-Path -LiteralPath $x){$d;$e|?{$_}|%{$f=file $_;"
+    'm "machine $($_.uuid) $([Security.SecurityElement]::Escape($_.src))";'
+    "if($S -ne 'all'){head $f}"
     f"elseif((gi -LiteralPath $f -EA 0).Length -gt {MAX_FILE}){{m oversize}}"
     "else{gc -Encoding UTF8 -LiteralPath $f -EA 0}}}else{'/nowhere'};"
-    'm "end $s"'
+    'm "end $c"'
+)
+
+_WINDOWS_POLL = _WINDOWS_FRAME + _WINDOWS_REGISTRY + _WINDOWS_STATE
+
+_WINDOWS_RUNS = (
+    "function runs{Get-CimInstance Win32_Process -Filter "
+    "\"CommandLine like '%-startvm $U%' or CommandLine like '%-startvm {$U}%'\"};"
+)
+
+# Windows PowerShell makes an object of each line on stderr: "$_" is its text.
+_WINDOWS_START = (
+    "$L=@();$S='heads';" + _WINDOWS_FRAME + _WINDOWS_REGISTRY + _WINDOWS_RUNS + "$h=$e|"
+    '?{$_.uuid -eq "{$U}"}|%{head (file $_)};'
+    "$w=$G -eq 'any' -or ($h -and "
+    "($G -eq 'readable' -or ($h -replace '\"[^\"]*\"') -notmatch ' stateFile='));"
+    'if($w -and -not (runs)){m call;& $P -q startvm $U --type headless 2>&1|%{"$_"};'
+    '$c=$LASTEXITCODE;m "called $c";if($c){m "end $c";exit};if(runs){m done;m \'end 0\';exit}};'
+    + _WINDOWS_STATE
+)
+
+_WINDOWS_POWER_OFF = (
+    "$L=@();$S='heads';" + _WINDOWS_FRAME + _WINDOWS_REGISTRY + _WINDOWS_RUNS + "if(runs){m call;"
+    '& $P -q controlvm $U poweroff 2>&1|%{"$_"};'
+    '$c=$LASTEXITCODE;m "called $c";if($c){m "end $c";exit};'
+    "$i=0;while((runs) -and $i -lt 20){$i++;sleep -Milliseconds 50};"
+    "if($i -lt 20){m done;m 'end 0';exit}};" + _WINDOWS_STATE
 )
 
 _WINDOWS_INSPECT = (
-    'function m($t){"`n$N $t"};m user;$env:USERNAME;m kill;m linger;m disk;'
+    _WINDOWS_FRAME + "m user;$env:USERNAME;m kill;m linger;m disk;"
     "$q=Get-PSDrive (Split-Path -Qualifier $F).TrimEnd(':');"
     '"$F $([int](($q.Used+$q.Free)/1KB)) $([int]($q.Used/1KB)) $([int]($q.Free/1KB)) 0% $F";'
     'm dhcp;& $P -q list dhcpservers;m "end $LASTEXITCODE"'
@@ -279,7 +354,7 @@ _WINDOWS_INSPECT = (
 class Windows:
     """PowerShell, called in a way that every login shell of Windows passes on unchanged.
 
-    Read in documentation, not run on a Windows host: see the README's table.
+    Written from the documentation and never run on a Windows host: see the README's table.
     """
 
     def inspect(self, nonce: str, program: str, folder: str) -> str:
@@ -294,15 +369,21 @@ class Windows:
             S=settings,
         )
 
+    def power_off(self, nonce: str, program: str, uuid: str) -> str:
+        return self._script(_WINDOWS_POWER_OFF, N=nonce, P=program, U=_checked(uuid))
+
     def probe(self, nonce: str, configured: str) -> str:
         return self._script(_WINDOWS_PROBE, N=nonce, C=configured)
 
     def run(self, program: str, argv: Sequence[str]) -> str:
         if any('"' in word for word in argv):
-            # Windows PowerShell passes double quotes to programs wrongly; refuse, never guess.
+            # Windows PowerShell passes double quotes to programs wrongly.
             raise ValueError("an argument for VBoxManage on Windows must not contain a quote")
         words = " ".join(_literal(word) for word in ("-q", *argv))
         return self._script(f"& $P {words};exit $LASTEXITCODE", P=program)
+
+    def start(self, nonce: str, program: str, uuid: str, guard: StartGuard) -> str:
+        return self._script(_WINDOWS_START, N=nonce, P=program, U=_checked(uuid), G=guard)
 
     def tail(self, path: str, lines: int) -> str:
         return self._script(f"gc -Encoding UTF8 -Tail {lines} -LiteralPath $F", F=path)
@@ -317,7 +398,7 @@ class Windows:
 
 
 def _literal(text: str) -> str:
-    """Quote for PowerShell: in single quotes only quotes mean anything, the curly ones too."""
+    """Quote for PowerShell, where only quotes are special within single quotes: curly ones too."""
     for quote in "'\u2018\u2019\u201a\u201b":
         text = text.replace(quote, quote * 2)
     return f"'{text}'"

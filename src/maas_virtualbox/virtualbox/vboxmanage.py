@@ -1,11 +1,12 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""VBoxManage on one host: its commands as methods, its answers as dataclasses, its errors named.
+"""VBoxManage on one host: its commands as methods, its output as dataclasses, its errors with
+codes.
 
-No waiting and no policy live here; `VirtualBoxHost` has those. VMs are addressed by UUID only; a
-name is an argument only where a VM is given one, after `blueprint` has checked it. Exit code 0 is
-not trusted (measured: `discardstate` prints an error and exits 0); an error is what begins with
-`VBoxManage: error:`.
+This module has no retries and no policy; `host` has those. VMs are addressed by UUID only; a name
+is an argument only where a VM receives one, after `provisioning.spec` has checked it. Exit code 0
+does not mean success (measured: `discardstate` prints an error and exits 0); an error is what
+begins with `VBoxManage: error:`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from maas_virtualbox.transport import MAX_OUTPUT
 from maas_virtualbox.transport.cpu_throttle import CPUThrottle
 from maas_virtualbox.virtualbox import error_codes, long_list, parsers, settings_xml, shells
 from maas_virtualbox.virtualbox.states import VMState
+from maas_virtualbox.virtualbox.warm_up import WarmUp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -115,6 +117,18 @@ class PollAnswer:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class SwitchResult:
+    """What a guarded start or power-off did."""
+
+    called: bool
+    """Whether VBoxManage was called and succeeded. If not, the guard refused the call."""
+
+    poll: PollAnswer | None
+    """None: the VM runs, or its process is gone, as requested. Otherwise the answer to a poll
+    after the call, or instead of it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Surroundings:
     """What is around VirtualBox on a host and may spoil network boots or kill VMs."""
 
@@ -155,6 +169,7 @@ class VBoxManage:
         self._transport = transport
         self._installation: Installation | None = None
         self._refused: dict[str, str] = {}
+        self._warm_up = WarmUp()
 
     def acpipowerbutton(self, uuid: str, *, timeout: float) -> None:
         """Press the power button; returns at once, whether or not the guest reacts."""
@@ -265,44 +280,23 @@ class VBoxManage:
     ) -> PollAnswer:
         """See all VMs at once, with one command that takes no lock."""
         began = time.monotonic()
-        deadline = began + timeout
         where = self.installation(timeout=timeout)
         nonce = secrets.token_hex(8)
         command = where.shell.poll(nonce, where.program, settings=settings_read, long=long)
         limit = _MAX_SETTINGS if settings_read == "all" else _MAX_HEADS
         result = self._send(
             command,
-            timeout=deadline - time.monotonic(),
+            timeout=began + timeout - time.monotonic(),
             max_output=limit + _MAX_LONG_LIST if long else limit,
         )
-        parts = self._sections(nonce, result)
-        self._check(dataclasses.replace(result, exit_code=self._exit_code(parts[-1])))
-        machines = self._machines(parts)
-        running = self._one(parts, "running")
-        states: dict[str, VMState]
-        if long:
-            states = {
-                uuid: vm.state
-                for uuid, vm in self._parsed(long_list.parse_long_list, running).items()
-            }
-        else:
-            names = {uuid: machine.name for uuid, machine in (machines or {}).items()}
-            states = dict.fromkeys(
-                self._parsed(lambda text: parsers.parse_vm_list(text, names), running),
-                VMState.RUNNING,
-            )
-        return PollAnswer(
-            running=states,
-            processes=self._parsed(parsers.parse_processes, self._one(parts, "processes")),
-            machines=machines,
-            long=long,
-            began=began,
-            seconds=time.monotonic() - began,
-        )
+        return self._poll_answer(self._sections(nonce, result), result, began, long=long)
 
-    def poweroff(self, uuid: str, *, timeout: float) -> None:
-        """Pull the plug. Raises NOT_RUNNING for a VM that is off or saved."""
-        self.run(["controlvm", uuid, "poweroff"], timeout=timeout)
+    def power_off(self, uuid: str, *, timeout: float) -> SwitchResult:
+        """If a process runs a VM, power the VM off and wait up to 2 s until the process is gone.
+        One command."""
+        where = self.installation(timeout=timeout)
+        nonce = secrets.token_hex(8)
+        return self._switch(nonce, where.shell.power_off(nonce, where.program, uuid), timeout)
 
     def read_log(self, machine: VMSettings, *, lines: int, timeout: float) -> tuple[str, ...]:
         """Return the last lines of a VM's VBox.log; empty when it has none."""
@@ -361,12 +355,22 @@ class VBoxManage:
         )
         return VMInfo(self._parsed(parsers.parse_machine_readable, output))
 
-    def startvm(self, uuid: str, *, timeout: float) -> None:
-        """Start a VM without a window; returns when VirtualBox says it runs.
+    def start(
+        self, uuid: str, *, guard: shells.StartGuard = "unsaved", timeout: float
+    ) -> SwitchResult:
+        """Start a VM without a window unless a process runs it, and check that one does. One
+        command.
 
-        A saved VM is resumed: discard its state first for a network boot.
+        VirtualBox resumes a VM that has a saved state: discard that first for a network boot.
+
+        Args:
+            uuid: the VM.
+            guard: which VMs to start.
+            timeout: seconds.
         """
-        self.run(["startvm", uuid, "--type", "headless"], timeout=timeout)
+        where = self.installation(timeout=timeout)
+        nonce = secrets.token_hex(8)
+        return self._switch(nonce, where.shell.start(nonce, where.program, uuid, guard), timeout)
 
     def storageattach(self, uuid: str, controller: str, path: str, *, timeout: float) -> None:
         """Attach a hard disk to the first port of a controller."""
@@ -430,11 +434,11 @@ class VBoxManage:
     def _send(
         self, command: str, *, timeout: float, max_output: int = MAX_OUTPUT
     ) -> CommandResult:
-        if timeout <= 0:
-            raise errors.CommandTimeout(str(self._host), "no time is left for a command")
-        return self._transport.run(
-            command, deadline=Deadline.after(timeout), max_output=max_output
-        )
+        deadline = Deadline.after(timeout)
+        with self._warm_up.turn(timeout):
+            if deadline.is_past:
+                raise errors.CommandTimeout(str(self._host), "no time is left for a command")
+            return self._transport.run(command, deadline=deadline, max_output=max_output)
 
     def _check(self, result: CommandResult) -> None:
         if result.exit_code in _NOT_EXECUTABLE:
@@ -445,6 +449,53 @@ class VBoxManage:
             )
         if (error := error_codes.parse_error(str(self._host), result)) is not None:
             raise error
+
+    def _poll_answer(
+        self,
+        parts: Sequence[shells.Section],
+        result: CommandResult,
+        began: float,
+        *,
+        long: bool = False,
+    ) -> PollAnswer:
+        """Return the state that a script printed. Raises what `poll` raises."""
+        self._check(dataclasses.replace(result, exit_code=self._exit_code(parts[-1])))
+        machines = self._machines(parts)
+        running = self._one(parts, "running")
+        states: dict[str, VMState]
+        if long:
+            states = {
+                uuid: vm.state
+                for uuid, vm in self._parsed(long_list.parse_long_list, running).items()
+            }
+        else:
+            names = {uuid: machine.name for uuid, machine in (machines or {}).items()}
+            states = dict.fromkeys(
+                self._parsed(lambda text: parsers.parse_vm_list(text, names), running),
+                VMState.RUNNING,
+            )
+        return PollAnswer(
+            running=states,
+            processes=self._parsed(parsers.parse_processes, self._one(parts, "processes")),
+            machines=machines,
+            long=long,
+            began=began,
+            seconds=time.monotonic() - began,
+        )
+
+    def _switch(self, nonce: str, command: str, timeout: float) -> SwitchResult:
+        """Send a guarded start or power-off."""
+        began = time.monotonic()
+        result = self._send(command, timeout=timeout, max_output=_MAX_HEADS)
+        parts = self._sections(nonce, result)
+        called = next((part for part in parts if part.name == "called"), None)
+        if called is not None and (exit_code := self._exit_code(called)) != 0:
+            output = self._one(parts, "call").encode()
+            self._check(dataclasses.replace(result, exit_code=exit_code, stderr=output))
+        if any(part.name == "done" for part in parts):
+            return SwitchResult(called=True, poll=None)
+        poll = self._poll_answer(parts, result, began)
+        return SwitchResult(called=called is not None, poll=poll)
 
     def _exit_code(self, end: shells.Section) -> int:
         """The exit code at the end of a script's answer."""
