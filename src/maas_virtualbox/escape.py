@@ -1,10 +1,11 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Text from outside, made safe to show: a VM's name must not forge a line or reach a terminal.
+"""Escapes external text before it is shown, so that a VM's name cannot forge a line of a log or
+send a command to a terminal.
 
-What is escaped: control characters of C0 and C1 (U+009B begins a command of a terminal), marks
-that change the direction of text (U+202E), line and paragraph separators, and whatever else is not
-visible.
+Escaped are the control characters of C0 and C1 (U+009B begins a terminal command), marks that
+change the direction of text (U+202E), line and paragraph separators, and all other characters that
+are not printable.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ def printable_lines(text: str) -> str:
 
 
 def printable_json(value: object) -> str:
-    """Return indented JSON, in which what is not `printable` is escaped; it means the same."""
-    # Outside strings there is nothing to escape, and inside a string there is no line break.
+    """Return indented JSON in which characters that are not `printable` are escaped. Its meaning
+    does not change."""
+    # Such characters occur only inside strings, and a line break only outside.
     return "".join(
         char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1]
         for char in json.dumps(value, indent=2, ensure_ascii=False)
@@ -43,15 +45,15 @@ def printable_json(value: object) -> str:
 
 
 class LineFormatter(logging.Formatter):
-    """Formats an event of a log as one `printable` line, and a traceback below it."""
+    """Formats a log event as one `printable` line, with a traceback below it."""
 
     def __init__(self, prefix: str = "") -> None:
-        """Begin lines with a prefix, such as `maas-virtualbox: `."""
+        """Begin each line with a prefix, such as `maas-virtualbox: `."""
         super().__init__()
         self._prefix = prefix
 
     def prefix(self, record: logging.LogRecord) -> str:
-        """Return what a line begins with."""
+        """Return the beginning of a line."""
         del record
         return self._prefix
 
@@ -64,7 +66,7 @@ class LineFormatter(logging.Formatter):
 
 
 def log_to_stderr(level: int, prefix: str) -> None:
-    """Configure a program's log: lines on standard error that begin with a prefix."""
+    """Write a program's log to standard error, and begin each line with a prefix."""
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter(prefix))
     logging.basicConfig(level=level, handlers=[handler])

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What programs are shown of VMs and hosts, alike in the HTTP API and in `--format json`."""
+"""The JSON of VMs and hosts, the same in the HTTP API and in `--format json`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class VMView(pydantic.BaseModel):
-    """One VM as last seen."""
+    """One VM with its state at the last poll."""
 
     host: str
     zone: str
@@ -29,7 +29,7 @@ class VMView(pydantic.BaseModel):
 
     @classmethod
     def of(cls, vm: VM) -> VMView:
-        """Show a VM."""
+        """Return the JSON model of a VM."""
         return cls(
             host=vm.host.name,
             zone=vm.host.zone,
@@ -42,7 +42,7 @@ class VMView(pydantic.BaseModel):
 
 
 class HostView(pydantic.BaseModel):
-    """One host as last seen."""
+    """One host with its state at the last poll."""
 
     name: str
     account: str
@@ -55,13 +55,13 @@ class HostView(pydantic.BaseModel):
     running: int
     """How many of them are on."""
     error: str | None
-    """Why it cannot be asked, and what to do about it."""
+    """Why it is down, and what to do about it."""
     code: str | None
     """The classification of the error: host-down, login-refused, host-key-changed, …"""
 
     @classmethod
     def of(cls, report: HostReport) -> HostView:
-        """Show a host."""
+        """Return the JSON model of a host's report."""
         host, error = report.host, report.error
         return cls(
             name=host.name,
@@ -77,16 +77,16 @@ class HostView(pydantic.BaseModel):
 
 
 class ClaimView(pydantic.BaseModel):
-    """A VM that a host lists and that is not known to be its own."""
+    """A VM that a host lists, but that is not known to belong to this host."""
 
     uuid: str
     host: str
     """The host that lists it."""
     first: str | None
-    """The host that it belongs to; null: it is not known which of several had it first."""
+    """The host that the VM belongs to; null: it is not known which of several had it first."""
 
     @classmethod
     def of(cls, claim: Claim) -> ClaimView:
-        """Show a claim."""
+        """Return the JSON model of a claim."""
         first = claim.first.name if claim.first else None
         return cls(uuid=claim.uuid, host=claim.host.name, first=first)

@@ -2,21 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which host each VM belongs to: the one on which it was first seen.
 
-UUIDs are not secret, and a host lists what it likes. So a VM belongs to its first host until that
-one is up, has been polled and no longer lists the VM: then it has moved. While the first host
-still lists the VM, or is down, another host that lists it makes a claim: it neither answers for
-the VM nor gets actions on it, and a person has to decide (`trust-vm`).
+UUIDs are not secret, and a hostile host can list any UUID. So a VM belongs to its first host until
+that host is up, has been polled and no longer lists the VM: then the VM has moved. While the first
+host still lists the VM, or is down, another host that lists it makes a claim. That host neither
+answers for the VM nor receives actions on it, and a person must decide (`trust-vm`).
 
-Where nothing is remembered and several hosts list a VM, nobody can know which had it first, and
-the first to answer may well be the impostor: this too is for a person to decide. A VM for which no
-host is remembered is given to the only host that lists it, as soon as every host was polled or is
-late.
+If no first host is stored and several hosts list a VM, nobody can know which of them had it first,
+and the first to answer may be the hostile one. A person must decide here too. If no first host is
+stored and only one host lists the VM, it belongs to this host as soon as every host was polled or
+is late.
 
-What identifies a host is its account, `user@address:port`: each account has a VirtualBox of its
-own, so two accounts on one machine are two hosts, and another `name=` changes nothing. Where the
-account is no longer in the host list, a host with the same user and name is the same host at a
-new address. The VMs of a host that left the list are free; they are its own again if it comes back
-before another host was seen to have them.
+The account of a host, `user@address:port`, identifies it: each account has its own VirtualBox, so
+two accounts on one machine are two hosts, and a changed `name=` makes no difference. If the
+account is no longer in the host list, a host with the same user and name is the same host at a new
+address. The VMs of a host that left the list belong to no host. They belong to it again if it
+comes back before another host lists them.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_VMS_PER_HOST = 5000
-"""More VMs of one host are not remembered: a hostile host can list 20,000 new UUIDs in each poll.
-They are served all the same, but another host that lists one of them makes a conflict."""
+"""The limit of VMs that are stored for one host: a hostile host can list 20,000 new UUIDs in each
+poll. VMs beyond the limit are served, but another host that lists one of them makes a conflict."""
 
 _COLLECT_S = 0.5
-"""What many hosts answer at the start is written at once."""
+"""The first write waits this long, so that it has the answers of many hosts."""
 
 _WRITE_PAUSE_S = 30.0
-"""What a hostile host changes in each poll is written seldom. What a killed process has not
-written yet is seen again by the next one."""
+"""The pause between writes: a hostile host can cause changes in each poll. The next process reads
+from the hosts what a killed process had not yet written."""
 
 _LOG_PAUSE_S = 60.0
 _MAX_LOGGED = 3
@@ -59,10 +59,10 @@ _MAX_LOGGED = 3
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verdict:
-    """What `judge` finds out about a VM."""
+    """The result of `judge` for one VM."""
 
     host: str | None
-    """The host that it belongs to; None: no host lists it, or it is not known."""
+    """The host that it belongs to; None: no host lists it, or its host is not known."""
     claims: frozenset[str] = frozenset()
     """The hosts that list it and are not known to be its host."""
 
@@ -74,13 +74,13 @@ def judge(
     *,
     awaited: bool = False,
 ) -> Verdict:
-    """Return which host a VM belongs to. A pure function; any texts identify hosts.
+    """Return which host a VM belongs to. A pure function; any strings can identify hosts.
 
     Args:
-        first: the host that is remembered; None: there is none, or it left the host list.
+        first: the stored host; None: there is none, or it left the host list.
         listing: the hosts that are up and list the VM.
         unknown: the hosts that are down or were not polled yet.
-        awaited: whether the first poll of some host has not ended and is not late yet.
+        awaited: whether some host has not been polled yet and is not late.
     """
     if first is not None and (first in listing or first in unknown):
         return Verdict(first, frozenset(listing) - {first})
@@ -91,51 +91,53 @@ def judge(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Claim:
-    """A VM that a host lists and that is not known to be its own."""
+    """A VM that a host lists, but that is not known to belong to this host."""
 
     uuid: str
+    """The VM's UUID."""
     host: HostConfig
     """The host that lists it."""
     first: HostConfig | None
-    """The host that it belongs to; None: it is not known which of several had it first."""
+    """The host that the VM belongs to; None: it is not known which of several had it first."""
 
 
 class VMHosts:
-    """What is known of where the VMs of one fleet belong. Made by `Fleet`; shared between threads.
+    """Which hosts the VMs of one fleet belong to. Created by `Fleet`; shared between threads.
 
-    Concurrency. `_lock` guards all fields; the file is read under it, so that nobody takes over
-    what is older than what another thread has read, and written without it. `host_of` and
-    `can_answer` take it only if the file has changed: a host that lists 20,000 VMs must not delay
-    queries of others.
+    Concurrency. `_lock` guards all fields. The file is read while `_lock` is held, so that no
+    thread replaces newer content by older, and written while it is not held. `host_of` and
+    `can_answer` take the lock only if the file has changed: a host that lists 20,000 VMs must not
+    delay queries of other hosts.
     """
 
     def __init__(self, hosts: Iterable[HostConfig], path: Path | str | None = None) -> None:
-        """Read what was remembered.
+        """Read the state file.
 
         Args:
             hosts: the host list.
-            path: the state file. None: memory only, forgotten at the end.
+            path: the state file. None: memory only, lost when the program ends.
         """
         self._hosts = {_account(host): host for host in hosts}
         self._file = VMHostsFile(Path(path)) if path is not None else None
         self._lock = threading.Lock()
         self._writing = threading.Lock()
-        """Held while the file is written; taken before `_lock`."""
+        """Held while the file is written; acquired before `_lock`."""
         self._first: dict[str, str] = {}
+        """The accounts of the hosts that VMs belong to, by the VMs' UUIDs."""
         self._own: collections.defaultdict[str, set[str]] = collections.defaultdict(set)
-        """`_first` the other way round."""
+        """The inverse of `_first`."""
         self._configs: dict[str, HostConfig] = {}
         """`_first` with host list entries instead of accounts."""
         self._first_hosts: Mapping[str, HostConfig] = types.MappingProxyType(self._configs)
         self._polled: dict[str, frozenset[str]] = {}
-        """What the hosts that are up list."""
+        """The VMs that the hosts which are up list, by account."""
         self._listing: dict[str, set[str]] = {}
-        """`_polled` the other way round."""
+        """The inverse of `_polled`."""
         self._began: dict[str, float] = {}
-        """When the last polls began."""
+        """The monotonic times at which the last polls began, by account."""
         self._awaited = set(self._hosts)
         self._postponed: set[str] = set()
-        """What has to be judged again when no host is awaited any more."""
+        """The VMs to judge again when no host is awaited any more."""
         self._claims: dict[str, frozenset[str]] = {}
         self._claims_made: collections.Counter[str] = collections.Counter()
         self._reported: dict[str, frozenset[str]] = {}
@@ -143,7 +145,7 @@ class VMHosts:
         self._unlogged = collections.defaultdict(dict)
         self._logged_at: dict[str, float] = {}
         self._changes: dict[str, tuple[str | None, str | None]] = {}
-        """Not written yet: the host before and after, by UUID."""
+        """The changes that are not written yet: the accounts before and after, by UUID."""
         self._timer: threading.Timer | None = None
         self._written_at = float("-inf")
         self._is_closed = False
@@ -151,8 +153,8 @@ class VMHosts:
         self._refresh()
 
     def can_answer(self, host: HostConfig, uuid: str) -> bool:
-        """Return whether a host may answer for a VM that it lists, and may get actions on it; true
-        for several hosts where it is not known which one the VM belongs to."""
+        """Return whether a host may answer for a VM that it lists, and receive actions on it. This
+        is true for several hosts if it is not known which one the VM belongs to."""
         return self._first.get(uuid) in (None, _account(host))
 
     def claims(self) -> list[Claim]:
@@ -166,11 +168,11 @@ class VMHosts:
         ]
 
     def claims_made(self, host: HostConfig) -> int:
-        """Return how many claims a host has made, those that have ended too."""
+        """Return how many claims a host has made, including those that have ended."""
         return self._claims_made[_account(host)]
 
     def close(self) -> None:
-        """Write what was not written yet."""
+        """Write the changes that are not written yet."""
         with self._lock:
             self._is_closed = True
             pending = self._timer is not None
@@ -179,7 +181,7 @@ class VMHosts:
         if pending:
             self._write()
         with self._writing:
-            pass  # What another thread has begun to write is written.
+            pass  # Wait until another thread has written its changes.
 
     def first_hosts(self) -> Mapping[str, HostConfig]:
         """Return the hosts that VMs belong to, by the VMs' UUIDs; a view that stays current."""
@@ -192,18 +194,18 @@ class VMHosts:
         return self._host(self._first.get(uuid))
 
     def record_delay(self, host: HostConfig) -> None:
-        """Wait no longer for the first poll of a host: it does not answer in time."""
+        """Record that a host does not answer its first poll in time; it is no longer awaited."""
         with self._lock:
             self._judge(self._stop_awaiting(_account(host)))
         self._log_claims()
 
     def record_failure(self, host: HostConfig, began: float | None = None) -> None:
-        """Record that a host is down: its VMs stay its own, and its claims end.
+        """Record that a host is down: its VMs still belong to it, and its claims end.
 
         Args:
             host: which host.
-            began: monotonic time at which the poll began (default: now). Polls may overlap: what
-                a later one showed stays.
+            began: monotonic time at which the poll began (default: now). Polls may overlap: the
+                result of one that began later is kept.
         """
         with self._lock:
             self._record(_account(host), None, began)
@@ -212,16 +214,16 @@ class VMHosts:
     def record_poll(
         self, host: HostConfig, uuids: Iterable[str], began: float | None = None
     ) -> None:
-        """Record that a host is up, and all VMs that it lists; see `record_failure`."""
+        """Record that a host is up, and which VMs it lists; see `record_failure`."""
         self._refresh()
         with self._lock:
             self._record(_account(host), frozenset(uuids), began)
         self._log_claims()
 
     def trust(self, uuid: str, host: HostConfig) -> None:
-        """Let a VM belong to a host from now on, because a person decided so.
+        """Make a VM belong to a host, because a person decided so.
 
-        Another process with the same file notices it at its next poll or query.
+        Another process with the same file reads this at its next poll or query.
 
         Raises:
             ConfigError: the state file cannot be used; nothing was changed.
@@ -245,7 +247,8 @@ class VMHosts:
     # -- Deciding; `_lock` is held -------------------------------------------------------------
 
     def _record(self, account: str, listed: frozenset[str] | None, began: float | None) -> None:
-        """Judge again what a poll has changed; None: the host is down."""
+        """Record a poll, and judge the VMs that it affects; `listed` is None if the host is
+        down."""
         began = time.monotonic() if began is None else began
         if began < self._began.get(account, float("-inf")):
             return
@@ -262,19 +265,19 @@ class VMHosts:
         if listed is not None:
             self._polled[account] = listed
         gone = (before | self._own[account]) - now if listed is not None else before
-        # What is gone first, to make room.
+        # First the VMs that are gone, so that others fit into the limit.
         self._judge([*gone, *(now - before), *self._stop_awaiting(account)])
 
     def _limited(self, listed: frozenset[str]) -> frozenset[str]:
-        """Return what is worth judging of the VMs that a host lists: all that belong to some host,
-        and so many others."""
+        """Return which of the VMs that a host lists are judged: all that belong to some host, and
+        a limited number of others."""
         if len(listed) <= MAX_VMS_PER_HOST:
             return listed
         known = listed & self._first.keys()
         return known | frozenset(itertools.islice(listed - known, MAX_VMS_PER_HOST))
 
     def _stop_awaiting(self, account: str) -> set[str]:
-        """Return what can be judged now, as this was the last host that was awaited."""
+        """Record that a host is no longer awaited. Return the VMs to judge if it was the last."""
         if not self._awaited:
             return set()
         self._awaited.discard(account)
@@ -284,8 +287,9 @@ class VMHosts:
         return postponed
 
     def _judge(self, uuids: Iterable[str], *, decided: bool = False) -> None:
-        """Judge VMs by the last polls, which do not count where a person or another process has
-        `decided` since: the host may list the VM only now."""
+        """Judge VMs by the last polls. With `decided`, a person or another process has decided
+        since the poll of the VM's host, which may list the VM only now: that poll does not
+        count."""
         for uuid in uuids:
             first, listing = self._first.get(uuid), self._listing.get(uuid, set[str]())
             unknown = {first} if decided or first not in self._polled else set[str | None]()
@@ -306,8 +310,8 @@ class VMHosts:
                 self._report(uuid, verdict.claims)
 
     def _decide(self, uuid: str, account: str | None) -> None:
-        """Take over where a VM belongs. What a poll showed that began before this says nothing
-        about it: the host may list the VM only now."""
+        """Apply a decision of a person or another process. A poll of the host that began earlier
+        does not undo it: the host may list the VM only now."""
         self._assign(uuid, account)
         if account is not None:
             self._began[account] = time.monotonic()
@@ -328,7 +332,7 @@ class VMHosts:
     # -- Counting and logging ------------------------------------------------------------------
 
     def _report(self, uuid: str, claims: frozenset[str]) -> None:
-        """Count each claim once, and let it be logged; `_lock` is held."""
+        """Count each claim once, and queue it for the log; `_lock` is held."""
         before = self._reported.pop(uuid, frozenset())
         if claims:
             self._reported[uuid] = claims
@@ -353,20 +357,20 @@ class VMHosts:
             more = len(uuids) - _MAX_LOGGED
             log.warning(
                 "%s lists VMs that are not known to be its own: %s%s; until a person decides, it"
-                " neither answers for them nor gets actions on them: maas-virtualbox trust-vm",
+                " neither answers for them nor receives actions on them: maas-virtualbox trust-vm",
                 host,
-                ", ".join(self._described(uuid) for uuid in uuids[:_MAX_LOGGED]),
+                ", ".join(self._describe(uuid) for uuid in uuids[:_MAX_LOGGED]),
                 f" and {more} more" if more > 0 else "",
             )
 
-    def _described(self, uuid: str) -> str:
+    def _describe(self, uuid: str) -> str:
         first = self._host(self._first.get(uuid))
         return f"{uuid} ({f'belongs to {first}' if first else 'other hosts list it too'})"
 
     # -- The state file ------------------------------------------------------------------------
 
     def _refresh(self) -> None:
-        """Take over what was written, by another process or here."""
+        """Read the file if it has changed."""
         if self._file is None or not self._file.has_changed():
             return
         with self._lock:
@@ -374,13 +378,13 @@ class VMHosts:
                 self._adopt(self._file.read())
                 self._is_failing = False
             except errors.ConfigError as error:
-                self._complain(error)
+                self._log_failure(error)
 
     def _adopt(self, remembered: Remembered | None) -> None:
-        """Let VMs belong where the file says, except where there is a later change that was not
-        written yet; `_lock` is held."""
+        """Use the content of the file, except where a later change is not written yet; `_lock` is
+        held."""
         if remembered is None:
-            # Missing or broken: what is in memory is right, and is to be written again.
+            # The file is missing or broken: write again what is in memory.
             self._changes = {uuid: (None, account) for uuid, account in self._first.items()}
             if self._changes:
                 self._schedule()
@@ -398,14 +402,14 @@ class VMHosts:
         before: Remembered,
         changes: Mapping[str, tuple[str | None, str | None]],
     ) -> Remembered:
-        """Return what the file has to say: other processes' decisions are kept, hosts that are not
-        in this list too."""
+        """Return the new content of the file. It keeps the decisions of other processes, and hosts
+        that are not in this host list."""
         moved = {account: self._account_now(account, before.names) for account in before.names}
         hosts = {uuid: moved[account] for uuid, account in before.hosts.items()}
         for uuid, (old, new) in changes.items():
             present = hosts.get(uuid)
             if (present if present in self._hosts else None) != old:
-                continue  # another process has decided meanwhile
+                continue  # another process has decided in the meantime
             hosts.pop(uuid, None)
             if new is not None:
                 hosts[uuid] = new
@@ -415,7 +419,8 @@ class VMHosts:
         return Remembered({account: names[account] for account in names if account in used}, hosts)
 
     def _account_now(self, account: str, names: Mapping[str, str]) -> str:
-        """Return the account of the host that had another one when the file was written."""
+        """Return the present account of a host whose address has changed since the file was
+        written."""
         if account in self._hosts:
             return account
         user = account.rpartition("@")[0]
@@ -433,7 +438,7 @@ class VMHosts:
         self._schedule()
 
     def _schedule(self) -> None:
-        """Write soon, on a thread; `_lock` is held."""
+        """Write the file soon, on a thread; `_lock` is held."""
         if self._timer is not None or self._is_closed:
             return
         pause = max(_COLLECT_S, self._written_at + _WRITE_PAUSE_S - time.monotonic())
@@ -456,7 +461,7 @@ class VMHosts:
             self._file.update(functools.partial(self._merged, changes=changes))
         except errors.ConfigError as error:
             with self._lock:
-                self._complain(error)
+                self._log_failure(error)
                 self._schedule()
             return
         with self._lock:
@@ -465,11 +470,11 @@ class VMHosts:
                 if later != account:
                     self._changes[uuid] = account, later
 
-    def _complain(self, error: errors.ConfigError) -> None:
-        """Say once that the file cannot be used. That stops nothing: memory goes on."""
+    def _log_failure(self, error: errors.ConfigError) -> None:
+        """Log once that the file cannot be used. The service continues with what is in memory."""
         if not self._is_failing:
             self._is_failing = True
-            log.error("vm-hosts-file: %s; which host VMs belong to is forgotten at the end", error)
+            log.error("vm-hosts-file: %s; the hosts of VMs are lost when the program ends", error)
 
 
 def _account(host: HostConfig) -> str:

@@ -1,12 +1,12 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The file that remembers which host each VM belongs to, so that a restart does not forget it.
+"""The file that stores which host each VM belongs to, so that this survives a restart.
 
-JSON, readable and writable by its owner only:
+It is JSON, and only its owner may read and write it:
 
 {"version": 1, "hosts": [{"account": "ivan@10.0.0.5", "name": "izMBP13", "vms": ["95581d29-…"]}]}
 
-What it means and when it changes is decided in `vm_hosts`. Several processes may share the file.
+`vm_hosts` decides what it means and when it changes. Several processes may share the file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LOCK_TIMEOUT_S = 5.0
-"""Other processes hold the lock for milliseconds: longer means that one was stopped."""
+"""Other processes hold the lock for milliseconds. If it takes longer, one of them was stopped."""
 
 _UUID = Annotated[
     str, pydantic.StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
@@ -38,10 +38,10 @@ _UUID = Annotated[
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Remembered:
-    """What the file says."""
+    """The content of the file."""
 
     names: Mapping[str, str]
-    """The names of hosts when they were last written, by account."""
+    """The names of the hosts when the file was written, by account."""
     hosts: Mapping[str, str]
     """The accounts of the hosts that VMs belong to, by the VMs' UUIDs."""
 
@@ -65,25 +65,26 @@ class _Stored(pydantic.BaseModel):
 
 
 class VMHostsFile:
-    """One state file. May be shared between threads and processes."""
+    """One state file. Threads and processes may share it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._version: tuple[int, ...] | None = ()
 
     def has_changed(self) -> bool:
-        """Return whether it has changed since it was last read here, or was not read yet."""
+        """Return whether the file has changed since this object last read it, or was not read
+        yet."""
         return self._current_version() != self._version
 
     def read(self) -> Remembered | None:
-        """Return what the file says; None if it is missing or broken.
+        """Return the content of the file; None if it is missing or broken.
 
-        A broken file is copied aside with one warning and does not stop the service: power control
-        of all VMs matters more than which host had them first, and whoever can break this file,
-        the service's own user, can use its SSH key too.
+        A broken file is copied to another name, with one warning, and does not stop the service.
+        Power control of all VMs is more important than which host had them first, and only the
+        service's own user can break this file, who can use its SSH key too.
 
         Raises:
-            ConfigError: the file is there and cannot be read, or cannot be repaired.
+            ConfigError: the file exists but cannot be read, or cannot be repaired.
         """
         self._version = self._current_version()
         try:
@@ -98,48 +99,48 @@ class VMHostsFile:
             return None
 
     def update(self, edit: Callable[[Remembered], Remembered]) -> None:
-        """Replace the content by what a function makes of it, while no other process changes it.
+        """Apply a function to the content, while no other process changes it.
 
         Raises:
-            ConfigError: it cannot be read or written, or another process keeps it locked; it stays
-                as it was.
+            ConfigError: the file cannot be read or written, or another process keeps it locked.
+                It is unchanged.
         """
 
         def change(before: bytes | None) -> bytes:
             try:
                 remembered = NOTHING if before is None else _parse(before)
             except ValueError as error:
-                self._copy_aside(before or b"", error)
+                self._back_up(before or b"", error)
                 remembered = NOTHING
             return _dump(edit(remembered))
 
         atomic_files.update(self.path, change, timeout=_LOCK_TIMEOUT_S)
 
     def _current_version(self) -> tuple[int, ...] | None:
-        """Return what differs between two versions of the file; None where there is none."""
+        """Return what identifies this version of the file; None if the file is missing."""
         try:
-            there = self.path.stat()
+            status = self.path.stat()
         except OSError:
             return None
-        return there.st_ino, there.st_mtime_ns, there.st_size
+        return status.st_ino, status.st_mtime_ns, status.st_size
 
-    def _copy_aside(self, content: bytes, error: ValueError) -> None:
+    def _back_up(self, content: bytes, error: ValueError) -> None:
         reason = str(error)
         if isinstance(error, pydantic.ValidationError):
             reason = error.errors(include_url=False, include_input=False)[0]["msg"]
-        aside = self.path.with_name(f"{self.path.name}.broken")
-        atomic_files.write(aside, content, 0o600)
+        backup = self.path.with_name(f"{self.path.name}.broken")
+        atomic_files.write(backup, content, 0o600)
         log.warning(
-            "%s: broken, copied to %s: %s; it is written again from what the hosts list:"
+            "%s: broken, copied to %s: %s. It is written again from what the hosts list:"
             " `maas-virtualbox check` shows VMs that several hosts list",
             self.path,
-            aside.name,
+            backup.name,
             reason,
         )
 
 
 def _parse(content: bytes) -> Remembered:
-    """Read the content. Raises `ValueError` if it is not what `_dump` returns."""
+    """Parse the content. Raises `ValueError` if it is not what `_dump` returns."""
     stored = _Stored.model_validate_json(content)
     return Remembered(
         {host.account: host.name for host in stored.hosts},
@@ -148,7 +149,7 @@ def _parse(content: bytes) -> Remembered:
 
 
 def _dump(remembered: Remembered) -> bytes:
-    """Return the content; hosts without VMs are left out."""
+    """Return the bytes of the content, without hosts that have no VMs."""
     vms: dict[str, list[str]] = collections.defaultdict(list)
     for uuid, account in sorted(remembered.hosts.items()):
         vms[account].append(uuid)
