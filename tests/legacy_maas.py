@@ -59,7 +59,7 @@ def variables(version: str, change: str, mac: str) -> dict[str, object]:
     return found
 
 
-class OldMAAS:
+class LegacyMAAS:
     """A machine of an old MAAS: a scratch root with the template in it."""
 
     def __init__(self, root: Path, config_file: Path, socket_file: Path) -> None:
@@ -78,7 +78,7 @@ class OldMAAS:
         etherwake = self.bin / "etherwake"
         etherwake.write_text(f'#!/bin/sh\necho "$@" >> {self.woken_file}\n')
         etherwake.chmod(0o755)
-        self.settings = power_template.Settings(
+        self.settings = power_template.TemplateSettings(
             program=PROGRAM,
             python=Path(sys.executable),
             config_file=config_file,

@@ -42,7 +42,7 @@ def ensure(root: Path, *, patched: bool) -> None:
     Raises:
         WorkloadError: The template cannot be changed.
     """
-    settings = power_template.Settings(
+    settings = power_template.TemplateSettings(
         program=root / CURRENT / "bin" / NAME,
         python=root / CURRENT / "venv/bin/python",
         config_file=root / CONFIG_FILE,

@@ -23,7 +23,7 @@ import maas_virtualbox as mv
 from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.maas import power_template
 
-from tests.legacy_maas import OldMAAS
+from tests.legacy_maas import LegacyMAAS
 from tests.service import ServiceProcess
 from tests.virtualbox.lab.lab import leased
 
@@ -189,7 +189,7 @@ def _power_check(lab: Lab) -> Pair:
         entry = f"{lab.host_entry('vbox10')} name=vbox10"
         sockets = str(folder / "power.sock")
         with ServiceProcess(folder, [entry], lab.key_file, socket_file=sockets) as service:
-            maas = OldMAAS(folder / "root", service.config_file, folder / "power.sock")
+            maas = LegacyMAAS(folder / "root", service.config_file, folder / "power.sock")
             power_template.install(maas.root, maas.settings)
             script = maas.home / power_template.EXTENSIONS / "power_check"
             mac = service.api("/api/v1/vms")["vms"][0]["macs"][0]

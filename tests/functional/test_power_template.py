@@ -20,7 +20,7 @@ from maas_virtualbox.maas import power_template
 from maas_virtualbox.simulator import Simulator
 from maas_virtualbox.virtualbox.states import VMState
 
-from tests.legacy_maas import STOCK, VERSIONS, OldMAAS, render, variables
+from tests.legacy_maas import STOCK, VERSIONS, LegacyMAAS, render, variables
 from tests.service import PROGRAM, ServiceProcess
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ def service(simulator: Simulator, tmp_path: Path) -> ServiceProcess:
 
 
 @pytest.fixture
-def maas(service: ServiceProcess, tmp_path: Path) -> OldMAAS:
+def maas(service: ServiceProcess, tmp_path: Path) -> LegacyMAAS:
     """An old MAAS beside it, with the template installed."""
-    made = OldMAAS(tmp_path / "root", service.config_file, tmp_path / "power.sock")
+    made = LegacyMAAS(tmp_path / "root", service.config_file, tmp_path / "power.sock")
     power_template.install(made.root, made.settings)
     return made
 
@@ -83,11 +83,11 @@ def running(
 
 
 @pytest.fixture
-def maas_beside(running: tuple[Simulator, ServiceProcess], tmp_path: Path) -> OldMAAS:
+def maas_beside(running: tuple[Simulator, ServiceProcess], tmp_path: Path) -> LegacyMAAS:
     """An old MAAS beside the one that runs."""
     _, service = running
     socket_file = Path(str(service.options["socket-file"]))
-    made = OldMAAS(tmp_path / "root", service.config_file, socket_file)
+    made = LegacyMAAS(tmp_path / "root", service.config_file, socket_file)
     power_template.install(made.root, made.settings)
     return made
 
@@ -97,7 +97,7 @@ def maas_beside(running: tuple[Simulator, ServiceProcess], tmp_path: Path) -> Ol
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_on_query_off_through_the_service(
-    maas_beside: OldMAAS, running: tuple[Simulator, ServiceProcess], version: str
+    maas_beside: LegacyMAAS, running: tuple[Simulator, ServiceProcess], version: str
 ) -> None:
     maas, (simulator, service) = maas_beside, running
     vm = simulator.virtualbox.vm("node02")
@@ -117,7 +117,7 @@ def test_on_query_off_through_the_service(
     assert maas.woken() == []
 
 
-def test_on_query_off_without_a_service(maas: OldMAAS, simulator: Simulator) -> None:
+def test_on_query_off_without_a_service(maas: LegacyMAAS, simulator: Simulator) -> None:
     mac = "08:00:27:00:00:03"
     assert maas.power("query", mac).stdout.splitlines()[-1] == "off"
     assert maas.power("on", mac).returncode == 0
@@ -128,7 +128,7 @@ def test_on_query_off_without_a_service(maas: OldMAAS, simulator: Simulator) -> 
 
 @pytest.mark.parametrize("running", [True, False], ids=["service", "no-service"])
 def test_a_mac_of_no_vm_is_woken_over_the_network(
-    maas: OldMAAS, service: ServiceProcess, *, running: bool
+    maas: LegacyMAAS, service: ServiceProcess, *, running: bool
 ) -> None:
     if running:
         service.start()
@@ -139,7 +139,7 @@ def test_a_mac_of_no_vm_is_woken_over_the_network(
         for change in ("off", "query"):
             done = maas.power(change, mac)
             assert done.returncode == 1
-            assert "Wake-on-LAN can switch on only" in done.stdout
+            assert "Wake-on-LAN can only power on" in done.stdout
     finally:
         if running:
             service.stop()
@@ -147,7 +147,7 @@ def test_a_mac_of_no_vm_is_woken_over_the_network(
 
 @pytest.mark.parametrize("running", [True, False], ids=["service", "no-service"])
 def test_a_virtualbox_host_that_is_down_keeps_no_metal_asleep(
-    maas: OldMAAS, service: ServiceProcess, simulator: Simulator, *, running: bool
+    maas: LegacyMAAS, service: ServiceProcess, simulator: Simulator, *, running: bool
 ) -> None:
     mac = "52:54:00:12:34:56"
     if running:
@@ -164,7 +164,7 @@ def test_a_virtualbox_host_that_is_down_keeps_no_metal_asleep(
             service.stop()
 
 
-def test_nothing_to_wake_with_is_said(maas: OldMAAS, service: ServiceProcess) -> None:
+def test_nothing_to_wake_with_is_said(maas: LegacyMAAS, service: ServiceProcess) -> None:
     (maas.bin / "etherwake").unlink()
     with service:
         done = maas.power("on", "52:54:00:12:34:56")
@@ -173,7 +173,7 @@ def test_nothing_to_wake_with_is_said(maas: OldMAAS, service: ServiceProcess) ->
 
 
 def test_a_failure_has_a_reason_maas_can_show(
-    maas: OldMAAS, service: ServiceProcess, simulator: Simulator
+    maas: LegacyMAAS, service: ServiceProcess, simulator: Simulator
 ) -> None:
     simulator.virtualbox.vm("node01").start_error = "broken"
     with service:
@@ -183,13 +183,13 @@ def test_a_failure_has_a_reason_maas_can_show(
         simulator.close_port()
         done = maas.power("query", "08:00:27:00:00:01")
         assert done.returncode == 1
-        assert "cannot be asked" in done.stdout or "alpha" in done.stdout
+        assert "power state is unknown" in done.stdout or "alpha" in done.stdout
     assert maas.woken() == []
 
 
 @pytest.mark.parametrize("mac", HOSTILE)
 @pytest.mark.parametrize("version", ["1.4", "1.9"])
-def test_a_hostile_mac_reaches_no_shell(maas_beside: OldMAAS, mac: str, version: str) -> None:
+def test_a_hostile_mac_reaches_no_shell(maas_beside: LegacyMAAS, mac: str, version: str) -> None:
     maas = maas_beside
     for change in ("on", "off", "query"):
         assert maas.power(change, mac, version).returncode != 0
@@ -199,7 +199,7 @@ def test_a_hostile_mac_reaches_no_shell(maas_beside: OldMAAS, mac: str, version:
 
 
 def test_power_down_presses_the_button_first(
-    maas: OldMAAS, service: ServiceProcess, simulator: Simulator
+    maas: LegacyMAAS, service: ServiceProcess, simulator: Simulator
 ) -> None:
     with service:
         maas.power("on", "08:00:27:00:00:01")
@@ -241,26 +241,26 @@ def snapshot(root: Path) -> dict[str, tuple[int, int, str]]:
 
 
 @pytest.fixture
-def fresh(tmp_path: Path) -> OldMAAS:
+def fresh(tmp_path: Path) -> LegacyMAAS:
     """An old MAAS as its package left it."""
-    made = OldMAAS(tmp_path / "root", tmp_path / "config.yaml", tmp_path / "power.sock")
+    made = LegacyMAAS(tmp_path / "root", tmp_path / "config.yaml", tmp_path / "power.sock")
     (made.root / "var/lib/maas-virtualbox").mkdir()
     (made.root / "var/lib/maas-virtualbox/known_hosts").touch()
     return made
 
 
-def test_install_upgrade_remove_restore_is_byte_identical(fresh: OldMAAS) -> None:
+def test_install_upgrade_remove_restore_is_byte_identical(fresh: LegacyMAAS) -> None:
     before = snapshot(fresh.root)
     assert len(power_template.install(fresh.root, fresh.settings)) == 6
     assert power_template.install(fresh.root, fresh.settings) == []
     assert fresh.template.stat().st_mode & 0o777 == 0o640
-    assert power_template.rewritten(fresh.root) == ""
+    assert power_template.upgrade_warning(fresh.root) == ""
 
     upgraded = STOCK + b"# a newer MAAS\n"
     fresh.template.write_bytes(upgraded)
-    assert "install-template" in power_template.rewritten(fresh.root)
+    assert "install-template" in power_template.upgrade_warning(fresh.root)
     done = power_template.install(fresh.root, fresh.settings)
-    assert "rewritten, as by an upgrade of MAAS" in done[0]
+    assert "an upgrade of MAAS has replaced" in done[0]
     assert len(done) == 2
 
     assert power_template.remove(fresh.root)
@@ -270,7 +270,7 @@ def test_install_upgrade_remove_restore_is_byte_identical(fresh: OldMAAS) -> Non
     assert power_template.remove(fresh.root) == []
 
 
-def test_a_template_rewritten_since_is_left_alone_by_remove(fresh: OldMAAS) -> None:
+def test_a_template_rewritten_since_is_left_alone_by_remove(fresh: LegacyMAAS) -> None:
     power_template.install(fresh.root, fresh.settings)
     fresh.template.write_bytes(STOCK + b"# newer\n")
     power_template.remove(fresh.root)
@@ -278,9 +278,9 @@ def test_a_template_rewritten_since_is_left_alone_by_remove(fresh: OldMAAS) -> N
 
 
 @pytest.mark.parametrize("by", ["content", "link", "fifo"])
-def test_only_the_original_comes_back(fresh: OldMAAS, by: str) -> None:
+def test_only_the_original_comes_back(fresh: LegacyMAAS, by: str) -> None:
     power_template.install(fresh.root, fresh.settings)
-    kept, ours = fresh.root / power_template.KEPT, fresh.template.read_bytes()
+    kept, ours = fresh.root / power_template.ORIGINAL, fresh.template.read_bytes()
     kept.unlink()
     if by == "content":
         kept.write_bytes(b"touch pwned\n")
@@ -290,7 +290,7 @@ def test_only_the_original_comes_back(fresh: OldMAAS, by: str) -> None:
     else:
         os.mkfifo(kept)
 
-    with pytest.raises(errors.ConfigError, match="not MAAS's original any more"):
+    with pytest.raises(errors.ConfigError, match="not MAAS's original template"):
         power_template.remove(fresh.root)
 
     assert fresh.template.read_bytes() == ours
@@ -299,12 +299,12 @@ def test_only_the_original_comes_back(fresh: OldMAAS, by: str) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"something else\n", "no Wake-on-LAN template"),
-        (STOCK + b"VBox_extensions/power_on $mac\n", "patched already"),
+        (b"something else\n", "not a Wake-on-LAN template"),
+        (STOCK + b"VBox_extensions/power_on $mac\n", "already patched"),
     ],
 )
 def test_a_template_that_is_not_expected_is_refused_unless_told(
-    fresh: OldMAAS, content: bytes, words: str
+    fresh: LegacyMAAS, content: bytes, words: str
 ) -> None:
     fresh.template.write_bytes(content)
     before = snapshot(fresh.root)
@@ -316,7 +316,7 @@ def test_a_template_that_is_not_expected_is_refused_unless_told(
     assert fresh.template.read_bytes() == content
 
 
-def test_a_machine_without_an_old_maas_is_told_what_to_do(fresh: OldMAAS) -> None:
+def test_a_machine_without_an_old_maas_is_told_what_to_do(fresh: LegacyMAAS) -> None:
     (fresh.root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n")
     with pytest.raises(errors.ConfigError, match="no user 'maas'"):
         power_template.install(fresh.root, fresh.settings)
@@ -326,7 +326,7 @@ def test_a_machine_without_an_old_maas_is_told_what_to_do(fresh: OldMAAS) -> Non
         power_template.install(fresh.root, fresh.settings)
 
 
-def test_from_the_command_line(fresh: OldMAAS, service: ServiceProcess) -> None:
+def test_from_the_command_line(fresh: LegacyMAAS, service: ServiceProcess) -> None:
     def run(*arguments: str) -> str:
         command = [str(PROGRAM), *arguments, "--root", str(fresh.root)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
@@ -336,11 +336,11 @@ def test_from_the_command_line(fresh: OldMAAS, service: ServiceProcess) -> None:
     assert "ether_wake.template: written" in run("install-template", *config)
     assert run("install-template", *config) == "nothing to do\n"
     assert str(PROGRAM) in (fresh.home / "VBox_extensions/power_on").read_text()
-    assert "the original is back" in run("remove-template")
+    assert "the original is restored" in run("remove-template")
     assert fresh.template.read_bytes() == STOCK
 
 
-def test_scripts_need_no_more_than_the_standard_library(fresh: OldMAAS) -> None:
+def test_scripts_need_no_more_than_the_standard_library(fresh: LegacyMAAS) -> None:
     power_template.install(fresh.root, fresh.settings)
     for name in power_template.SCRIPTS:
         path = fresh.home / "VBox_extensions" / name
@@ -349,7 +349,7 @@ def test_scripts_need_no_more_than_the_standard_library(fresh: OldMAAS) -> None:
         assert os.access(path, os.X_OK)
 
 
-def test_the_template_is_shellcheck_clean(fresh: OldMAAS) -> None:
+def test_the_template_is_shellcheck_clean(fresh: LegacyMAAS) -> None:
     shellcheck = shutil.which("shellcheck", path=str(Path(sys.executable).parent))
     assert shellcheck
     power_template.install(fresh.root, fresh.settings)

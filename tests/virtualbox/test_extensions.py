@@ -16,7 +16,7 @@ from maas_virtualbox.host import scripts
 from maas_virtualbox.maas import power_template
 
 from tests.behaviour import benches
-from tests.legacy_maas import VERSIONS, OldMAAS
+from tests.legacy_maas import VERSIONS, LegacyMAAS
 from tests.service import PROGRAM, ServiceProcess
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def service(bench: benches.RealBench, tmp_path: Path) -> Generator[ServiceProces
 def test_old_maas_switches_vms(
     service: ServiceProcess, bench: benches.RealBench, tmp_path: Path, version: str
 ) -> None:
-    maas = OldMAAS(tmp_path / "root", service.config_file, tmp_path / "power.sock")
+    maas = LegacyMAAS(tmp_path / "root", service.config_file, tmp_path / "power.sock")
     power_template.install(maas.root, maas.settings)
     vm = service.api("/api/v1/vms")["vms"][0]
     tail = vm["uuid"][-12:]

@@ -124,7 +124,7 @@ def check(
                 bar.advance(task)
         findings += checks.judge_claims(fleet.claims(wanted))
     output.print_findings(findings, options.format)
-    if warning := power_template.rewritten(Path("/")):
+    if warning := power_template.upgrade_warning(Path("/")):
         output.print_error(warning)
     if checks.worst(findings) is checks.Level.ERROR:
         raise typer.Exit(EXIT_FAILED)

@@ -45,7 +45,7 @@ def serve(ctx: typer.Context) -> None:
         raise errors.ConfigError(
             f"the power service needs {error.name}: pip install 'maas-virtualbox[service]'"
         ) from None
-    if warning := power_template.rewritten(Path("/")):
+    if warning := power_template.upgrade_warning(Path("/")):
         output.print_error(warning)
     code = 0
     try:

@@ -98,7 +98,7 @@ def install_template(
     """
     options: Options = ctx.obj
     program = shutil.which(sys.argv[0]) or sys.argv[0]
-    settings = power_template.Settings(
+    settings = power_template.TemplateSettings(
         program=Path(program).resolve(),
         python=Path(sys.executable),
         config_file=options.config_file().resolve(),
