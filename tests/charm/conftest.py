@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
 # No package registry has Terraform.
-collect_ignore = [] if shutil.which("terraform") else ["test_terraform.py"]
+collect_ignore = [] if shutil.which("terraform") else ["test_terraform_program.py"]
 
 ROOT = Path(__file__).parents[2]
 

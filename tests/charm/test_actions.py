@@ -17,7 +17,7 @@ from maas_virtualbox.transport import ssh_keys
 from maas_virtualbox.virtualbox.states import VMState
 
 from tests.charm.conftest import ROOT, answer_network_get, hooks_of_both_jujus, state
-from tests.charm.test_events import RELOADED, state_after
+from tests.charm.test_charm import RELOADED, state_after
 from tests.charm.test_secrets import TOKENS_FILE, shared_secret
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from ops import testing
 
 from tests.charm import charmcraft
 from tests.charm.conftest import answer_network_get, state
-from tests.charm.test_events import replaced, state_after
+from tests.charm.test_charm import replaced, state_after
+from tests.charm.test_interface import KEY
 from tests.charm.test_virtualbox_host import box, keys_relation, laptop, laptop_state
-from tests.charm.test_virtualbox_hosts import KEY
 
 if TYPE_CHECKING:
     from charm import MAASVirtualBoxCharm

@@ -18,7 +18,7 @@ from maas_virtualbox.maas import messages
 from tests import fake_maas
 from tests.charm.conftest import network, state
 from tests.charm.test_actions import act, simulator
-from tests.charm.test_events import replaced, service_config, state_after
+from tests.charm.test_charm import replaced, service_config, state_after
 from tests.service import free_port
 
 if TYPE_CHECKING:

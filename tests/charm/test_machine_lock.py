@@ -19,9 +19,9 @@ from virtualbox_host import accounts, sshd, virtualbox
 from virtualbox_host.charm import VirtualBoxHostCharm
 
 from tests.charm.conftest import make_context, state
-from tests.charm.test_events import state_after
+from tests.charm.test_charm import state_after
+from tests.charm.test_interface import KEY, NEXT_KEY
 from tests.charm.test_virtualbox_host import box, keys_relation, laptop, laptop_state, make_laptop
-from tests.charm.test_virtualbox_hosts import KEY, NEXT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable

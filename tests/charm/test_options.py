@@ -15,7 +15,7 @@ from maas_virtualbox.transport import ssh_keys
 
 from tests.charm import charmcraft
 from tests.charm.conftest import state
-from tests.charm.test_events import service_config, state_after
+from tests.charm.test_charm import service_config, state_after
 from tests.charm.test_virtualbox_host import box, laptop, laptop_state
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from ops import testing
 from maas_virtualbox.config import tokens
 
 from tests.charm.conftest import state
-from tests.charm.test_events import RESTARTED, STARTED, replaced, service_config, state_after
+from tests.charm.test_charm import RESTARTED, STARTED, replaced, service_config, state_after
 
 if TYPE_CHECKING:
     from charm import MAASVirtualBoxCharm

@@ -16,7 +16,7 @@ from maas_virtualbox.config import tokens
 from maas_virtualbox.transport import ssh_keys
 
 from tests.charm.conftest import state
-from tests.charm.test_events import RELOADED, replaced, service_config, state_after
+from tests.charm.test_charm import RELOADED, replaced, service_config, state_after
 
 if TYPE_CHECKING:
     from charm import MAASVirtualBoxCharm

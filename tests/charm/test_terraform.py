@@ -1,217 +1,195 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The Terraform module: Terraform itself validates and tries it, against the provider's schemas.
+"""The Terraform module's files against the provider's recorded schemas and against the charms.
 
-No package registry has Terraform: these tests are collected only where it is installed, and
-`test_terraform_files.py` checks everywhere what can be checked without it.
-
-The provider is not to be had everywhere: a stand-in serves its recorded schemas, and Terraform's
-own mocks answer for it. The module's tests, terraform/tests, run as well with the real one.
+No package registry has Terraform itself. If it is installed, `test_terraform_program.py` runs it.
+The tests in this file do not need it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
+import re
 import shutil
-import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
+import hcl2
 import pytest
 
-from tests.charm import charmcraft, go
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-pytestmark = pytest.mark.timeout(600)  # builds a program, on a new machine with all it needs
+from tests.charm import charmcraft
 
 MODULE = charmcraft.ROOT / "terraform"
-DEMO = Path("examples/demo")
-HERE = Path(__file__).parent
-MODEL = "6b8f1c1e-6d0c-4c1e-8e0e-3c1f6c0f2a11"
+DEMO = MODULE / "examples" / "demo"
+SCHEMAS = Path(__file__).parent / "samples" / "terraform-provider-juju.json"
+
+_META = {"for_each", "count", "depends_on", "provider", "lifecycle"}
+"""What Terraform itself takes in a resource."""
+_REFERENCE = re.compile(
+    r"\b(?:(var|local)\.([a-z_0-9]+)|(juju_[a-z_]+)\.([a-z_0-9]+)(?:\.([a-z_0-9]+))?)"
+)
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What makes Terraform take the stand-in for the provider, and nothing from the network."""
-    folder = tmp_path_factory.mktemp("terraform")
-    go.build(HERE / "terraform_provider", folder / "terraform-provider-juju")
-    config = folder / "terraformrc"
-    config.write_text(
-        f'provider_installation {{\n  dev_overrides {{ "juju/juju" = "{folder}" }}\n}}\n'
-    )
-    return {
-        **os.environ,
-        "CHECKPOINT_DISABLE": "1",
-        "JUJU_PROVIDER_SCHEMA": str(HERE / "samples" / "terraform-provider-juju.json"),
-        "TF_CLI_CONFIG_FILE": str(config),
-        "TF_IN_AUTOMATION": "1",
-    }
+def schemas() -> dict[str, Any]:
+    """The schema of each resource of the provider."""
+    providers = json.loads(SCHEMAS.read_text())["provider_schemas"]
+    resources = providers["registry.terraform.io/juju/juju"]["resource_schemas"]
+    return {name: schema["block"] for name, schema in resources.items()}
 
 
-@pytest.fixture
-def module(tmp_path: Path) -> Path:
-    """A copy of the module, for Terraform writes beside what it reads."""
-    return Path(shutil.copytree(MODULE, tmp_path / "terraform"))
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """What the files of one folder say."""
+
+    blocks: dict[str, list[dict[str, Any]]]
+    """By type: variable, locals, resource, output, module, …"""
+    text: str
+
+    @classmethod
+    def read(cls, folder: Path) -> Configuration:
+        blocks: dict[str, list[dict[str, Any]]] = {}
+        text = ""
+        for file in sorted(folder.glob("*.tf")):
+            content = file.read_text()
+            # What stands in a comment or a description refers to nothing.
+            text += re.sub(r'#.*|description *= *".*"', "", content) + "\n"
+            for kind, found in _parse(content).items():
+                if not kind.startswith("__"):
+                    blocks.setdefault(kind, []).extend(_plain(found))
+        return cls(blocks, text)
+
+    def labelled(self, kind: str) -> dict[str, dict[str, Any]]:
+        """Blocks of a type that have one label, by that label."""
+        return {name: body for each in self.blocks.get(kind, ()) for name, body in each.items()}
+
+    def locals(self) -> dict[str, Any]:
+        """Local values."""
+        return {
+            name: value for each in self.blocks.get("locals", ()) for name, value in each.items()
+        }
+
+    def resources(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """Resources by type and name."""
+        return {
+            (kind, name): body
+            for each in self.blocks.get("resource", ())
+            for kind, named in each.items()
+            for name, body in named.items()
+        }
+
+    def problems(self) -> list[str]:
+        """What is wrong with it."""
+        known = schemas()
+        found: list[str] = []
+        for (kind, name), body in self.resources().items():
+            if kind not in known:
+                found.append(f"{kind}.{name}: the provider has no such resource")
+            else:
+                found += _problems(f"{kind}.{name}", body, known[kind], _META)
+        for use in _REFERENCE.finditer(self.text):
+            scope, value, kind, name, attribute = use.groups()
+            if scope == "var" and value not in self.labelled("variable"):
+                found.append(f"var.{value} is not declared")
+            elif scope == "local" and value not in self.locals():
+                found.append(f"local.{value} is not defined")
+            elif kind and (kind, name) not in self.resources():
+                found.append(f"{kind}.{name} is not defined")
+            elif kind and attribute and attribute not in known[kind]["attributes"]:
+                found.append(f"{kind}.{name} has no attribute {attribute}")
+        return found
 
 
-@pytest.fixture
-def terraform(
-    environment: dict[str, str], module: Path
-) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs terraform in a folder of the copy."""
-
-    def run(
-        *arguments: str, folder: Path | str = ".", stdin: str = ""
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["terraform", *arguments],
-            cwd=module / folder,
-            env=environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    return run
+def _problems(
+    where: str, body: dict[str, Any], schema: dict[str, Any], beside: set[str]
+) -> list[str]:
+    attributes: dict[str, Any] = schema.get("attributes", {})
+    inner: dict[str, Any] = schema.get("block_types", {})
+    found = [
+        f"{where}: unknown {name}"
+        for name in body.keys() - attributes.keys() - inner.keys() - beside
+    ]
+    found += [
+        f"{where}: {name} is required"
+        for name, attribute in attributes.items()
+        if attribute.get("required") and name not in body
+    ]
+    for name, block in inner.items():
+        for each in body.get(name, ()):
+            found += _problems(f"{where}: {name}", each, block["block"], set())
+    return found
 
 
-@pytest.fixture
-def problems(
-    terraform: Callable[..., subprocess.CompletedProcess[str]],
-) -> Callable[..., list[str]]:
-    """Validates a folder; returns what is wrong, and deprecations too."""
-
-    def problems(folder: Path | str = ".") -> list[str]:
-        report = json.loads(terraform("validate", "-json", folder=folder).stdout)
-        return [
-            f"{each['summary']}: {each.get('detail', '')}"
-            for each in report["diagnostics"]
-            if each["summary"] != "Provider development overrides are in effect"
-        ]
-
-    return problems
+def _parse(content: str) -> dict[str, Any]:
+    return cast("dict[str, Any]", hcl2.loads(content))  # pyright: ignore[reportUnknownMemberType]
 
 
-@pytest.fixture
-def evaluate(
-    terraform: Callable[..., subprocess.CompletedProcess[str]],
-) -> Callable[..., Any]:
-    """The value of an expression in a folder."""
-
-    def evaluate(expression: str, *, folder: Path | str = ".", **variables: str) -> Any:
-        given = [f"-var={name}={value}" for name, value in variables.items()]
-        done = terraform("console", *given, folder=folder, stdin=f"jsonencode({expression})\n")
-        assert done.returncode == 0, done.stderr
-        return json.loads(json.loads(done.stdout))
-
-    return evaluate
+def _plain(value: Any) -> Any:
+    """Take away what the parser adds: quotes around texts, comments, marks of blocks."""
+    if isinstance(value, dict):
+        items = cast("dict[str, Any]", value).items()
+        return {_plain(name): _plain(each) for name, each in items if not name.startswith("__")}
+    if isinstance(value, list):
+        return [_plain(each) for each in cast("list[Any]", value)]
+    if isinstance(value, str) and value[:1] == value[-1:] == '"':
+        return value[1:-1]
+    return value
 
 
-def test_the_files_are_formatted(
-    terraform: Callable[..., subprocess.CompletedProcess[str]],
-) -> None:
-    done = terraform("fmt", "-check", "-diff", "-recursive")
-    assert done.returncode == 0, done.stdout
-
-
-def test_the_module_is_valid(problems: Callable[..., list[str]]) -> None:
-    assert not problems()
-
-
-def test_the_demonstration_is_valid(
-    terraform: Callable[..., subprocess.CompletedProcess[str]],
-    problems: Callable[..., list[str]],
-) -> None:
-    assert terraform("get", folder=DEMO).returncode == 0
-    assert not problems(DEMO)
-
-
-def test_the_module_makes_of_its_variables_what_its_own_tests_expect(
-    terraform: Callable[..., subprocess.CompletedProcess[str]],
-) -> None:
-    done = terraform("test", "-no-color")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "5 passed, 0 failed" in done.stdout
+@pytest.mark.parametrize("folder", [MODULE, DEMO], ids=["module", "demo"])
+def test_terraform_files_fit_the_provider(folder: Path) -> None:
+    assert Configuration.read(folder).problems() == []
 
 
 @pytest.mark.parametrize(
-    ("file", "right", "wrong", "words"),
+    ("file", "right", "wrong", "problem"),
     [
-        ("main.tf", "machines    = var.machines", "placement = var.machines", '"placement"'),
-        ("main.tf", "model_uuid = var.model_uuid\n", "", '"model_uuid" is required'),
-        ("main.tf", "var.constraints", "var.constraint", '"constraint"'),
-        ("main.tf", "  config =", '  charm { name = "b" }\n  config =', "exactly one charm block"),
-        ("main.tf", "[juju_application.this.name]", "{}", '"applications": set of string'),
-        ("outputs.tf", "this.name", "this.app", '"app"'),
+        ("main.tf", "machines    = var", "placement = var", "unknown placement"),
+        ("main.tf", "model_uuid = var.model_uuid\n", "", "model_uuid is required"),
+        ("main.tf", "var.constraints", "var.constraint", "var.constraint is not declared"),
+        ("main.tf", "local.given", "local.gave", "local.gave is not defined"),
+        ("main.tf", "base     = var.base", "bass     = var.base", "charm: unknown bass"),
+        ("outputs.tf", "this.name", "this.app", "has no attribute app"),
+        ("outputs.tf", "juju_application.this", "juju_application.that", "that is not defined"),
     ],
 )
-def test_a_mistake_in_the_module_is_found(
-    problems: Callable[..., list[str]],
-    module: Path,
-    file: str,
-    right: str,
-    wrong: str,
-    words: str,
+def test_terraform_files_with_a_mistake(
+    tmp_path: Path, file: str, right: str, wrong: str, problem: str
 ) -> None:
+    module = Path(shutil.copytree(MODULE, tmp_path / "terraform"))
     content = (module / file).read_text()
     assert right in content
     (module / file).write_text(content.replace(right, wrong))
-    assert words in "\n".join(problems())
+
+    assert problem in "\n".join(Configuration.read(module).problems())
 
 
-@pytest.mark.parametrize(
-    ("right", "wrong", "words"),
-    [
-        ("var.machines == null ? var.units : null", "var.units", "machines cannot be specified"),
-        ("=> secret.secret_uri", "=> secret.secret_id", "are not their URIs"),
-        ('"api-key"', '"key"', "do not hold what the charm reads"),
-        ("[juju_application.this.name]", '["maas-virtualbox"]', "may not read its secrets"),
-        ("${var.app_name}-${each.key}", "${each.key}", "would share a secret's name"),
-    ],
-)
-def test_a_mistake_that_terraform_sees_no_harm_in_is_found_by_the_module_s_tests(
-    terraform: Callable[..., subprocess.CompletedProcess[str]],
-    module: Path,
-    right: str,
-    wrong: str,
-    words: str,
-) -> None:
-    content = (module / "main.tf").read_text()
-    assert right in content
-    (module / "main.tf").write_text(content.replace(right, wrong))
-    done = terraform("test", "-no-color")
-    assert done.returncode != 0
-    assert words in done.stderr
+def test_terraform_endpoints_are_the_charms() -> None:
+    values, charm = Configuration.read(MODULE).locals(), charmcraft.read()
 
-
-def test_the_endpoints_of_the_outputs_are_all_the_charm_has(evaluate: Callable[..., Any]) -> None:
-    charm = charmcraft.read()
     for role in ("provides", "requires"):
-        outputs = evaluate(f"local.{role}", model_uuid=MODEL)
-        assert sorted(outputs.values()) == sorted(charm[role])
-        assert all(name == endpoint.replace("-", "_") for name, endpoint in outputs.items())
+        assert sorted(values[role].values()) == sorted(charm[role])
+        assert all(key == name.replace("-", "_") for key, name in values[role].items())
 
 
-def test_the_secrets_of_the_module_are_the_secrets_of_the_charm(
-    evaluate: Callable[..., Any],
-) -> None:
+def test_terraform_secrets_are_the_charms() -> None:
     options = charmcraft.read()["config"]["options"]
-    secrets = {name for name, option in options.items() if option["type"] == "secret"}
-    assert set(evaluate("keys(local.secrets)", model_uuid=MODEL)) == secrets
+
+    assert set(Configuration.read(MODULE).locals()["secrets"]) == {
+        name for name, option in options.items() if option["type"] == "secret"
+    }
 
 
-def test_the_options_of_the_demonstration_exist(
-    terraform: Callable[..., subprocess.CompletedProcess[str]], evaluate: Callable[..., Any]
-) -> None:
-    terraform("get", folder=DEMO)
-    options = evaluate("local.options", folder=DEMO, hosts="ivan@a", maas_url="http://a/MAAS")
-    assert options == {"hosts": "ivan@a", "maas-url": "http://a/MAAS"}
-    assert set(options) <= set(charmcraft.read()["config"]["options"])
-    ours = evaluate("local.virtualbox_host_options", folder=DEMO, hosts="ivan@a")
-    assert set(ours) <= set(charmcraft.read("virtualbox-host")["config"]["options"])
-    assert evaluate("local.options", folder=DEMO, hosts="ivan@a") == {"hosts": "ivan@a"}
+def test_terraform_demo_sets_options_that_exist() -> None:
+    demo = Configuration.read(DEMO).locals()
+    options = set(re.findall(r"[{,] *([a-z-]+) *= *var\.", demo["options"]))
+
+    assert options == {"hosts", "maas-url"}
+    assert options <= set(charmcraft.read()["config"]["options"])
+    ours = charmcraft.read("virtualbox-host")["config"]["options"]
+    assert set(demo["virtualbox_host_options"]) <= set(ours)
+
+
+@pytest.mark.parametrize("path", sorted(MODULE.rglob("*.md")), ids=lambda path: path.parent.name)
+def test_terraform_page_commands_exist(path: Path) -> None:
+    charmcraft.assert_commands_exist(path.read_text())

@@ -27,8 +27,8 @@ from virtualbox_host.charm import VirtualBoxHostCharm
 from tests.charm import charmcraft
 from tests.charm.conftest import answer_network_get, state
 from tests.charm.juju import client
-from tests.charm.test_events import service_config
-from tests.charm.test_virtualbox_hosts import HOST_KEY, KEY, NEXT_KEY, from_requirer
+from tests.charm.test_charm import service_config
+from tests.charm.test_interface import HOST_KEY, KEY, NEXT_KEY, from_requirer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

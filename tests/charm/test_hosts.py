@@ -16,8 +16,8 @@ from maas_virtualbox.config import host_list
 from maas_virtualbox.transport import ssh_keys
 
 from tests.charm.conftest import hooks_of_both_jujus, state
-from tests.charm.test_events import RELOADED, STARTED, replaced, service_config, state_after
-from tests.charm.test_virtualbox_hosts import HOST_KEY, PUBLISHED
+from tests.charm.test_charm import RELOADED, STARTED, replaced, service_config, state_after
+from tests.charm.test_interface import HOST_KEY, PUBLISHED
 
 if TYPE_CHECKING:
     from charm import MAASVirtualBoxCharm
