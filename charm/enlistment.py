@@ -105,7 +105,7 @@ class Enlistment:
         self, chosen: CharmOptions, service: workload.ServiceConfig
     ) -> str:
         """Return everything that changes the power parameters of machines, as one text."""
-        tls, tokens = bool(service.tls_certificate), service.tokens.dump()
+        tls, tokens = bool(service.tls_certificate), service.tokens.to_yaml()
         return repr((chosen.maas_url, self._address(), chosen.listen_port, tls, tokens))
 
 

@@ -95,7 +95,7 @@ def render(root: Path, config: ServiceConfig) -> dict[Path, str]:
     """Return the content of every file of the configuration."""
     texts = {
         "ssh-private-key-file": config.ssh_private_key,
-        "secrets-file": config.tokens.dump(),
+        "secrets-file": config.tokens.to_yaml(),
         "maas-api-key-file": config.maas_api_key,
         "tls-certificate-file": config.tls_certificate,
         "tls-key-file": config.tls_key,

@@ -218,7 +218,7 @@ def test_rotate_tokens_twice_keeps_all_tokens_valid(
     assert len(set(masters)) == 3
     for master in masters:
         token = tokens.Secrets.model_validate({"master": master}).vm_token("a-vm")
-        assert served.opens(token, "a-vm") == "vm"
+        assert served.role_of(token, "a-vm") == "vm"
 
 
 def test_rotate_tokens_too_often_fails_and_changes_nothing(

@@ -47,7 +47,7 @@ def test_the_leader_makes_credentials_and_tells_its_peers(
     assert secret.latest_content is not None
     made = credentials.Credentials.from_content(secret.latest_content)
     assert machine.text(KEY_FILE) == made.ssh_private_key
-    assert machine.text(TOKENS_FILE) == made.tokens.dump()
+    assert machine.text(TOKENS_FILE) == made.tokens.to_yaml()
 
 
 def test_credentials_survive_their_way_through_a_secret() -> None:

@@ -221,7 +221,7 @@ def test_a_link_that_another_placed_is_not_followed(theirs: Path, area: Path) ->
 
     assert str(caught.value) == (
         f"{link}/power_on: cannot be written: scripts is a symbolic link that another user may"
-        " have placed there"
+        " have created"
     )
     assert list((area / "roots").iterdir()) == []
 
@@ -251,7 +251,7 @@ def test_a_link_of_a_third_user_in_tmp_is_not_followed(
     os.lchown(area / "link", *NOBODY)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
-    with pytest.raises(OSError, match="another user may have placed"):
+    with pytest.raises(OSError, match="another user may have created"):
         atomic_files.read(area / "link")
 
 
@@ -277,7 +277,7 @@ def test_a_file_another_placed_in_tmp_is_not_given_content(area: Path) -> None:
     area.chmod(0o1777)
     atomic_files.write(area / "secrets.yaml", b"theirs", 0o600, NOBODY)
 
-    with pytest.raises(errors.ConfigError, match="it belongs to user 65534, who may have placed"):
+    with pytest.raises(errors.ConfigError, match="it belongs to user 65534, who may have created"):
         atomic_files.update(area / "secrets.yaml", lambda _: b"a new secret")
 
     assert (area / "secrets.yaml").read_bytes() == b"theirs"

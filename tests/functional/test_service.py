@@ -200,7 +200,7 @@ def test_sighup_with_a_bad_file_changes_nothing(
     uuid = simulator.virtualbox.vm("node01").uuid
     service.config_file.write_text("hosts: [nobody@]\n")
     service.signal(signal.SIGHUP)
-    service.wait_for_log("not reloaded, all stays as it was")
+    service.wait_for_log("not reloaded, nothing was changed")
     assert "line 1: hosts: expected a host list: entry 1" in service.log
     assert service.driver(uuid).query() == "off"
 

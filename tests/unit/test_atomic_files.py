@@ -252,7 +252,7 @@ def test_an_update_waits_no_longer_than_its_timeout(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with path.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(errors.ConfigError, match="another program keeps it locked"):
+        with pytest.raises(errors.ConfigError, match="another program has locked it"):
             atomic_files.update(path, lambda _: b"after", timeout=0.0)
 
     assert path.read_bytes() == b""

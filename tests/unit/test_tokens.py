@@ -42,32 +42,32 @@ def test_a_vm_token_is_the_hmac_of_its_uuid() -> None:
 
 
 def test_each_token_opens_its_own(secrets: tokens.Secrets) -> None:
-    assert secrets.opens(secrets.vm_token(UUID), UUID) == "vm"
-    assert secrets.opens(secrets.vm_token(UUID), OTHER) == ""
-    assert secrets.opens(secrets.admin_token(), UUID) == "admin"
-    assert secrets.opens(secrets.admin_token(), "") == "admin"
-    assert secrets.opens(secrets.admin_token(), tokens.METRICS) == "admin"
-    assert secrets.opens(secrets.metrics_token(), tokens.METRICS) == "metrics"
-    assert secrets.opens(secrets.metrics_token(), UUID) == ""
-    assert secrets.opens(secrets.metrics_token(), "") == ""
-    assert secrets.opens(secrets.vm_token(UUID), tokens.METRICS) == ""
-    assert secrets.opens(secrets.vm_token(""), "") == ""
-    assert secrets.opens(tokens.Secrets.new().admin_token(), UUID) == ""
+    assert secrets.role_of(secrets.vm_token(UUID), UUID) == "vm"
+    assert secrets.role_of(secrets.vm_token(UUID), OTHER) is None
+    assert secrets.role_of(secrets.admin_token(), UUID) == "admin"
+    assert secrets.role_of(secrets.admin_token(), "") == "admin"
+    assert secrets.role_of(secrets.admin_token(), tokens.METRICS) == "admin"
+    assert secrets.role_of(secrets.metrics_token(), tokens.METRICS) == "metrics"
+    assert secrets.role_of(secrets.metrics_token(), UUID) is None
+    assert secrets.role_of(secrets.metrics_token(), "") is None
+    assert secrets.role_of(secrets.vm_token(UUID), tokens.METRICS) is None
+    assert secrets.role_of(secrets.vm_token(""), "") is None
+    assert secrets.role_of(tokens.Secrets.new().admin_token(), UUID) is None
 
 
 @given(strategies.text())
 def test_no_other_text_opens_anything(text: str) -> None:
-    assert tokens.Secrets(master=pydantic.SecretStr(SECRET)).opens(text, UUID) == ""
+    assert tokens.Secrets(master=pydantic.SecretStr(SECRET)).role_of(text, UUID) is None
 
 
 def test_after_a_rotation_both_are_good_until_the_grace_ends(secrets: tokens.Secrets) -> None:
     rotated = secrets.rotated(HOUR)
-    assert rotated.opens(secrets.vm_token(UUID), UUID) == "vm"
-    assert rotated.opens(rotated.vm_token(UUID), UUID) == "vm"
+    assert rotated.role_of(secrets.vm_token(UUID), UUID) == "vm"
+    assert rotated.role_of(rotated.vm_token(UUID), UUID) == "vm"
     assert rotated.vm_token(UUID) != secrets.vm_token(UUID)
     over = secrets.rotated(-HOUR)
-    assert over.opens(secrets.vm_token(UUID), UUID) == ""
-    assert over.opens(secrets.admin_token(), "") == ""
+    assert over.role_of(secrets.vm_token(UUID), UUID) is None
+    assert over.role_of(secrets.admin_token(), "") is None
 
 
 def test_two_rotations_keep_the_tokens_of_both_valid(secrets: tokens.Secrets) -> None:
@@ -75,8 +75,8 @@ def test_two_rotations_keep_the_tokens_of_both_valid(secrets: tokens.Secrets) ->
     twice = once.rotated(2 * HOUR)
 
     for known in (secrets, once, twice):
-        assert twice.opens(known.vm_token(UUID), UUID) == "vm"
-        assert twice.opens(known.admin_token(), "") == "admin"
+        assert twice.role_of(known.vm_token(UUID), UUID) == "vm"
+        assert twice.role_of(known.admin_token(), "") == "admin"
     assert [old.valid_until for old in twice.earlier] == [once.previous_valid_until]
 
 
@@ -84,8 +84,8 @@ def test_an_earlier_secret_ends_when_it_was_to(secrets: tokens.Secrets) -> None:
     ended = secrets.rotated(-HOUR)
     twice = ended.rotated(HOUR)
 
-    assert twice.opens(secrets.vm_token(UUID), UUID) == ""
-    assert twice.opens(ended.vm_token(UUID), UUID) == "vm"
+    assert twice.role_of(secrets.vm_token(UUID), UUID) is None
+    assert twice.role_of(ended.vm_token(UUID), UUID) == "vm"
     assert twice.earlier == ()
 
 
@@ -97,8 +97,8 @@ def test_a_rotation_without_grace_ends_all_tokens(secrets: tokens.Secrets, rotat
 
     last = known[-1].rotated(datetime.timedelta(0))
 
-    assert [last.opens(old.vm_token(UUID), UUID) for old in known] == [""] * len(known)
-    assert last.opens(last.vm_token(UUID), UUID) == "vm"
+    assert [last.role_of(old.vm_token(UUID), UUID) for old in known] == [None] * len(known)
+    assert last.role_of(last.vm_token(UUID), UUID) == "vm"
 
 
 def test_a_secret_without_an_end_gets_one(secrets: tokens.Secrets) -> None:
@@ -123,7 +123,7 @@ def test_too_many_rotations_say_when_the_next_is_possible(secrets: tokens.Secret
         f" {first.isoformat()}, when the first of them ends, or with a grace of 0 hours, which"
         " ends them all at once"
     )
-    assert rotated.opens(secrets.vm_token(UUID), UUID) == "vm"
+    assert rotated.role_of(secrets.vm_token(UUID), UUID) == "vm"
 
 
 def test_one_rotation_is_written_as_it_always_was(secrets: tokens.Secrets) -> None:
@@ -156,7 +156,7 @@ def test_rotations_at_once_lose_no_secret(tmp_path: Path, there: bool) -> None:
     after = tokens.load(path)
     assert sorted(done) == [there, True, True, True, True]
     assert len(after.earlier) == (4 if there else 3)
-    assert before is None or after.opens(before.vm_token(UUID), UUID) == "vm"
+    assert before is None or after.role_of(before.vm_token(UUID), UUID) == "vm"
 
 
 def test_a_rotation_keeps_the_mode_and_what_is_wrong_untouched(tmp_path: Path) -> None:

@@ -495,7 +495,7 @@ def test_a_lock_that_is_never_released_is_an_error_and_no_hang(
     with path.open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
-        with pytest.raises(errors.ConfigError, match="another program keeps it locked"):
+        with pytest.raises(errors.ConfigError, match="another program has locked it"):
             VMHosts((A, B), path).trust(VM, B)
 
     assert stored(path) == {A.account: [VM]}

@@ -218,7 +218,7 @@ class _Planner:
 
     def _has_our_token(self, machine: Machine, uuid: str) -> bool:
         token = machine.power_parameters.get("power_token", "")
-        return bool(self._settings.secrets.opens(token, uuid))
+        return self._settings.secrets.role_of(token, uuid) is not None
 
     def _is_served_here(self, machine: Machine, uuid: str) -> bool:
         base = managed_uris(machine).base

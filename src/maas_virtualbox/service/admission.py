@@ -1,26 +1,29 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which client connections stay open when there is not room for all of them.
+"""Decide which client connections stay open when there are too many.
 
-A connection is anonymous until a request on it has presented a right token. The rule is that a
-new connection is let in and an older one makes room, because only the new one may be from MAAS:
-everybody else had the time to send a request. Three properties follow:
+A connection is anonymous until a request on it has presented a right token. A new connection is
+always accepted and an older one is closed for it, because only the new one may be from MAAS: all
+others have had the time to send a request. The order has three properties:
 
-- A client with a right token is always served, whoever else holds connections and how many:
-  anonymous connections are closed first, the oldest first, and those of addresses that have
-  presented a right token in the last hour are closed after all others.
-- One sender cannot fill the service: it has a share, and beyond that its own connections are
-  closed.
-- A connection whose request is being answered is never closed for another one if its token was
-  right. If there are no others, nothing is accepted until one ends, and clients wait in the
-  kernel's queue.
+- A client with a right token is always served, whoever else has connections and how many.
+  Anonymous connections are closed first, the oldest first. Those of sources that have presented a
+  right token in the last hour are closed after all other anonymous ones.
+- One source cannot use up all connections. Each source has a share, and a connection beyond the
+  share closes one of the same source.
+- A connection whose token was right and whose request is being answered is never closed for
+  another one. If all connections are of this type, none is accepted until one ends, and clients
+  wait in the kernel's queue.
 
-Everything here is bookkeeping without sockets; `listener` applies it.
+A **source** is a client address, or an IPv6 network; see `source_of`. This module uses no sockets;
+`listener` accepts and closes the connections.
 """
 
 from __future__ import annotations
 
 import collections
+import functools
+import ipaddress
 import time
 from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
 
@@ -28,21 +31,42 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 Reason = Literal["address", "total"]
-"""Why a connection is closed: its sender has more than its share, or all senders together."""
+"""Why a connection is closed: its source has used up its share, or there are too many in total."""
 
-_SMALLEST_SHARE = 4
+_MIN_SHARE = 4
+"""Connections that each source may have, however low the limit is."""
+
 _KNOWN_FOR_S = 3600.0
-"""MAAS polls each machine every 5 minutes, so a rack in use stays known."""
-_MAX_KNOWN = 1000
+"""Seconds for which a source is known after a right token. MAAS polls each machine every 5
+minutes, so a rack controller remains known."""
+
+_MAX_SOURCES = 1000
+"""Sources that are remembered."""
+
+
+@functools.lru_cache(maxsize=_MAX_SOURCES)
+def source_of(address: str) -> str:
+    """Return the source of a connection: its IPv4 address, or the /64 network of its IPv6 address.
+
+    One machine can use all addresses of such a network.
+    """
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(ip) >> 64 << 64, 64)))
 
 
 class Connection(Protocol):
-    """A client's connection."""
+    """The connection of a client."""
 
     @property
-    def sender(self) -> str | None:
-        """Who counts as one sender, see `senders.sender_of`; None: has no share, as on the UNIX
-        socket."""
+    def source(self) -> str | None:
+        """The `source_of` the client's address. None: no share applies, as on the UNIX socket."""
         ...
 
     def is_idle(self) -> bool:
@@ -54,77 +78,77 @@ AnyConnection = TypeVar("AnyConnection", bound=Connection)
 
 
 class Admission(Generic[AnyConnection]):
-    """The open connections of one listening socket. Belongs to one event loop."""
+    """The open connections of one listening socket.
+
+    `listener.Listener` creates it. It belongs to one event loop.
+    """
 
     def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.limit = limit
-        """How many connections there may be. May be replaced at any time."""
+        """How many connections may be open. May be changed at any time."""
         self._clock = clock
         # Dictionaries without values, because they keep the order of arrival.
         self._unknown: dict[AnyConnection, None] = {}
         self._known: dict[AnyConnection, None] = {}
         self._authenticated: dict[AnyConnection, None] = {}
-        self._by_sender: dict[str, dict[AnyConnection, None]] = {}
-        self._known_senders: collections.OrderedDict[str, float] = collections.OrderedDict()
+        self._by_source: dict[str, dict[AnyConnection, None]] = {}
+        self._known_sources: collections.OrderedDict[str, float] = collections.OrderedDict()
 
-    def add(self, newcomer: AnyConnection) -> list[tuple[AnyConnection, Reason]]:
-        """Add a connection. Return those that have been removed for it, to be closed.
+    def add(self, new: AnyConnection) -> list[tuple[AnyConnection, Reason]]:
+        """Add a connection. Return the connections that were removed for it, to be closed.
 
-        The newcomer itself is among them if its sender has used up its share with requests that
-        are being answered.
+        The new connection itself is among them if its source has used up its share with requests
+        that are being answered.
         """
+        is_known = self._is_known(new.source)
         removed: list[tuple[AnyConnection, Reason]] = []
-        sender = newcomer.sender
-        is_known = sender is not None and self._is_known(sender)
-        if sender is not None:
-            others = self._by_sender.get(sender, {})
-            if len(others) >= max(_SMALLEST_SHARE, self.limit // (2 if is_known else 4)):
-                loser = self._first_of(others)
-                if loser is None:
-                    return [(newcomer, "address")]
-                removed.append((loser, "address"))
-                self.remove(loser)
-        while self.count() >= self.limit and (loser := self.first_to_close()) is not None:
-            removed.append((loser, "total"))
-            self.remove(loser)
-        (self._known if is_known else self._unknown)[newcomer] = None
-        if sender is not None:
-            self._by_sender.setdefault(sender, {})[newcomer] = None
+        if self._has_used_up_share(new.source, is_known=is_known):
+            closable = self._first_of(self._by_source[new.source or ""])
+            if closable is None:
+                return [(new, "address")]
+            removed.append((closable, "address"))
+            self.remove(closable)
+        while self.count() >= self.limit and (closable := self.first_to_close()) is not None:
+            removed.append((closable, "total"))
+            self.remove(closable)
+        (self._known if is_known else self._unknown)[new] = None
+        if new.source is not None:
+            self._by_source.setdefault(new.source, {})[new] = None
         return removed
 
     def authenticate(self, connection: AnyConnection) -> None:
-        """Note that a connection has presented a right token, and that its sender is known."""
+        """Record that a connection has presented a right token, and that its source is known."""
         if connection in self._unknown or connection in self._known:
             self._unknown.pop(connection, None)
             self._known.pop(connection, None)
             self._authenticated[connection] = None
-        if (sender := connection.sender) is not None:
-            self._known_senders[sender] = self._clock()
-            self._known_senders.move_to_end(sender)
-            if len(self._known_senders) > _MAX_KNOWN:
-                self._known_senders.popitem(last=False)
+        if connection.source is not None:
+            self._known_sources[connection.source] = self._clock()
+            self._known_sources.move_to_end(connection.source)
+            if len(self._known_sources) > _MAX_SOURCES:
+                self._known_sources.popitem(last=False)
 
     def remove(self, connection: AnyConnection) -> bool:
-        """Forget a connection that is closed. Return whether it was there."""
-        for group in (self._unknown, self._known, self._authenticated):
-            if connection in group:
-                del group[connection]
-                break
-        else:
+        """Forget a connection that is closed. Return whether it was known."""
+        groups = (self._unknown, self._known, self._authenticated)
+        group = next((group for group in groups if connection in group), None)
+        if group is None:
             return False
-        if (sender := connection.sender) is not None:
-            del self._by_sender[sender][connection]
-            if not self._by_sender[sender]:
-                del self._by_sender[sender]
+        del group[connection]
+        if connection.source is not None:
+            of_source = self._by_source[connection.source]
+            del of_source[connection]
+            if not of_source:
+                del self._by_source[connection.source]
         return True
 
     def first_to_close(self) -> AnyConnection | None:
-        """Return the connection that makes room next. None: all are being answered."""
+        """Return the connection to close for the next one. None: all are being answered."""
         anonymous = next(iter(self._unknown), None) or next(iter(self._known), None)
-        return anonymous or next((each for each in self._authenticated if each.is_idle()), None)
+        return anonymous or _first_idle(self._authenticated)
 
     def is_full(self) -> bool:
-        """Return whether there is no room for a newcomer and none can be made."""
+        """Return whether the limit is reached and no connection can be closed for a new one."""
         return self.count() >= self.limit and self.first_to_close() is None
 
     def count(self) -> int:
@@ -132,23 +156,32 @@ class Admission(Generic[AnyConnection]):
         return self.count_anonymous() + self.count_authenticated()
 
     def count_anonymous(self) -> int:
-        """Return how many connections have presented no right token."""
+        """Return how many open connections have not presented a right token."""
         return len(self._unknown) + len(self._known)
 
     def count_authenticated(self) -> int:
-        """Return how many connections have presented a right token."""
+        """Return how many open connections have presented a right token."""
         return len(self._authenticated)
 
     def connections(self) -> list[AnyConnection]:
-        """Return all connections, as a copy."""
+        """Return all open connections."""
         return [*self._unknown, *self._known, *self._authenticated]
 
-    def _is_known(self, sender: str) -> bool:
-        since = self._known_senders.get(sender)
+    def _is_known(self, source: str | None) -> bool:
+        since = self._known_sources.get(source) if source is not None else None
         return since is not None and self._clock() - since < _KNOWN_FOR_S
 
+    def _has_used_up_share(self, source: str | None, *, is_known: bool) -> bool:
+        share = max(_MIN_SHARE, self.limit // (2 if is_known else 4))
+        return source is not None and len(self._by_source.get(source, ())) >= share
+
     def _first_of(self, connections: Iterable[AnyConnection]) -> AnyConnection | None:
-        """Return the one of a sender's connections that makes room for its next."""
-        anonymous = (each for each in connections if each not in self._authenticated)
-        idle = (each for each in connections if each.is_idle())
-        return next(anonymous, None) or next(idle, None)
+        """Return the connection of a source to close for its next one."""
+        anonymous = (
+            connection for connection in connections if connection not in self._authenticated
+        )
+        return next(anonymous, None) or _first_idle(connections)
+
+
+def _first_idle(connections: Iterable[AnyConnection]) -> AnyConnection | None:
+    return next((connection for connection in connections if connection.is_idle()), None)

@@ -1,7 +1,11 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Who may do what over HTTP: a VM's token opens that VM's power, the metrics token the metrics,
-the admin token everything."""
+"""Authenticate HTTP requests by their bearer tokens.
+
+The token of a VM gives access to the power of that VM, the metrics token gives access to the
+metrics, and the admin token gives access to everything. Requests over the UNIX socket need no
+token. How tokens are derived belongs to `config.tokens`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ import time
 from typing import TYPE_CHECKING
 
 from maas_virtualbox.config.tokens import METRICS
-from maas_virtualbox.service import wrong_tokens
+from maas_virtualbox.service import admission, wrong_tokens
 from maas_virtualbox.service.dispatcher import Caller
 
 if TYPE_CHECKING:
@@ -26,80 +30,87 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOCAL = "local"
-"""The key in a connection's state that is true for the UNIX socket, whose file's permissions say
-who may use it."""
+"""A key in the state of a connection: true on the UNIX socket, which is protected by the
+permissions of its file."""
 
-AUTHENTICATED = "authenticated"
-"""The key in a connection's state of a function that is called when a request on the connection
-has presented a right token."""
+ON_AUTHENTICATED = "on_authenticated"
+"""A key in the state of a connection: a function to call when a request on the connection has
+presented a right token."""
 
-_LONGEST_SYSTEM_ID = 64
+_MAX_SYSTEM_ID = 64
 
 
 class Denied(Exception):
-    """A request with a wrong token or none; the text says which was expected."""
+    """A request has a wrong token or none. The message says which token is expected."""
 
 
-class Access:
-    """Checks tokens; wrong ones are counted, logged and, where they are too many, slowed down.
+class Authenticator:
+    """Checks the tokens of requests.
 
-    Right tokens are never slowed down, and a sender of wrong ones delays nobody else; see
-    `senders`.
+    `process.Service` creates one. It belongs to one event loop. Wrong tokens are counted and
+    logged, and delayed if a source sends too many. Right tokens are never delayed.
     """
 
     def __init__(self, secrets: Secrets, metrics: Metrics) -> None:
         self.secrets = secrets
-        """May be replaced at any time."""
+        """The secrets that tokens are compared with. May be replaced at any time."""
         self._metrics = metrics
-        self._senders = wrong_tokens.Senders()
+        self._wrong_tokens = wrong_tokens.WrongTokens()
 
-    async def check(self, request: Request, door: str = "") -> Caller:
-        """Return who asks, if the request's token opens a door, as `Secrets.opens` has them.
+    async def authenticate(self, request: Request, resource: str = "") -> Caller:
+        """Check that a request may access a resource. Return who sent it.
+
+        Args:
+            request: the request.
+            resource: as for `Secrets.role_of`. Empty: something that needs the admin token.
 
         Raises:
-            Denied: it does not; raised late if its sender has presented too many wrong tokens.
+            Denied: the token is wrong or missing. Raised with a delay if the source has sent too
+                many wrong tokens.
         """
         state = request.scope["state"]
         if state.get(LOCAL):
-            state[AUTHENTICATED]()
+            state[ON_AUTHENTICATED]()
             return Caller("", "socket")
         address = request.client.host if request.client else ""
-        token = _token(request.headers.get("authorization", ""))
-        if token and (opened := self.secrets.opens(token, door)):
-            state[AUTHENTICATED]()
-            system_id = request.headers.get("system_id", "")[:_LONGEST_SYSTEM_ID]
-            return Caller(address, opened, system_id)
-        doors = {"": "the admin token", METRICS: "the metrics token"}
-        what = doors.get(door, "this VM's token")
-        reason = f"wrong token: expected {what}" if token else f"no token: expected {what}"
-        await self._refuse(request, address, reason)
+        token = _token_of(request.headers.get("authorization", ""))
+        role = self.secrets.role_of(token, resource) if token else None
+        if role is not None:
+            state[ON_AUTHENTICATED]()
+            system_id = request.headers.get("system_id", "")[:_MAX_SYSTEM_ID]
+            return Caller(address, role, system_id)
+        names = {"": "the admin token", METRICS: "the metrics token"}
+        expected = names.get(resource, "this VM's token")
+        reason = f"{'wrong' if token else 'no'} token: expected {expected}"
+        await self._record_failure(request, address, reason)
         raise Denied(f"{reason} as Bearer, or as the password of Basic")
 
-    async def _refuse(self, request: Request, address: str, reason: str) -> None:
+    async def _record_failure(self, request: Request, address: str, reason: str) -> None:
+        """Count a wrong token, log it, and wait if its source has sent too many."""
         self._metrics.failed_logins.inc()
-        refusal = self._senders.refuse(wrong_tokens.sender_of(address), time.monotonic())
-        if refusal.log:
+        refusal = self._wrong_tokens.add(admission.source_of(address), time.monotonic())
+        if refusal.log_count:
             log.warning(
-                "login refused: %s asked for %.200s: %s (%d times)",
+                "login refused: %s requested %.200s: %s (%d times)",
                 address,
                 request.url.path,
                 reason,
-                refusal.log,
+                refusal.log_count,
             )
         if refusal.delay:
             self._metrics.delayed_refusals.inc()
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(_disconnected(request), refusal.delay)
+                await asyncio.wait_for(_wait_for_disconnect(request), refusal.delay)
 
 
-async def _disconnected(request: Request) -> None:
-    """Wait until the client has left: nothing is kept for those that do not wait."""
+async def _wait_for_disconnect(request: Request) -> None:
+    """Wait until the client has disconnected, so that no memory is used for clients that left."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-def _token(authorization: str) -> str:
-    """Return what an Authorization header presents; a Basic user's name means nothing."""
+def _token_of(authorization: str) -> str:
+    """Return the token of an Authorization header. The user name of Basic is ignored."""
     scheme, _, value = authorization.partition(" ")
     value = value.strip()
     if scheme.lower() == "bearer":

@@ -1,13 +1,16 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""How many file descriptors clients may use, so that SSH, the log and files always find one.
+"""Compute how many client connections the service may have, from its file descriptors.
 
-A process that has used up its descriptors cannot connect to a host. The limit (RLIMIT_NOFILE) is
-LimitNOFILE in the systemd unit.
+A process that has used all its file descriptors cannot connect to a host, open a file or write
+its log. So descriptors are reserved for these, and clients get the rest. The limit of the process
+(RLIMIT_NOFILE) is LimitNOFILE in the systemd unit. Which connections are closed when the limit is
+reached belongs to `admission`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import resource
 from typing import TYPE_CHECKING
@@ -19,42 +22,55 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_MOST = 1000
-"""Connections of clients that the service can use: more than MAAS ever opens. With TLS each takes
-about 0.1 MB of memory."""
-_LEAST = 16
-_ENOUGH = 100
-_OWN = 64
-"""The event loop, listening sockets, log, state files, name lookups, and what is accepted while
-another connection is being closed."""
-_PER_SSH_HOST = 8
-"""The kept connection, one that is being replaced, one in the making and an agent's; twice while
+_MAX_CONNECTIONS = 1000
+"""More connections than MAAS ever opens. With TLS, each one uses about 0.1 MB of memory."""
+
+_MIN_CONNECTIONS = 16
+
+_ENOUGH_CONNECTIONS = 100
+"""With fewer connections, a warning is logged."""
+
+_RESERVED_FOR_SERVICE = 64
+"""For the event loop, the listening sockets, the log, files, name resolution, and connections that
+are accepted while others are being closed."""
+
+_RESERVED_PER_SSH_HOST = 8
+"""The open connection, one that is being replaced, a new one and one to ssh-agent. Twice, because
 a reload replaces the hosts."""
-_PER_LOCAL_HOST = 128
-"""Pipes of its parallel commands, twice while a reload replaces the hosts."""
-_LOCAL_SHARE = 4
-"""One of so many connections is for the UNIX socket."""
+
+_RESERVED_PER_LOCAL_HOST = 128
+"""The pipes of its parallel commands. Twice, because a reload replaces the hosts."""
+
+_UNIX_SOCKET_PART = 4
+"""One connection in so many is for the UNIX socket."""
 
 
-def limits_for_clients(hosts: Iterable[HostConfig]) -> tuple[int, int]:
-    """Return how many connections there may be over TCP and over the UNIX socket.
+@dataclasses.dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """How many client connections may be open."""
 
-    Args:
-        hosts: all hosts of the service, for which descriptors are reserved.
-    """
+    tcp: int
+    unix: int
+
+
+def compute_limits(hosts: Iterable[HostConfig]) -> ConnectionLimits:
+    """Return the limits for a list of hosts, and log a warning if they are low."""
     hosts = tuple(hosts)
-    reserved = _OWN + sum(_PER_LOCAL_HOST if host.is_local else _PER_SSH_HOST for host in hosts)
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = _MOST if soft == resource.RLIM_INFINITY else soft - reserved
-    total = max(_LEAST, min(_MOST, free))
-    if free < _ENOUGH:
+    reserved = _RESERVED_FOR_SERVICE + sum(
+        _RESERVED_PER_LOCAL_HOST if host.is_local else _RESERVED_PER_SSH_HOST for host in hosts
+    )
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    is_unlimited = descriptors == resource.RLIM_INFINITY
+    available = _MAX_CONNECTIONS if is_unlimited else descriptors - reserved
+    total = max(_MIN_CONNECTIONS, min(_MAX_CONNECTIONS, available))
+    if available < _ENOUGH_CONNECTIONS:
         log.warning(
-            "%d file descriptors are few for %d hosts: there may be %d connections of clients;"
+            "%d file descriptors are too few for %d hosts: only %d client connections allowed;"
             " set LimitNOFILE=%d or more in the systemd unit (ulimit -n)",
-            soft,
+            descriptors,
             len(hosts),
             total,
-            reserved + _MOST,
+            reserved + _MAX_CONNECTIONS,
         )
-    local = total // _LOCAL_SHARE
-    return total - local, local
+    unix = total // _UNIX_SOCKET_PART
+    return ConnectionLimits(total - unix, unix)

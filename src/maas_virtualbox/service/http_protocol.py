@@ -1,7 +1,10 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What uvicorn does not limit: how large a request's head may be, and how long a client may take
-to send it or to read the answer."""
+"""HTTP/1.1 with limits that uvicorn does not have.
+
+The limits are the size of a request's head, and the time that a client has to send a request and
+to read the response. Which connections are closed when there are too many belongs to `admission`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http import httptools_impl
 
-from maas_virtualbox.service.auth import AUTHENTICATED
+from maas_virtualbox.service.auth import ON_AUTHENTICATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,22 +26,28 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _MAX_HEAD_BYTES = 32 * 1024
-_CLIENT_S = 10.0
-"""How long a client may take for each of these: the TLS handshake with its first request, another
-request, the reading of an answer. MAAS's requests are one packet."""
-_LAST_REQUEST_S = 0.5
-"""The same for who connected just before the service stopped."""
+"""Bytes of the request line and the headers."""
+
+_CLIENT_TIMEOUT_S = 10.0
+"""Seconds that a client has for each of these: the TLS handshake and the first request together,
+each further request, reading a response. MAAS's requests fit in one packet."""
+
+_LAST_REQUEST_TIMEOUT_S = 0.5
+"""Seconds to send a request for a client that connected just before the service stopped."""
 
 
 class LimitedProtocol(httptools_impl.HttpToolsProtocol):
-    """HTTP/1.1 of clients that may be hostile. One for each connection, made when the kernel hands
-    it over, before its TLS handshake."""
+    """One connection of a client that may be hostile.
+
+    `listener.Listener` creates it when it has accepted the connection, before the TLS handshake.
+    It belongs to the event loop.
+    """
 
     def __init__(
         self,
         server: uvicorn.Server,
         accepted: socket.socket,
-        sender: str | None,
+        source: str | None,
         app_state: dict[str, Any],
         *,
         on_authenticated: Callable[[Self], None],
@@ -47,16 +56,16 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
         """Prepare for a connection.
 
         Args:
-            server: uvicorn's.
-            accepted: the connection's socket.
-            sender: who counts as one sender; None: whoever connects to the UNIX socket.
-            app_state: what requests find in their `state`.
+            server: the server whose application answers the requests.
+            accepted: the socket of the connection.
+            source: the `admission.source_of` the client. None: the client uses the UNIX socket.
+            app_state: the `state` of requests.
             on_authenticated: called when a request has presented a right token.
-            on_lost: called when the connection is closed, unless the TLS handshake fails.
+            on_lost: called when the connection is closed, unless the TLS handshake failed.
         """
-        app_state[AUTHENTICATED] = lambda: on_authenticated(self)
+        app_state[ON_AUTHENTICATED] = lambda: on_authenticated(self)
         super().__init__(server.config, server.server_state, app_state)
-        self.sender = sender
+        self.source = source
         self._accepted = accepted
         self._on_lost = on_lost
         self._is_connected = False
@@ -74,22 +83,22 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
         return all(cycle.response_complete for cycle in self._unanswered)
 
     def is_overdue(self) -> bool:
-        """Return whether the service has waited for the client for too long."""
+        """Return whether the client has exceeded a time limit."""
         is_waiting = (
             self._is_receiving
             or self.is_idle()
             or self.flow.write_paused
             or self.transport.is_closing()
         )
-        return is_waiting and time.monotonic() - self._waiting_since > _CLIENT_S
+        return is_waiting and time.monotonic() - self._waiting_since > _CLIENT_TIMEOUT_S
 
     def hang_up(self) -> None:
-        """Close the connection at once; what has not been sent is lost."""
-        self._forget_answers()
+        """Close the connection at once. Data that has not been sent is lost."""
+        self._discard_responses()
         if self._is_connected:
             self.transport.abort()
         else:
-            # It belongs to the TLS handshake, which takes this for the client's doing.
+            # The TLS handshake owns the transport. It sees this as a disconnected client.
             with contextlib.suppress(OSError):
                 self._accepted.shutdown(socket.SHUT_RDWR)
 
@@ -100,7 +109,7 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._last_request is not None:
             self._last_request.cancel()
-        self._forget_answers()
+        self._discard_responses()
         super().connection_lost(exc)
         self._on_lost(self)
 
@@ -145,16 +154,19 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
         if not self._in_head:
             super().shutdown()
             return
-        # Its request is on its way, and nobody else will answer it.
+        # The client may just be sending its request.
         self._is_last = True
-        self._last_request = self.loop.call_later(_LAST_REQUEST_S, self.hang_up)
+        self._last_request = self.loop.call_later(_LAST_REQUEST_TIMEOUT_S, self.hang_up)
 
     def send_400_response(self, msg: str) -> None:
-        self._forget_answers()
+        self._discard_responses()
         super().send_400_response(msg)
 
-    def _forget_answers(self) -> None:
-        """Let all answers under way go nowhere. uvicorn forgets those before the last of pipelined
-        requests, and uvloop takes writing to a closed connection for an error."""
+    def _discard_responses(self) -> None:
+        """Mark the client of all pending requests as disconnected.
+
+        uvicorn does this only for the last one of pipelined requests, and uvloop reports writing
+        to a closed connection as an error.
+        """
         for cycle in self._unanswered:
             cycle.disconnected = True

@@ -1,11 +1,11 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Accepts the connections of clients, counts them, and closes those there is no room for.
+"""Accept client connections on a listening socket, count them, and close those beyond the limit.
 
-asyncio and uvloop have servers of their own. This takes their place because they show a
-connection only after its TLS handshake, accept without a limit, and meet a lack of file
-descriptors by refusing whoever waits (uvloop) or by accepting nobody for a second (asyncio).
-uvicorn's `limit_concurrency` answers 503 to everybody, MAAS included.
+This replaces the servers of asyncio and uvloop, which report a connection only after its TLS
+handshake and accept without a limit. Without free file descriptors, uvloop refuses waiting clients
+and asyncio accepts no connection for a second. uvicorn's `limit_concurrency` answers 503 to all
+clients, including MAAS. Which connections are closed belongs to `admission`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from maas_virtualbox.service.admission import Admission
+from maas_virtualbox.service.admission import Admission, source_of
 from maas_virtualbox.service.auth import LOCAL
 from maas_virtualbox.service.http_protocol import LimitedProtocol
-from maas_virtualbox.service.wrong_tokens import sender_of
 
 if TYPE_CHECKING:
     import socket
@@ -32,19 +31,34 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_ACCEPTS_PER_TURN = 16
-"""Then the event loop reads: a request that has arrived must be seen before its connection may
-have to make room."""
-_SWEEP_S = 1.0
-_SHORTAGE_PAUSE_S = 0.5
+_MAX_ACCEPTS = 16
+"""Connections that are accepted before the event loop reads from the others again. A request that
+has arrived must be read before its connection can be closed for a new one."""
+
+_OVERDUE_INTERVAL_S = 1.0
+"""How often connections are closed whose clients have exceeded a time limit."""
+
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""The errors of `accept` that pass when connections are closed."""
+
+_SHORTAGE_PAUSE_S = 0.5
+"""Seconds for which no connection is accepted after such an error."""
+
 _CLOSED_IN_SHORTAGE = 16
-_LOG_PAUSE_S = 10.0
-_MAX_LOGGED_SENDERS = 1000
+"""Connections that are closed after such an error."""
+
+_LOG_INTERVAL_S = 10.0
+"""The shortest time between two log lines of one type."""
+
+_MAX_LOGGED_SOURCES = 1000
+"""Sources that are counted for one log line."""
 
 
 class Listener:
-    """One listening socket and its connections. Belongs to one event loop."""
+    """One listening socket and its connections.
+
+    `process` creates one for TCP and one for the UNIX socket. It belongs to one event loop.
+    """
 
     def __init__(
         self,
@@ -56,15 +70,15 @@ class Listener:
         is_local: bool = False,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Begin to accept.
+        """Start to accept connections.
 
         Args:
-            server: uvicorn's, which answers the requests.
-            listening: the socket; `close` closes it.
-            limit: how many connections there may be.
-            metrics: where they are counted.
-            is_local: whether it is the UNIX socket, whose clients need no token.
-            tls: for HTTPS.
+            server: the server whose application answers the requests.
+            listening: the listening socket. `close` closes it.
+            limit: how many connections may be open.
+            metrics: counts the connections.
+            is_local: whether this is the UNIX socket, whose clients need no token.
+            tls: the context for HTTPS. None: plain HTTP.
         """
         self._server = server
         self._listening = listening
@@ -75,28 +89,26 @@ class Listener:
         self._admission = Admission[LimitedProtocol](limit)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed: collections.Counter[CloseReason] = collections.Counter()
-        self._closed_of: collections.Counter[str] = collections.Counter()
-        self._logged = self._shortage_logged = float("-inf")
+        self._closed_by_source: collections.Counter[str] = collections.Counter()
+        self._closed_logged = self._shortage_logged = float("-inf")
         self._is_accepting = False
         self._is_closed = False
         self._paused_until = float("-inf")
         listening.settimeout(0)
-        socket_name = "unix" if is_local else "tcp"
-        metrics.watch_connections(socket_name, "anonymous", self._admission.count_anonymous)
-        metrics.watch_connections(
-            socket_name, "authenticated", self._admission.count_authenticated
-        )
-        self.resize(limit)
-        self._timer = self._loop.call_later(_SWEEP_S, self._sweep)
-        self._accept_again()
+        self._name = "unix" if is_local else "tcp"
+        metrics.watch_connections(self._name, "anonymous", self._admission.count_anonymous)
+        metrics.watch_connections(self._name, "authenticated", self._admission.count_authenticated)
+        self.set_limit(limit)
+        self._timer = self._loop.call_later(_OVERDUE_INTERVAL_S, self._close_overdue)
+        self._start_accepting()
 
-    def resize(self, limit: int) -> None:
-        """Set how many connections there may be; takes effect with the next one."""
+    def set_limit(self, limit: int) -> None:
+        """Set how many connections may be open, from the next connection on."""
         self._admission.limit = limit
-        self._metrics.connection_limit.labels("unix" if self._is_local else "tcp").set(limit)
+        self._metrics.connection_limit.labels(self._name).set(limit)
 
     def close(self) -> None:
-        """Stop accepting. Connections that are open stay, without limits."""
+        """Stop accepting. Open connections stay open, without limits."""
         self._is_closed = True
         self._timer.cancel()
         self._stop_accepting()
@@ -104,7 +116,7 @@ class Listener:
 
     # -- Accepting ----------------------------------------------------------------------------
 
-    def _accept_again(self) -> None:
+    def _start_accepting(self) -> None:
         if self._is_accepting or self._is_closed:
             return
         if time.monotonic() >= self._paused_until:
@@ -117,39 +129,38 @@ class Listener:
             self._loop.remove_reader(self._listening.fileno())
 
     def _accept_some(self) -> None:
-        for _ in range(_ACCEPTS_PER_TURN):
+        for _ in range(_MAX_ACCEPTS):
             if self._admission.is_full():
-                self._stop_accepting()  # until `_forget`
+                self._stop_accepting()  # until `_forget` is called
                 return
             try:
                 accepted, address = self._listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionError):
                 return
             except OSError as error:
-                self._pause(error)
+                self._pause_after(error)
                 return
             accepted.settimeout(0)
-            sender = None if self._is_local else sender_of(address[0])
-            self._admit(accepted, sender)
+            self._add(accepted, None if self._is_local else source_of(address[0]))
 
-    def _pause(self, error: OSError) -> None:
-        """Accept nobody for a moment. Clients wait in the kernel's queue."""
+    def _pause_after(self, error: OSError) -> None:
+        """Accept no connection for a moment. Clients wait in the kernel's queue."""
         self._stop_accepting()
         self._paused_until = time.monotonic() + _SHORTAGE_PAUSE_S
-        self._loop.call_later(_SHORTAGE_PAUSE_S, self._accept_again)
+        self._loop.call_later(_SHORTAGE_PAUSE_S, self._start_accepting)
         if error.errno in _SHORTAGES:
             for _ in range(_CLOSED_IN_SHORTAGE):
-                if (loser := self._admission.first_to_close()) is not None:
-                    self._end(loser, "shortage")
-        if time.monotonic() - self._shortage_logged >= _LOG_PAUSE_S:
+                if (connection := self._admission.first_to_close()) is not None:
+                    self._close(connection, "shortage")
+        if time.monotonic() - self._shortage_logged >= _LOG_INTERVAL_S:
             self._shortage_logged = time.monotonic()
-            log.warning("no connection can be accepted at the moment: %s", error.strerror)
+            log.warning("cannot accept connections at the moment: %s", error.strerror)
 
-    def _admit(self, accepted: socket.socket, sender: str | None) -> None:
+    def _add(self, accepted: socket.socket, source: str | None) -> None:
         connection = LimitedProtocol(
             self._server,
             accepted,
-            sender,
+            source,
             {LOCAL: True} if self._is_local else {},
             on_authenticated=self._admission.authenticate,
             on_lost=self._forget,
@@ -159,7 +170,7 @@ class Listener:
                 accepted.close()
                 self._count(connection, reason)
                 return
-            self._end(removed, reason)
+            self._close(removed, reason)
         task = self._loop.create_task(self._connect(connection, accepted))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -171,48 +182,48 @@ class Listener:
             accepted.close()
             if self._admission.remove(connection):
                 self._count(connection, "handshake")
-            self._accept_again()
+            self._start_accepting()
         else:
             if self._is_closed:
-                connection.shutdown()  # uvicorn has called it for all others already
+                connection.shutdown()  # uvicorn has already called it for all others
 
     # -- Closing ------------------------------------------------------------------------------
 
     def _forget(self, connection: LimitedProtocol) -> None:
         self._admission.remove(connection)
-        self._accept_again()
+        self._start_accepting()
 
-    def _end(self, connection: LimitedProtocol, reason: CloseReason) -> None:
+    def _close(self, connection: LimitedProtocol, reason: CloseReason) -> None:
         self._admission.remove(connection)
         self._count(connection, reason)
         connection.hang_up()
 
-    def _sweep(self) -> None:
-        """Close the connections whose clients keep the service waiting."""
+    def _close_overdue(self) -> None:
+        """Close the connections whose clients have exceeded a time limit."""
         for connection in self._admission.connections():
             if connection.is_overdue():
-                self._end(connection, "idle")
-        self._report()
-        self._accept_again()
-        self._timer = self._loop.call_later(_SWEEP_S, self._sweep)
+                self._close(connection, "idle")
+        self._log_closed()
+        self._start_accepting()
+        self._timer = self._loop.call_later(_OVERDUE_INTERVAL_S, self._close_overdue)
 
     def _count(self, connection: LimitedProtocol, reason: CloseReason) -> None:
         self._metrics.closed_connections.labels(reason).inc()
         self._closed[reason] += 1
-        sender = connection.sender or "the UNIX socket"
-        if sender in self._closed_of or len(self._closed_of) < _MAX_LOGGED_SENDERS:
-            self._closed_of[sender] += 1
+        source = connection.source or "the UNIX socket"
+        if source in self._closed_by_source or len(self._closed_by_source) < _MAX_LOGGED_SOURCES:
+            self._closed_by_source[source] += 1
 
-    def _report(self) -> None:
-        """Log what has been closed: one line, however many connections and senders there are."""
-        if not self._closed or time.monotonic() - self._logged < _LOG_PAUSE_S:
+    def _log_closed(self) -> None:
+        """Log which connections were closed, in one line for all of them."""
+        if not self._closed or time.monotonic() - self._closed_logged < _LOG_INTERVAL_S:
             return
-        self._logged = time.monotonic()
+        self._closed_logged = time.monotonic()
         log.warning(
-            "closed %d connections of clients (%s); most are of %s (%d)",
+            "closed %d client connections (%s); most were from %s (%d)",
             self._closed.total(),
             ", ".join(f"{reason}: {count}" for reason, count in sorted(self._closed.items())),
-            *self._closed_of.most_common(1)[0],
+            *self._closed_by_source.most_common(1)[0],
         )
         self._closed.clear()
-        self._closed_of.clear()
+        self._closed_by_source.clear()

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The service's log on standard error: one line an event, as text or as JSON."""
+"""Configure the log of the service: one line for each event on standard error, as text or JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Text(LineFormatter):
 
 
 class _JSON(logging.Formatter):
-    """One object a line; what an event is made of stands beside its message."""
+    """One JSON object for each line. The fields of an event are beside its message."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
@@ -38,7 +38,7 @@ class _JSON(logging.Formatter):
 
 
 def configure(level: str, log_format: Literal["text", "json"]) -> None:
-    """Set the log up, or anew."""
+    """Configure the root logger. A later call replaces the configuration."""
     handler = logging.StreamHandler()
     handler.setFormatter(_JSON() if log_format == "json" else _Text())
     root = logging.getLogger()
@@ -46,7 +46,7 @@ def configure(level: str, log_format: Literal["text", "json"]) -> None:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
-    # uvicorn warns of every malformed request: a hostile client would write our log.
+    # uvicorn warns about each malformed request, so a hostile client could fill the log.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 

@@ -1,31 +1,24 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The service's process: from its configuration file to a clean stop.
+"""The process of the power service: start, reload and stop it.
 
-SIGHUP reads the configuration and the secrets anew; requests under way end on what they began on.
+SIGHUP reads the configuration and the secrets again. Requests in progress finish with what they
+began with.
 
-SIGTERM and SIGINT stop it within ten seconds: actions that take longer go on in VirtualBox, and
-who waits for them is told to ask again. Until then queries are answered as ever, and only new
-actions have to be asked for again: what hangs on one host is no reason to miss the requests for
-all others.
+SIGTERM and SIGINT stop the service within ten seconds. Actions that take longer continue in
+VirtualBox, and their clients receive an answer that tells them to ask again. Until then, the
+service answers queries as usual and refuses new actions only: a host that hangs is not a reason to
+refuse the requests for all others.
 
-systemd keeps the listening sockets while it restarts the service, so that nobody is refused: who
-connects between two processes is answered by the second. They are kept here and not by a socket
-unit because a socket unit listens for a service that is stopped or broken too, and MAAS, which has
-no read timeout, would wait for it with its whole rack; and because what the configuration says
-then holds alone, whatever the process before it listened on.
+This module owns the life of the process. The sockets are opened in `listening_sockets`, the
+connections are handled by `listener`, and the requests by `app`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import logging
-import os
 import signal
-import socket
-import ssl
 import sys
 from typing import TYPE_CHECKING
 
@@ -36,12 +29,20 @@ from maas_virtualbox.config import config_file, tokens
 from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.fleet.fleet import Fleet
 from maas_virtualbox.maas import connection
-from maas_virtualbox.service import app, connection_limits, logs, systemd
-from maas_virtualbox.service.auth import Access
+from maas_virtualbox.service import (
+    app,
+    connection_limits,
+    listening_sockets,
+    logs,
+    systemd,
+    tls,
+)
+from maas_virtualbox.service.auth import Authenticator
 from maas_virtualbox.service.dispatcher import Dispatcher
 from maas_virtualbox.service.listener import Listener
 
 if TYPE_CHECKING:
+    import socket
     from pathlib import Path
     from types import FrameType
     from typing import NoReturn
@@ -53,53 +54,62 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_BACKLOG = 2048
-_ACTIONS_STOP_S = 6.0
-_REQUESTS_STOP_S = 3
-"""One after the other: from the signal to the end it stays under ten seconds, and a query, which
-waits for a host that hangs for 2.5 s at most, has its answer."""
+_ACTIONS_STOP_TIMEOUT_S = 6.0
+"""Seconds for actions in progress to end after SIGTERM."""
+
+_REQUESTS_STOP_TIMEOUT_S = 3
+"""Seconds for requests to be answered after that. A query waits at most 2.5 s for a host. The two
+timeouts together are below ten seconds."""
 
 _FIXED_OPTIONS = ("listen", "socket_file", "tls_certificate_file", "tls_key_file")
-"""What a running server cannot change; the content of the files is read anew."""
+"""Options that need a restart. The content of the files is read again by a reload."""
 
 
 def run(path: Path) -> None:
-    """Serve what a configuration file describes, until told to stop.
+    """Serve what a configuration file describes until SIGTERM or SIGINT.
 
     Raises:
-        ConfigError, HostListError, IdentityError: it cannot be used; nothing was started.
+        ConfigError: the configuration cannot be used. Nothing was started.
     """
-    # A thread that reads what one host sent gives way to the others sooner; the default is 5 ms.
+    # Threads that parse a host's output give way to others after 1 ms instead of 5 ms.
     sys.setswitchinterval(0.001)
     service = Service(path)
-    # Before the loop handles SIGHUP it has nothing to say: the files were read just now.
+    # The files were just read, so SIGHUP is not needed before the event loop handles it.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # uvicorn raises SIGTERM again when it has stopped.
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, _exit)
     try:
         service.server.run()
     finally:
-        service.forget_local_socket()
+        service.remove_socket_file()
 
 
-def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+def _exit(_number: int, _frame: FrameType | None) -> NoReturn:
     sys.exit(0)
 
 
 class Service:
-    """One power service: what was configured, the fleet, the server."""
+    """One power service: its configuration, fleet and server.
+
+    `run` creates it. It belongs to the event loop that the server runs.
+    """
 
     def __init__(self, path: Path) -> None:
+        """Read the configuration and open the sockets.
+
+        Raises:
+            ConfigError: the configuration cannot be used.
+        """
         self._path = path
-        given = systemd.given_sockets()
+        stored = systemd.take_stored_sockets()
         self._config, self._secrets, self._fleet = _load(path)
-        self.tls = _tls_context(self._config)
+        self.tls = tls.create_context(self._config)
         self._dispatcher: Dispatcher | None = None
-        self._access: Access | None = None
-        self._chores: list[asyncio.Task[None]] = []
-        self._reload_wanted = asyncio.Event()
-        self._kept = False
-        self.socket, self.local_socket = _listen_everywhere(self._config, given)
+        self._authenticator: Authenticator | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._reload_requested = asyncio.Event()
+        self._are_sockets_stored = False
+        self.sockets = listening_sockets.open_sockets(self._config, stored)
         self.server = _Server(
             uvicorn.Config(
                 self._application,
@@ -111,79 +121,83 @@ class Service:
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                timeout_graceful_shutdown=_REQUESTS_STOP_S,
+                timeout_graceful_shutdown=_REQUESTS_STOP_TIMEOUT_S,
             ),
             self,
         )
         logs.configure(self._config.log_level, self._config.log_format)
 
     def _application(self) -> Starlette:
-        """Make the application; uvicorn calls it in its event loop."""
+        """Create the application. uvicorn calls this in its event loop."""
         self._dispatcher = Dispatcher()
-        self._access = Access(self._secrets, self._dispatcher.metrics)
-        return app.application(self._access, self._dispatcher)
+        self._authenticator = Authenticator(self._secrets, self._dispatcher.metrics)
+        return app.application(self._authenticator, self._dispatcher)
 
     @property
     def dispatcher(self) -> Dispatcher:
-        """What the application dispatches to; there when the server runs."""
+        """The dispatcher of the application. Exists while the server runs."""
         assert self._dispatcher is not None
         return self._dispatcher
 
-    def connection_limits(self) -> tuple[int, int]:
-        """Return how many connections of clients there may be, over TCP and the UNIX socket."""
-        return connection_limits.limits_for_clients(owner.config for owner in self._fleet.hosts)
+    def compute_limits(self) -> connection_limits.ConnectionLimits:
+        """Return how many client connections may be open with the present hosts."""
+        return connection_limits.compute_limits(host.config for host in self._fleet.hosts)
 
-    def forget_local_socket(self) -> None:
+    def remove_socket_file(self) -> None:
         """Remove the UNIX socket's file, unless the next process needs it."""
-        if self._config.socket_file is not None and not self._kept:
+        if self._config.socket_file is not None and not self._are_sockets_stored:
             self._config.socket_file.unlink(missing_ok=True)
 
-    async def started(self) -> None:
-        """Begin what goes on beside the server."""
+    async def start(self) -> None:
+        """Start the tasks that run beside the server, and notify systemd."""
         loop = asyncio.get_running_loop()
         try:
             loop.add_signal_handler(signal.SIGHUP, self.reload)
         except (NotImplementedError, RuntimeError, ValueError):
             log.debug("not in the main thread: SIGHUP is not handled")
-        self._chores = [
+        self._tasks = [
             asyncio.create_task(self.dispatcher.adopt(self._fleet)),
-            asyncio.create_task(self._keep_reloading()),
-            asyncio.create_task(self._keep_alive()),
+            asyncio.create_task(self._reload_on_request()),
+            asyncio.create_task(self._notify_watchdog()),
         ]
-        for chore in self._chores:
-            chore.add_done_callback(_report_bug)
+        for task in self._tasks:
+            task.add_done_callback(_log_exception)
         scheme = "https" if self.tls else "http"
-        address, port = self.socket.getsockname()[:2]
-        where = f"{scheme}://{config_file.Listen(address, port)}"
-        log.info("serving %d hosts at %s", len(self._fleet.hosts), where)
-        self._kept = systemd.keep([each for each in (self.socket, self.local_socket) if each])
-        systemd.ready(f"serving {len(self._fleet.hosts)} hosts at {where}")
+        address, port = self.sockets.tcp.getsockname()[:2]
+        status = (
+            f"serving {len(self._fleet.hosts)} hosts at"
+            f" {scheme}://{config_file.Listen(address, port)}"
+        )
+        log.info("%s", status)
+        sockets = [self.sockets.tcp] + ([self.sockets.unix] if self.sockets.unix else [])
+        self._are_sockets_stored = systemd.store_sockets(sockets)
+        systemd.notify_ready(status)
 
     async def stop(self) -> None:
-        """Let actions end, or hand them back."""
-        systemd.stopping()
-        for chore in self._chores:
-            chore.cancel()
-        await self.dispatcher.stop(_ACTIONS_STOP_S)
+        """Wait for actions to end. Answer those that take longer."""
+        systemd.notify_stopping()
+        for task in self._tasks:
+            task.cancel()
+        await self.dispatcher.stop(_ACTIONS_STOP_TIMEOUT_S)
 
     def reload(self) -> None:
-        """Read configuration and secrets anew, soon."""
-        self._reload_wanted.set()
+        """Request that the configuration and the secrets are read again."""
+        self._reload_requested.set()
 
-    async def _keep_reloading(self) -> None:
+    async def _reload_on_request(self) -> None:
         while True:
-            await self._reload_wanted.wait()
-            self._reload_wanted.clear()
-            systemd.reloading()
+            await self._reload_requested.wait()
+            self._reload_requested.clear()
+            systemd.notify_reloading()
             try:
                 status = await self._reload()
             except errors.Error as error:
-                log.error("not reloaded, all stays as it was: %s", error)  # noqa: TRY400
+                log.error("not reloaded, nothing was changed: %s", error)  # noqa: TRY400
                 status = f"not reloaded: {error}"
             except Exception as error:
-                log.exception("not reloaded, all stays as it was")
+                log.exception("not reloaded, nothing was changed")
                 status = f"not reloaded: {error!r}"
-            systemd.ready(status.splitlines()[0])
+            systemd.notify_ready(status.splitlines()[0])
 
     async def _reload(self) -> str:
         new, secrets, fleet = await asyncio.to_thread(_load, self._path)
@@ -195,73 +209,75 @@ class Service:
         if fixed:
             log.warning("%s: restart the service for this to take effect", ", ".join(fixed))
         elif self.tls is not None:
-            _load_certificate(self.tls, self._config)
+            tls.load_certificate(self.tls, self._config)
         logs.configure(new.log_level, new.log_format)
-        assert self._access is not None
-        self._access.secrets = secrets
+        assert self._authenticator is not None
+        self._authenticator.secrets = secrets
         self._fleet = fleet
-        self.server.resize()
+        self.server.update_limits()
         await self.dispatcher.adopt(fleet)
         log.info("reloaded: serving %d hosts", len(fleet.hosts))
         return f"serving {len(fleet.hosts)} hosts"
 
-    async def _keep_alive(self) -> None:
-        """Tell systemd's watchdog that the event loop turns."""
-        seconds = systemd.watchdog_seconds()
+    async def _notify_watchdog(self) -> None:
+        """Notify systemd's watchdog as long as the event loop runs."""
+        seconds = systemd.watchdog_timeout()
         while seconds is not None:
-            systemd.still_alive()
+            systemd.notify_alive()
             await asyncio.sleep(seconds / 3)
 
 
-def _report_bug(chore: asyncio.Task[None]) -> None:
-    if not chore.cancelled() and (error := chore.exception()) is not None:
-        log.error("the service goes on without one of its chores", exc_info=error)
+def _log_exception(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a task of the service has failed; the service continues", exc_info=error)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its servers, and what the service does when it starts and stops."""
+    """uvicorn with `Listener` instead of its own servers. It starts and stops the service."""
 
     def __init__(self, server_config: uvicorn.Config, service: Service) -> None:
         super().__init__(server_config)
         self._service = service
-        self._listeners: list[Listener] = []
+        self._tcp: Listener | None = None
+        self._unix: Listener | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         del sockets
         await super().startup([])
         service, metrics = self._service, self._service.dispatcher.metrics
-        tcp, unix = service.connection_limits()
-        self._listeners = [Listener(self, service.socket, tcp, metrics, tls=service.tls)]
-        if service.local_socket is not None:
-            self._listeners.append(
-                Listener(self, service.local_socket, unix, metrics, is_local=True)
-            )
-        await service.started()
+        limits = service.compute_limits()
+        self._tcp = Listener(self, service.sockets.tcp, limits.tcp, metrics, tls=service.tls)
+        if service.sockets.unix is not None:
+            self._unix = Listener(self, service.sockets.unix, limits.unix, metrics, is_local=True)
+        await service.start()
 
-    def resize(self) -> None:
-        """Adapt the limits of connections to the hosts there are now."""
-        for listener, limit in zip(
-            self._listeners, self._service.connection_limits(), strict=False
-        ):
-            listener.resize(limit)
+    def update_limits(self) -> None:
+        """Set the limits of connections for the present hosts."""
+        limits = self._service.compute_limits()
+        if self._tcp is not None:
+            self._tcp.set_limit(limits.tcp)
+        if self._unix is not None:
+            self._unix.set_limit(limits.unix)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._service.stop()  # all the while, the server goes on
-        for listener in self._listeners:
-            listener.close()
+        await self._service.stop()  # meanwhile, the server answers queries
+        for listener in (self._tcp, self._unix):
+            if listener is not None:
+                listener.close()
         await super().shutdown(sockets)
         await self._service.dispatcher.close()
 
 
 def _load(path: Path) -> tuple[Config, Secrets, Fleet]:
-    """Read all files and prepare the fleet; connects to no host."""
+    """Read all files and prepare the fleet. Connects to no host, but to MAAS for `from-zones`."""
     new = config_file.load(path)
     listed = connection.find_hosts(new, Deadline.after(connection.ZONES_TIMEOUT_S))
     if not listed:
         raise errors.ConfigError(f"{path}: hosts: expected at least one, such as user@address")
     if new.secrets_file is None:
         raise errors.ConfigError(
-            f"{path}: secrets-file: expected a path; `maas-virtualbox rotate-tokens` makes it"
+            f"{path}: secrets-file: expected a path; create the file with"
+            " `maas-virtualbox rotate-tokens`"
         )
     secrets = tokens.load(new.secrets_file)
     fleet = Fleet(
@@ -272,90 +288,3 @@ def _load(path: Path) -> tuple[Config, Secrets, Fleet]:
         policy=new.policy,
     )
     return new, secrets, fleet
-
-
-def _listen_everywhere(
-    configured: Config, given: list[socket.socket]
-) -> tuple[socket.socket, socket.socket | None]:
-    """Listen where the configuration says, on the sockets that are given where they do."""
-    listen, path = configured.listen, configured.socket_file
-    ready, ready_locally = None, None
-    for each in given:
-        name = each.getsockname()
-        if name[:2] == (listen.address, listen.port):
-            ready = each
-        elif path is not None and name == str(path) and path.is_socket():
-            ready_locally = each
-        else:
-            # Whoever else has it listens no longer either, and its port can be used.
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-    return ready or _listen(listen), ready_locally or _listen_locally(path)
-
-
-def _listen(listen: config_file.Listen) -> socket.socket:
-    family = socket.AF_INET6 if ":" in listen.address else socket.AF_INET
-    try:
-        return socket.create_server(
-            (listen.address, listen.port),
-            family=family,
-            backlog=_BACKLOG,
-            dualstack_ipv6=family is socket.AF_INET6 and listen.address == "::",
-        )
-    except OSError as error:
-        raise errors.ConfigError(f"listen: {listen} cannot be used: {error.strerror}") from None
-
-
-def _listen_locally(path: Path | None) -> socket.socket | None:
-    """Listen on the UNIX socket; one that a dead service left is replaced."""
-    if path is None:
-        return None
-    listener = socket.socket(socket.AF_UNIX)
-    try:
-        with socket.socket(socket.AF_UNIX) as probe:
-            if path.is_socket() and probe.connect_ex(str(path)) == errno.ECONNREFUSED:
-                path.unlink()
-        # The socket is made with its permissions: by path, they might be given to another file.
-        before = os.umask(0o117)
-        try:
-            listener.bind(str(path))
-        finally:
-            os.umask(before)
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise errors.ConfigError(
-            f"socket-file: {path} cannot be used: {error.strerror or error}"
-        ) from None
-    return listener
-
-
-def _tls_context(configured: Config) -> ssl.SSLContext | None:
-    if configured.tls_certificate_file is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    _load_certificate(context, configured)
-    return context
-
-
-def _load_certificate(context: ssl.SSLContext, configured: Config) -> None:
-    """Load or renew the certificate; connections from now on are shown it."""
-    certificate, key = configured.tls_certificate_file, configured.tls_key_file
-    assert certificate is not None
-    assert key is not None
-    for option, file in (("tls-certificate-file", certificate), ("tls-key-file", key)):
-        try:
-            file.read_bytes()
-        except OSError as error:
-            raise errors.ConfigError(
-                f"{option}: {file} cannot be read: {error.strerror}"
-            ) from None
-    try:
-        context.load_cert_chain(certificate, key)
-    except ssl.SSLError as error:
-        raise errors.ConfigError(
-            f"tls-certificate-file: {certificate} and tls-key-file: {key} are no PEM certificate"
-            f" with its key: {error.reason or error}"
-        ) from None

@@ -1,109 +1,101 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Who counts as one sender of requests, and how long it waits for the answer to a wrong token.
+"""Limit the rate at which the wrong tokens of one source are answered and logged.
 
-Tokens have 256 bits, so nobody guesses one however fast he may try. The delay protects the
-processor: a client that keeps sending wrong tokens would otherwise slow down all others. It must
-not slow down MAAS, which repeats a request with a stale token 7 times within 35 seconds, for five
-machines at a time on each rack, and for each machine that a person switches. So every sender may
-have `BURST` wrong tokens answered at once and `RATE` a second after that: 200 machines with stale
-tokens that are switched at the same time are never delayed. The answers beyond that are delayed
-until the rate is kept, by `LONGEST_DELAY_S` at most. Each sender has an allowance of its own.
+Nobody can guess a token of 256 bits at any rate. The limit protects the processor: a client that
+keeps sending wrong tokens would otherwise slow down all others. It must not slow down MAAS, which
+repeats a request with a stale token 7 times within 35 seconds: for five machines at a time on each
+rack controller, and for each machine that a person powers on or off. Therefore `BURST` wrong
+tokens of a source are answered at once, and `RATE` a second after that. 200 machines with stale
+tokens that are powered on at the same time are never delayed. Answers beyond the rate are delayed
+by `MAX_DELAY_S` at most. Each source has its own allowance. What a source is, `admission` defines.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-import functools
-import ipaddress
 
 BURST = 1000
-"""Wrong tokens of a sender that are answered at once."""
+"""Wrong tokens of a source that are answered at once."""
+
 RATE = 20.0
-"""Wrong tokens a second that a sender may add to them."""
-LONGEST_DELAY_S = 1.0
+"""Further wrong tokens of a source that are answered in a second."""
 
-_MAX_SENDERS = 1000
-_LOG_PAUSE_S = 10.0
-_LOG_LINES = 10
-"""Log lines of all senders together within this pause."""
+MAX_DELAY_S = 1.0
+"""The longest delay of an answer, in seconds."""
 
+_MAX_SOURCES = 1000
+"""Sources that are remembered."""
 
-@functools.lru_cache(maxsize=_MAX_SENDERS)
-def sender_of(address: str) -> str:
-    """Return what counts as one sender: an IPv4 address, or the /64 network of an IPv6 address.
+_LOG_INTERVAL_S = 10.0
+"""The shortest time between two log lines about one source."""
 
-    One machine can use all addresses of such a network.
-    """
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(ip, ipaddress.IPv4Address):
-        return str(ip)
-    if ip.ipv4_mapped is not None:
-        return str(ip.ipv4_mapped)
-    return str(ipaddress.IPv6Network((int(ip) >> 64 << 64, 64)))
+_MAX_LOG_LINES = 10
+"""Log lines about all sources together in one interval."""
 
 
 @dataclasses.dataclass(slots=True)
-class _Sender:
-    """The wrong tokens of one sender."""
+class _Source:
+    """The wrong tokens of one source."""
 
     due: float = float("-inf")
-    """When all of its wrong tokens would have arrived at `RATE`; in the past if it is slower."""
+    """When all its wrong tokens would have arrived at `RATE`. In the past if it is slower."""
+
     refused: int = 0
-    """Wrong tokens since the last log line about it."""
+    """Wrong tokens since the last log line about the source."""
+
     logged: float = float("-inf")
+    """When the last log line was written."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Refusal:
-    """What to do about a wrong token."""
+    """How to answer a wrong token."""
 
     delay: float
     """Seconds to wait before the answer."""
-    log: int
-    """How many wrong tokens of the sender to log, this one included; 0: log nothing."""
+
+    log_count: int
+    """How many wrong tokens of the source to log, including this one. 0: log nothing."""
 
 
-class Senders:
-    """The senders of wrong tokens, as many as fit in a bounded memory.
+class WrongTokens:
+    """Counts the wrong tokens of each source, in a bounded amount of memory.
 
-    The one that has been silent the longest is forgotten first: it gets a new allowance, which
-    takes nothing from anybody.
+    `auth.Authenticator` creates it. It belongs to one event loop. The source that was silent for
+    the longest time is forgotten first. It then has a new allowance, which harms nobody.
     """
 
     def __init__(self) -> None:
-        self._senders: collections.OrderedDict[str, _Sender] = collections.OrderedDict()
-        self._log_since, self._log_lines = float("-inf"), 0
+        self._sources: collections.OrderedDict[str, _Source] = collections.OrderedDict()
+        self._interval_began, self._log_lines = float("-inf"), 0
 
     def __len__(self) -> int:
-        """Return how many senders are remembered."""
-        return len(self._senders)
+        """Return how many sources are remembered."""
+        return len(self._sources)
 
-    def refuse(self, sender: str, now: float) -> Refusal:
-        """Count a wrong token of a sender. Return what to do about it.
+    def add(self, source: str, now: float) -> Refusal:
+        """Count a wrong token. Return how to answer it.
 
         Args:
-            sender: as `sender_of` has it.
-            now: seconds of a monotonic clock.
+            source: as `admission.source_of` returns it.
+            now: the time, in seconds of a monotonic clock.
         """
-        entry = self._senders.setdefault(sender, _Sender())
-        self._senders.move_to_end(sender)
-        if len(self._senders) > _MAX_SENDERS:
-            self._senders.popitem(last=False)
+        entry = self._sources.setdefault(source, _Source())
+        self._sources.move_to_end(source)
+        if len(self._sources) > _MAX_SOURCES:
+            self._sources.popitem(last=False)
         due = max(entry.due, now - BURST / RATE) + 1 / RATE
-        entry.due = min(due, now + LONGEST_DELAY_S)
+        entry.due = min(due, now + MAX_DELAY_S)
         entry.refused += 1
-        log = 0
-        if now - entry.logged > _LOG_PAUSE_S and self._may_log(now):
-            log, entry.refused, entry.logged = entry.refused, 0, now
-        return Refusal(max(0.0, entry.due - now), log)
+        log_count = 0
+        if now - entry.logged > _LOG_INTERVAL_S and self._may_log(now):
+            log_count, entry.refused, entry.logged = entry.refused, 0, now
+        return Refusal(max(0.0, entry.due - now), log_count)
 
     def _may_log(self, now: float) -> bool:
-        if now - self._log_since > _LOG_PAUSE_S:
-            self._log_since, self._log_lines = now, 0
+        if now - self._interval_began > _LOG_INTERVAL_S:
+            self._interval_began, self._log_lines = now, 0
         self._log_lines += 1
-        return self._log_lines <= _LOG_LINES
+        return self._log_lines <= _MAX_LOG_LINES
