@@ -107,7 +107,7 @@ def told(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
 # -- enlist -------------------------------------------------------------------------------------
 
 
-def test_one_command_enlists_ten_vms_of_two_hosts_and_the_next_writes_nothing(lab: Lab) -> None:
+def test_enlist_creates_machines_once(lab: Lab) -> None:
     planned = lab.enlist("--dry-run")
     assert lab.region.writes == []
     done = lab.enlist()
@@ -129,7 +129,7 @@ def test_one_command_enlists_ten_vms_of_two_hosts_and_the_next_writes_nothing(la
     assert len(lab.region.reads) == 8
 
 
-def test_the_plan_is_an_aligned_plain_table_in_a_pipe(lab: Lab) -> None:
+def test_enlist_in_a_pipe_prints_a_plain_table(lab: Lab) -> None:
     code, out, err = lab.maas("enlist")
 
     heading, *rows = out.splitlines()
@@ -142,7 +142,7 @@ def test_the_plan_is_an_aligned_plain_table_in_a_pipe(lab: Lab) -> None:
     assert lab.maas("enlist", "--format", "plain")[1] == ""
 
 
-def test_another_address_is_ten_updates_and_nothing_else(lab: Lab) -> None:
+def test_enlist_with_new_address_updates_all_machines(lab: Lab) -> None:
     lab.enlist()
 
     done = lab.enlist("--address", "10.0.0.9")
@@ -153,7 +153,7 @@ def test_another_address_is_ten_updates_and_nothing_else(lab: Lab) -> None:
     assert all(uri.startswith("http://10.0.0.9:5307/") for uri in uris)
 
 
-def test_a_rename_a_new_nic_and_a_move_are_the_right_updates(lab: Lab) -> None:
+def test_enlist_after_changes_updates_these_machines(lab: Lab) -> None:
     lab.enlist()
     renamed = lab.first.virtualbox.vm("mbp13-1")
     renamed.name = "web"
@@ -173,7 +173,7 @@ def test_a_rename_a_new_nic_and_a_move_are_the_right_updates(lab: Lab) -> None:
     assert lab.enlist()["changes"] == []
 
 
-def test_filters_and_commissioning(lab: Lab) -> None:
+def test_enlist_with_filter_commissions_selected_vms(lab: Lab) -> None:
     done = lab.enlist("--host", "one", "--name", "*-[12]", "--commission")
     assert [each["vm"] for each in done["changes"]] == ["mbp13-1", "mbp13-2"]
     assert lab.region.machine("mbp13-1")["status_name"] == "Commissioning"
@@ -195,7 +195,7 @@ def test_enlist_with_a_conflict_enlists_the_others(lab: Lab) -> None:
     assert len(lab.region.machines) == 8
 
 
-def test_a_host_that_is_down_does_not_hold_up_the_others(lab: Lab) -> None:
+def test_enlist_with_a_host_down_continues(lab: Lab) -> None:
     lab.enlist()
     lab.second.close_port()
 
@@ -214,7 +214,9 @@ def test_a_host_that_is_down_does_not_hold_up_the_others(lab: Lab) -> None:
         ((200, "<html>"), "the response is not JSON"),
     ],
 )
-def test_trouble_with_maas_is_one_sentence(lab: Lab, trouble: tuple[int, str], words: str) -> None:
+def test_enlist_with_a_failing_maas_prints_one_sentence(
+    lab: Lab, trouble: tuple[int, str], words: str
+) -> None:
     lab.region.forced = [trouble]
 
     code, out, err = lab.maas("enlist")
@@ -225,7 +227,7 @@ def test_trouble_with_maas_is_one_sentence(lab: Lab, trouble: tuple[int, str], w
     assert err.count("\n") == 1
 
 
-def test_a_maas_that_dies_in_the_middle_is_said_once_and_the_next_run_finishes(lab: Lab) -> None:
+def test_enlist_after_a_crash_of_maas_completes(lab: Lab) -> None:
     lab.region.dies_after_writes = 7
     code, out, err = lab.maas("enlist", "--format", "json")
 
@@ -240,7 +242,9 @@ def test_a_maas_that_dies_in_the_middle_is_said_once_and_the_next_run_finishes(l
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_finishes_what_is_under_way(lab: Lab, number: signal.Signals) -> None:
+def test_enlist_interrupted_finishes_machines_in_progress(
+    lab: Lab, number: signal.Signals
+) -> None:
     code, err = interrupted_by(lab, number)
 
     assert code == main.EXIT_INTERRUPTED
@@ -254,7 +258,7 @@ def test_an_interrupted_run_finishes_what_is_under_way(lab: Lab, number: signal.
     assert lab.enlist()["summary"] == "10 up to date"
 
 
-def test_a_killed_run_is_finished_by_the_next(lab: Lab) -> None:
+def test_enlist_after_being_killed_completes(lab: Lab) -> None:
     code, _ = interrupted_by(lab, signal.SIGKILL)
 
     assert code == -signal.SIGKILL
@@ -317,7 +321,7 @@ def real_lab(lab: Lab) -> Lab:
     return lab
 
 
-def test_a_fresh_maas_is_two_sentences(real_lab: Lab) -> None:
+def test_enlist_in_a_fresh_maas_prints_two_sentences(real_lab: Lab) -> None:
     code, _, err = real_lab.maas("enlist", "--commission")
 
     assert code == main.EXIT_FAILED
@@ -329,7 +333,7 @@ def test_a_fresh_maas_is_two_sentences(real_lab: Lab) -> None:
     assert real_lab.region.machines == {}
 
 
-def test_a_plan_names_what_maas_lacks_before_anything_is_written(real_lab: Lab) -> None:
+def test_enlist_dry_run_reports_problems_of_maas(real_lab: Lab) -> None:
     _, _, err = real_lab.maas("enlist", "--dry-run")
 
     assert err.splitlines() == [
@@ -339,7 +343,7 @@ def test_a_plan_names_what_maas_lacks_before_anything_is_written(real_lab: Lab) 
     assert real_lab.region.writes == []
 
 
-def test_a_rack_elsewhere_commissions_at_the_next_run(real_lab: Lab) -> None:
+def test_enlist_commissions_when_a_rack_is_reachable(real_lab: Lab) -> None:
     real_lab.region.images = ["amd64"]
     real_lab.region.racks = {"rack1": ["192.168.0.0/24"]}
     code, out, err = real_lab.maas("enlist", "--commission", "--format", "json")
@@ -356,7 +360,7 @@ def test_a_rack_elsewhere_commissions_at_the_next_run(real_lab: Lab) -> None:
     assert real_lab.enlist("--commission")["changes"] == []
 
 
-def test_a_terminal_shows_a_bar_with_the_time_left(lab: Lab) -> None:
+def test_enlist_in_a_terminal_shows_the_time_left(lab: Lab) -> None:
     lab.region.delay_s = 0.05
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -388,7 +392,9 @@ def test_a_terminal_shows_a_bar_with_the_time_left(lab: Lab) -> None:
         ({"maas_url": "10.0.0.2"}, "maas-url: expected http://ADDRESS:5240/MAAS"),
     ],
 )
-def test_what_is_missing_is_said(lab: Lab, options: dict[str, object], words: str) -> None:
+def test_enlist_with_incomplete_configuration_says_so(
+    lab: Lab, options: dict[str, object], words: str
+) -> None:
     lab.configure(**options)
 
     code, _, err = lab.maas("enlist")
@@ -397,7 +403,7 @@ def test_what_is_missing_is_said(lab: Lab, options: dict[str, object], words: st
     assert words in err
 
 
-def test_an_address_that_is_a_name_is_refused_before_anything_is_written(lab: Lab) -> None:
+def test_enlist_with_a_name_as_address_writes_nothing(lab: Lab) -> None:
     code, _, err = lab.maas("enlist", "--address", "maas.example")
 
     assert code == main.EXIT_USAGE
@@ -420,7 +426,7 @@ def log_in(config: Sequence[str], key: str, *arguments: str) -> subprocess.Compl
     )
 
 
-def test_login_tries_the_key_keeps_it_and_says_what_to_configure(tmp_path: Path) -> None:
+def test_login_stores_the_key(tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "key"
     with fake_maas.served() as region:
         done = log_in([], KEY, region.url, "--key-file", str(path))
@@ -443,7 +449,7 @@ def test_login_tries_the_key_keeps_it_and_says_what_to_configure(tmp_path: Path)
         ("", main.EXIT_USAGE, "expected a key of three parts"),
     ],
 )
-def test_login_keeps_no_key_that_does_not_do(
+def test_login_rejects_unusable_keys(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, key: str, code: int, words: str
 ) -> None:
     path = tmp_path / "key"
@@ -469,7 +475,7 @@ def findings(lab: Lab, *arguments: str) -> tuple[int, dict[str, list[dict[str, s
     return code, found
 
 
-def test_check_is_content_when_maas_sees_what_virtualbox_says(lab: Lab) -> None:
+def test_check_without_problems_reports_ok(lab: Lab) -> None:
     lab.enlist()
     lab.first.virtualbox.vm("mbp13-1").state = VMState.SAVED
     for machine in lab.region.machines.values():
@@ -488,7 +494,7 @@ def test_check_is_content_when_maas_sees_what_virtualbox_says(lab: Lab) -> None:
     assert found["API"][0]["text"] == "MAAS 3.7.3 answers"
 
 
-def test_check_says_what_maas_does_not_know_or_sees_otherwise(lab: Lab) -> None:
+def test_check_reports_missing_machines_and_wrong_power(lab: Lab) -> None:
     lab.enlist("--host", "one")
     lab.region.machine("mbp13-1")["power_state"] = "on"
 
@@ -502,7 +508,7 @@ def test_check_says_what_maas_does_not_know_or_sees_otherwise(lab: Lab) -> None:
     assert wrong["level"] == "warning"
 
 
-def test_check_finds_uris_that_are_not_ours_and_an_address_no_rack_is_near(lab: Lab) -> None:
+def test_check_with_unreachable_address_reports_the_subnets(lab: Lab) -> None:
     lab.enlist()
 
     code, found = findings(lab, "--address", "192.168.7.7")
@@ -514,7 +520,7 @@ def test_check_finds_uris_that_are_not_ours_and_an_address_no_rack_is_near(lab: 
     assert "10.0.0.0/24" in found["rack"][0]["remedy"]
 
 
-def test_check_finds_a_maas_that_is_too_old_a_key_of_nobody_and_loopback(lab: Lab) -> None:
+def test_check_reports_old_version_user_key_and_loopback(lab: Lab) -> None:
     lab.region.version = "2.9.1"
     lab.region.users[KEY] = ("bob", False)
 
@@ -526,7 +532,7 @@ def test_check_finds_a_maas_that_is_too_old_a_key_of_nobody_and_loopback(lab: La
     assert "MAAS cannot reach 127.0.0.1" in found["rack"][0]["text"]
 
 
-def test_check_finds_a_maas_without_images_and_racks(real_lab: Lab) -> None:
+def test_check_reports_missing_images_and_racks(real_lab: Lab) -> None:
     code, found = findings(real_lab)
 
     assert code == main.EXIT_FAILED
@@ -536,7 +542,7 @@ def test_check_finds_a_maas_without_images_and_racks(real_lab: Lab) -> None:
     assert f"{rack['text']}: {rack['remedy']}" == str(messages.NO_RACK)
 
 
-def test_check_finds_an_architecture_that_maas_lacks(lab: Lab) -> None:
+def test_check_reports_missing_architecture(lab: Lab) -> None:
     lab.region.images = ["arm64"]
 
     code, found = findings(lab)
@@ -561,7 +567,7 @@ def test_check_finds_an_architecture_that_maas_lacks(lab: Lab) -> None:
         ("3.7.3", "", None),
     ],
 )
-def test_check_knows_where_verify_ssl_breaks_power_control(
+def test_check_reports_versions_that_break_verify_ssl(
     lab: Lab, version: str, level: str, message: messages.Message | None
 ) -> None:
     lab.enlist()
@@ -577,7 +583,7 @@ def test_check_knows_where_verify_ssl_breaks_power_control(
         assert found[0]["remedy"] == message.hint
 
 
-def test_check_finds_a_maas_that_is_down(lab: Lab) -> None:
+def test_check_reports_a_failing_maas(lab: Lab) -> None:
     lab.region.forced = [(500, "")]
 
     code, found = findings(lab)
@@ -586,7 +592,7 @@ def test_check_finds_a_maas_that_is_down(lab: Lab) -> None:
     assert "MAAS answered 500" in found["API"][0]["text"]
 
 
-def test_only_some_kinds_of_changes_are_made_if_asked(lab: Lab) -> None:
+def test_enlist_only_writes_selected_kinds(lab: Lab) -> None:
     assert lab.enlist("--only", "update")["summary"] == "0 up to date"
     assert lab.region.writes == []
 

@@ -54,7 +54,7 @@ def enlist(region: Region, key: str = KEY) -> enlistment.Outcome:
         return enlistment.apply(client, enlistment.plan(ten(), known, HERE))
 
 
-def test_a_request_is_signed_as_maas_wants_it(region: Region) -> None:
+def test_call_is_signed_with_plaintext_oauth(region: Region) -> None:
     with fake_maas.client(region) as client:
         assert client.whoami().is_admin
         (headers,) = region.headers
@@ -70,7 +70,7 @@ def test_a_request_is_signed_as_maas_wants_it(region: Region) -> None:
     assert signature == "&" + urllib.parse.quote("w9%Secret")
 
 
-def test_ten_vms_arrive_over_http_and_all_connections_are_kept(region: Region) -> None:
+def test_apply_over_http_reuses_connections(region: Region) -> None:
     outcome = enlist(region)
 
     assert outcome.failures == ()
@@ -78,7 +78,7 @@ def test_ten_vms_arrive_over_http_and_all_connections_are_kept(region: Region) -
     assert parameters == dataclasses.asdict(HERE.power_parameters(ten()[0].uuid))
 
 
-def test_no_more_than_eight_calls_at_a_time(region: Region) -> None:
+def test_apply_sends_eight_calls_in_parallel(region: Region) -> None:
     vms = [vm(f"node{number}", mac(number)) for number in range(60)]
     with fake_maas.client(region) as client:
         plan = enlistment.plan(vms, enlistment.read(client), HERE)
@@ -121,7 +121,7 @@ def test_no_more_than_eight_calls_at_a_time(region: Region) -> None:
         ),
     ],
 )
-def test_what_maas_may_answer_is_one_sentence_and_nothing_is_written(
+def test_failed_read_is_one_sentence(
     region: Region, status: int, body: str, words: str, again: bool
 ) -> None:
     region.forced = [(status, body)]
@@ -147,7 +147,7 @@ def test_what_maas_may_answer_is_one_sentence_and_nothing_is_written(
         (302, "http://elsewhere/", "MAAS has moved to http://elsewhere/"),
     ],
 )
-def test_trouble_in_the_middle_ends_the_run_with_one_sentence(
+def test_apply_with_failing_maas_ends_with_one_sentence(
     region: Region, status: int, body: str, words: str
 ) -> None:
     with fake_maas.client(region) as client:
@@ -180,7 +180,7 @@ def test_apply_at_the_deadline_starts_no_other_machine(region: Region) -> None:
     assert len(region.machines) == 10
 
 
-def test_a_conflict_is_that_machines_own(region: Region) -> None:
+def test_apply_with_locked_machine_continues(region: Region) -> None:
     enlist(region)
     moved = dataclasses.replace(HERE, address="10.0.0.9")
     with fake_maas.client(region) as client:
@@ -194,14 +194,14 @@ def test_a_conflict_is_that_machines_own(region: Region) -> None:
     assert len(outcome.done) == 9
 
 
-def test_a_user_who_is_no_administrator_reads_why(region: Region) -> None:
+def test_call_by_a_user_reports_missing_rights(region: Region) -> None:
     with pytest.raises(errors.MAASError, match="403: for administrators only") as raised:
         enlist(region, fake_maas.USER_KEY)
 
     assert raised.value.status == 403
 
 
-def test_a_busy_maas_is_asked_again_for_what_only_reads(region: Region) -> None:
+def test_read_from_a_busy_maas_is_repeated(region: Region) -> None:
     region.forced = [(503, ""), (503, ""), (200, '{"version": "3.7.3"}')]
 
     with fake_maas.client(region) as client:
@@ -210,7 +210,7 @@ def test_a_busy_maas_is_asked_again_for_what_only_reads(region: Region) -> None:
     assert len(region.calls) == 3
 
 
-def test_a_busy_maas_is_not_sent_a_second_new_machine(region: Region) -> None:
+def test_create_machine_at_a_busy_maas_is_not_repeated(region: Region) -> None:
     region.forced = [(503, "")]
 
     with fake_maas.client(region) as client, pytest.raises(errors.MAASError):
@@ -220,7 +220,7 @@ def test_a_busy_maas_is_not_sent_a_second_new_machine(region: Region) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["kq3VbConsumer:hT5mToken:other", "kq3VbConsumer:other:other"])
-def test_the_body_of_a_401_is_not_shown(
+def test_error_for_401_does_not_contain_the_body(
     region: Region, wrong: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     # MAAS quotes the secret that it expected, which is another than the one we sent.
@@ -235,7 +235,7 @@ def test_the_body_of_a_401_is_not_shown(
         assert part not in str(raised.value) + caplog.text
 
 
-def test_all_tries_of_a_call_end_at_its_deadline(region: Region) -> None:
+def test_repeated_call_ends_at_its_timeout(region: Region) -> None:
     region.forced = [(503, "")]
 
     with (
@@ -259,7 +259,7 @@ def test_all_tries_of_a_call_end_at_its_deadline(region: Region) -> None:
         (200, "[1]"),
     ],
 )
-def test_what_is_said_of_an_answer_is_documented(region: Region, status: int, body: str) -> None:
+def test_error_for_a_response_is_documented(region: Region, status: int, body: str) -> None:
     region.forced = [(status, body)]
 
     with fake_maas.client(region) as client, pytest.raises(errors.MAASError) as raised:
@@ -270,7 +270,7 @@ def test_what_is_said_of_an_answer_is_documented(region: Region, status: int, bo
     assert f"| `{message}`" in REFERENCE.read_text()
 
 
-def test_no_maas_at_all_is_one_sentence(caplog: pytest.LogCaptureFixture) -> None:
+def test_call_without_a_server_is_one_sentence(caplog: pytest.LogCaptureFixture) -> None:
     url = f"http://127.0.0.1:{free_port()}/MAAS"
     with (
         MAAS(url, pydantic.SecretStr(KEY)) as client,
@@ -286,7 +286,7 @@ def test_no_maas_at_all_is_one_sentence(caplog: pytest.LogCaptureFixture) -> Non
     assert warnings == []  # of each try, as urllib3's own retries give
 
 
-def test_a_slow_maas_is_given_up_and_not_asked_again(region: Region) -> None:
+def test_call_to_a_slow_maas_is_not_repeated(region: Region) -> None:
     region.delay_s = 1.5
 
     with (
@@ -340,7 +340,9 @@ def test_call_with_a_dripping_response_ends_at_its_timeout(start: bytes, drop: b
         client.zones()
 
 
-def test_https_needs_a_ca_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_https_with_a_private_ca_needs_the_ca_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pem = tmp_path / "certificate.pem"
     options = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1"
     names = ["-subj", "/CN=maas", "-addext", "subjectAltName=IP:127.0.0.1"]
@@ -367,7 +369,7 @@ def test_https_needs_a_ca_that_is_named(tmp_path: Path, monkeypatch: pytest.Monk
         fake_maas.client(region, ca_file=tmp_path / "nosuch.pem")
 
 
-def test_nothing_of_the_key_is_in_a_log_or_an_error(
+def test_log_and_errors_contain_no_secret(
     region: Region, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -396,6 +398,6 @@ def test_nothing_of_the_key_is_in_a_log_or_an_error(
         ("http://x/MAAS", "a:b:c\nd"),
     ],
 )
-def test_a_wrong_url_or_key_is_found_before_anything_is_sent(url: str, key: str) -> None:
+def test_client_with_invalid_url_or_key_raises(url: str, key: str) -> None:
     with pytest.raises(errors.ConfigError, match="expected"):
         MAAS(url, pydantic.SecretStr(key))

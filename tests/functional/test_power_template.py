@@ -96,7 +96,7 @@ def maas_beside(running: tuple[Simulator, ServiceProcess], tmp_path: Path) -> Le
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_on_query_off_through_the_service(
+def test_power_through_the_service(
     maas_beside: LegacyMAAS, running: tuple[Simulator, ServiceProcess], version: str
 ) -> None:
     maas, (simulator, service) = maas_beside, running
@@ -117,7 +117,7 @@ def test_on_query_off_through_the_service(
     assert maas.woken() == []
 
 
-def test_on_query_off_without_a_service(maas: LegacyMAAS, simulator: Simulator) -> None:
+def test_power_without_a_service(maas: LegacyMAAS, simulator: Simulator) -> None:
     mac = "08:00:27:00:00:03"
     assert maas.power("query", mac).stdout.splitlines()[-1] == "off"
     assert maas.power("on", mac).returncode == 0
@@ -127,7 +127,7 @@ def test_on_query_off_without_a_service(maas: LegacyMAAS, simulator: Simulator) 
 
 
 @pytest.mark.parametrize("running", [True, False], ids=["service", "no-service"])
-def test_a_mac_of_no_vm_is_woken_over_the_network(
+def test_power_on_of_unknown_mac_uses_wake_on_lan(
     maas: LegacyMAAS, service: ServiceProcess, *, running: bool
 ) -> None:
     if running:
@@ -146,7 +146,7 @@ def test_a_mac_of_no_vm_is_woken_over_the_network(
 
 
 @pytest.mark.parametrize("running", [True, False], ids=["service", "no-service"])
-def test_a_virtualbox_host_that_is_down_keeps_no_metal_asleep(
+def test_power_on_with_host_down_uses_wake_on_lan(
     maas: LegacyMAAS, service: ServiceProcess, simulator: Simulator, *, running: bool
 ) -> None:
     mac = "52:54:00:12:34:56"
@@ -164,7 +164,9 @@ def test_a_virtualbox_host_that_is_down_keeps_no_metal_asleep(
             service.stop()
 
 
-def test_nothing_to_wake_with_is_said(maas: LegacyMAAS, service: ServiceProcess) -> None:
+def test_power_on_without_wake_on_lan_tools_fails(
+    maas: LegacyMAAS, service: ServiceProcess
+) -> None:
     (maas.bin / "etherwake").unlink()
     with service:
         done = maas.power("on", "52:54:00:12:34:56")
@@ -172,7 +174,7 @@ def test_nothing_to_wake_with_is_said(maas: LegacyMAAS, service: ServiceProcess)
     assert "neither etherwake nor wakeonlan" in done.stdout
 
 
-def test_a_failure_has_a_reason_maas_can_show(
+def test_failed_power_on_prints_the_reason(
     maas: LegacyMAAS, service: ServiceProcess, simulator: Simulator
 ) -> None:
     simulator.virtualbox.vm("node01").start_error = "broken"
@@ -189,7 +191,7 @@ def test_a_failure_has_a_reason_maas_can_show(
 
 @pytest.mark.parametrize("mac", HOSTILE)
 @pytest.mark.parametrize("version", ["1.4", "1.9"])
-def test_a_hostile_mac_reaches_no_shell(maas_beside: LegacyMAAS, mac: str, version: str) -> None:
+def test_hostile_mac_reaches_no_shell(maas_beside: LegacyMAAS, mac: str, version: str) -> None:
     maas = maas_beside
     for change in ("on", "off", "query"):
         assert maas.power(change, mac, version).returncode != 0
@@ -198,7 +200,7 @@ def test_a_hostile_mac_reaches_no_shell(maas_beside: LegacyMAAS, mac: str, versi
     assert maas.woken() == []
 
 
-def test_power_down_presses_the_button_first(
+def test_power_down_presses_the_power_button(
     maas: LegacyMAAS, service: ServiceProcess, simulator: Simulator
 ) -> None:
     with service:
@@ -211,7 +213,7 @@ def test_power_down_presses_the_button_first(
     assert simulator.virtualbox.vm("node01").state is VMState.POWEROFF
 
 
-def test_the_socket_is_for_its_owner_and_group_and_goes_with_the_service(
+def test_socket_is_private_and_removed_with_the_service(
     service: ServiceProcess, tmp_path: Path
 ) -> None:
     path = tmp_path / "power.sock"
@@ -249,7 +251,7 @@ def fresh(tmp_path: Path) -> LegacyMAAS:
     return made
 
 
-def test_install_upgrade_remove_restore_is_byte_identical(fresh: LegacyMAAS) -> None:
+def test_remove_after_an_upgrade_restores_every_byte(fresh: LegacyMAAS) -> None:
     before = snapshot(fresh.root)
     assert len(power_template.install(fresh.root, fresh.settings)) == 6
     assert power_template.install(fresh.root, fresh.settings) == []
@@ -270,7 +272,7 @@ def test_install_upgrade_remove_restore_is_byte_identical(fresh: LegacyMAAS) -> 
     assert power_template.remove(fresh.root) == []
 
 
-def test_a_template_rewritten_since_is_left_alone_by_remove(fresh: LegacyMAAS) -> None:
+def test_remove_keeps_the_template_of_an_upgrade(fresh: LegacyMAAS) -> None:
     power_template.install(fresh.root, fresh.settings)
     fresh.template.write_bytes(STOCK + b"# newer\n")
     power_template.remove(fresh.root)
@@ -278,7 +280,7 @@ def test_a_template_rewritten_since_is_left_alone_by_remove(fresh: LegacyMAAS) -
 
 
 @pytest.mark.parametrize("by", ["content", "link", "fifo"])
-def test_only_the_original_comes_back(fresh: LegacyMAAS, by: str) -> None:
+def test_remove_with_a_forged_original_changes_nothing(fresh: LegacyMAAS, by: str) -> None:
     power_template.install(fresh.root, fresh.settings)
     kept, ours = fresh.root / power_template.ORIGINAL, fresh.template.read_bytes()
     kept.unlink()
@@ -303,7 +305,7 @@ def test_only_the_original_comes_back(fresh: LegacyMAAS, by: str) -> None:
         (STOCK + b"VBox_extensions/power_on $mac\n", "already patched"),
     ],
 )
-def test_a_template_that_is_not_expected_is_refused_unless_told(
+def test_install_over_unexpected_template_needs_force(
     fresh: LegacyMAAS, content: bytes, words: str
 ) -> None:
     fresh.template.write_bytes(content)
@@ -316,7 +318,7 @@ def test_a_template_that_is_not_expected_is_refused_unless_told(
     assert fresh.template.read_bytes() == content
 
 
-def test_a_machine_without_an_old_maas_is_told_what_to_do(fresh: LegacyMAAS) -> None:
+def test_install_without_legacy_maas_raises(fresh: LegacyMAAS) -> None:
     (fresh.root / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\n")
     with pytest.raises(errors.ConfigError, match="no user 'maas'"):
         power_template.install(fresh.root, fresh.settings)
@@ -326,7 +328,9 @@ def test_a_machine_without_an_old_maas_is_told_what_to_do(fresh: LegacyMAAS) -> 
         power_template.install(fresh.root, fresh.settings)
 
 
-def test_from_the_command_line(fresh: LegacyMAAS, service: ServiceProcess) -> None:
+def test_install_template_command_installs_and_removes(
+    fresh: LegacyMAAS, service: ServiceProcess
+) -> None:
     def run(*arguments: str) -> str:
         command = [str(PROGRAM), *arguments, "--root", str(fresh.root)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
@@ -340,7 +344,7 @@ def test_from_the_command_line(fresh: LegacyMAAS, service: ServiceProcess) -> No
     assert fresh.template.read_bytes() == STOCK
 
 
-def test_scripts_need_no_more_than_the_standard_library(fresh: LegacyMAAS) -> None:
+def test_scripts_are_executable_and_isolated(fresh: LegacyMAAS) -> None:
     power_template.install(fresh.root, fresh.settings)
     for name in power_template.SCRIPTS:
         path = fresh.home / "VBox_extensions" / name
@@ -349,7 +353,7 @@ def test_scripts_need_no_more_than_the_standard_library(fresh: LegacyMAAS) -> No
         assert os.access(path, os.X_OK)
 
 
-def test_the_template_is_shellcheck_clean(fresh: LegacyMAAS) -> None:
+def test_template_passes_shellcheck(fresh: LegacyMAAS) -> None:
     shellcheck = shutil.which("shellcheck", path=str(Path(sys.executable).parent))
     assert shellcheck
     power_template.install(fresh.root, fresh.settings)

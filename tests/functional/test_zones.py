@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pytest
 
 
-def test_maas_1_is_asked_where_it_answers() -> None:
+def test_zones_of_maas_1_are_read() -> None:
     with fake_maas.served() as region:
         region.is_old = True
         region.zones["a"] = "x@10.0.0.5"
@@ -34,7 +34,7 @@ def test_maas_1_is_asked_where_it_answers() -> None:
         assert not region.strange
 
 
-def test_descriptions_name_hosts(caplog: pytest.LogCaptureFixture) -> None:
+def test_hosts_from_zones_skips_invalid_descriptions(caplog: pytest.LogCaptureFixture) -> None:
     found = hosts_from_zones(
         [
             Zone("default", ""),
@@ -55,7 +55,7 @@ def test_descriptions_name_hosts(caplog: pytest.LogCaptureFixture) -> None:
         assert f"zone {name}: " in caplog.text
 
 
-def test_from_the_command_line_and_nothing_in_a_description_is_run(tmp_path: Path) -> None:
+def test_list_from_zones_runs_no_description(tmp_path: Path) -> None:
     pwned = tmp_path / "pwned"
     with Simulator(vms=2) as simulator, fake_maas.served() as region:
         region.zones |= {"izMBP13": simulator.host_entry, "evil": f"x@y; touch {pwned}"}

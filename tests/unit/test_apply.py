@@ -67,7 +67,7 @@ def commissions(region: Region) -> int:
 # -- Commissioning ------------------------------------------------------------------------------
 
 
-def test_a_503_at_commission_is_reported_once_and_all_are_made(region: Region) -> None:
+def test_503_at_commissioning_is_reported_once(region: Region) -> None:
     region.racks = {"rack1": ["192.168.0.0/24"]}
 
     outcome = enlist(region, ten(), COMMISSION)
@@ -81,7 +81,7 @@ def test_a_503_at_commission_is_reported_once_and_all_are_made(region: Region) -
     assert all(machine["tag_names"] for machine in region.machines.values())
 
 
-def test_the_next_run_commissions_what_the_last_could_not(region: Region) -> None:
+def test_commissioning_is_repeated_by_the_next_run(region: Region) -> None:
     region.racks = {"rack1": ["192.168.0.0/24"]}
     enlist(region, ten(), COMMISSION)
     region.racks = {"rack1": ["10.0.0.0/24"]}
@@ -97,14 +97,14 @@ def test_the_next_run_commissions_what_the_last_could_not(region: Region) -> Non
     assert plan(region, ten(), COMMISSION).changes == ()
 
 
-def test_machines_of_an_earlier_run_are_not_commissioned_unasked(region: Region) -> None:
+def test_new_machines_are_commissioned_only_on_request(region: Region) -> None:
     enlist(region, ten())
 
     assert plan(region, ten()).changes == ()
     assert statuses(region) == {"New"}
 
 
-def test_without_racks_nothing_is_asked_to_commission(region: Region) -> None:
+def test_commissioning_without_racks_is_not_requested(region: Region) -> None:
     region.racks = {}
 
     found = plan(region, ten(), COMMISSION)
@@ -115,7 +115,7 @@ def test_without_racks_nothing_is_asked_to_commission(region: Region) -> None:
     assert commissions(region) == 0
 
 
-def test_a_503_of_maas_itself_still_ends_the_run(region: Region) -> None:
+def test_503_of_maas_itself_ends_the_run(region: Region) -> None:
     with fake_maas.client(region) as client:
         found = enlistment.plan(ten(), enlistment.read(client), COMMISSION)
         region.forced = [(503, "")]
@@ -130,7 +130,7 @@ def test_a_503_of_maas_itself_still_ends_the_run(region: Region) -> None:
 
 
 @pytest.mark.parametrize("name", ["printer", "rack1", "region1"])
-def test_a_hostname_of_another_node_is_not_free(region: Region, name: str) -> None:
+def test_hostname_of_another_node_is_not_used(region: Region, name: str) -> None:
     region.add_device("printer")
 
     outcome = enlist(region, [vm(name, mac(1))])
@@ -139,7 +139,7 @@ def test_a_hostname_of_another_node_is_not_free(region: Region, name: str) -> No
     assert [machine["hostname"] for machine in region.machines.values()] == [f"{name}-a"]
 
 
-def test_a_hostname_that_is_taken_meanwhile_gives_way(region: Region) -> None:
+def test_hostname_used_since_the_plan_is_replaced(region: Region) -> None:
     with fake_maas.client(region) as client:
         found = enlistment.plan([vm("node1", mac(1))], enlistment.read(client), HERE)
         region.add_device("node1")
@@ -153,7 +153,7 @@ def test_a_hostname_that_is_taken_meanwhile_gives_way(region: Region) -> None:
     assert plan(region, [vm("node1", mac(1))]).changes == ()
 
 
-def test_a_rename_to_a_taken_name_updates_power_all_the_same(region: Region) -> None:
+def test_rename_to_used_hostname_still_updates_power(region: Region) -> None:
     before = vm("node1", mac(1))
     enlist(region, [before])
     after = vm("web", mac(1), uuid=before.uuid)
@@ -169,7 +169,7 @@ def test_a_rename_to_a_taken_name_updates_power_all_the_same(region: Region) -> 
     assert machine["power_parameters"]["power_on_uri"].startswith("http://10.0.0.9:5307/")
 
 
-def test_another_refusal_than_the_hostname_is_not_repeated(region: Region) -> None:
+def test_rejected_mac_is_not_tried_again(region: Region) -> None:
     with fake_maas.client(region) as client:
         found = enlistment.plan([vm("node1", mac(1))], enlistment.read(client), HERE)
         region.add_device("node1", macs=[mac(1)])
@@ -182,7 +182,7 @@ def test_another_refusal_than_the_hostname_is_not_repeated(region: Region) -> No
 
 
 @pytest.mark.parametrize("is_known", [False, True])
-def test_a_mac_of_a_device_is_a_conflict_with_a_hint(region: Region, *, is_known: bool) -> None:
+def test_mac_of_a_device_is_a_conflict(region: Region, *, is_known: bool) -> None:
     before = vm("node1", mac(1))
     if is_known:
         enlist(region, [before])
@@ -200,7 +200,7 @@ def test_a_mac_of_a_device_is_a_conflict_with_a_hint(region: Region, *, is_known
 # -- What MAAS as a whole lacks -----------------------------------------------------------------
 
 
-def test_a_maas_without_images_is_one_sentence(region: Region) -> None:
+def test_missing_images_are_reported_once(region: Region) -> None:
     region.images = []
     vms = [*ten(), vm("arm", mac(200), architecture="arm64")]
 
@@ -213,7 +213,7 @@ def test_a_maas_without_images_is_one_sentence(region: Region) -> None:
     assert str(failure).endswith(str(messages.NO_IMAGES))
 
 
-def test_an_architecture_that_maas_lacks_is_one_sentence(region: Region) -> None:
+def test_missing_architecture_is_reported_once(region: Region) -> None:
     region.images = ["amd64"]
     arms = [vm(f"arm{n}", mac(200 + n), architecture="arm64") for n in range(60)]
 
@@ -230,7 +230,7 @@ def test_an_architecture_that_maas_lacks_is_one_sentence(region: Region) -> None
     assert refused <= 8  # as many as are under way when the first is refused
 
 
-def test_a_maas_that_lists_no_images_is_asked_all_the_same(region: Region) -> None:
+def test_apply_with_unknown_images_creates_machines(region: Region) -> None:
     known: Any = None
     with fake_maas.client(region) as client:
         known = dataclasses.replace(enlistment.read(client), images=None)
@@ -239,7 +239,7 @@ def test_a_maas_that_lists_no_images_is_asked_all_the_same(region: Region) -> No
     assert len(outcome.done) == 10
 
 
-def test_a_conflict_is_one_sentence_with_what_to_do(region: Region) -> None:
+def test_conflicts_are_reported_once(region: Region) -> None:
     with fake_maas.client(region) as client:
         found = enlistment.plan(ten(), enlistment.read(client), HERE)
         for number, each in enumerate(ten()[:5]):
@@ -255,7 +255,7 @@ def test_a_conflict_is_one_sentence_with_what_to_do(region: Region) -> None:
     assert len(outcome.done) == 5
 
 
-def test_a_conflict_with_a_reason_says_nothing_of_other_machines(region: Region) -> None:
+def test_conflict_with_a_reason_shows_the_reason(region: Region) -> None:
     with fake_maas.client(region) as client:
         found = enlistment.plan([vm("node1", mac(1))], enlistment.read(client), HERE)
         region.forced = [(200, "{}"), (409, "it is locked")]  # the zone, and the machine
@@ -267,10 +267,66 @@ def test_a_conflict_with_a_reason_says_nothing_of_other_machines(region: Region)
     assert "delete" not in str(failure)
 
 
+# -- Errors and interruptions --------------------------------------------------------------------
+
+
+def test_apply_with_rejected_machine_continues(region: Region) -> None:
+    vms = [vm("node1", mac(1), architecture="i386"), vm("node2", mac(2))]
+
+    outcome = enlist(region, vms)
+
+    (failure,) = outcome.failures
+    assert str(failure).startswith("a/node1: MAAS has no boot image for i386")
+    assert [each["hostname"] for each in region.machines.values()] == ["node2"]
+    assert outcome.error is None
+
+
+def test_apply_with_rejected_zone_fails_only_its_machines(region: Region) -> None:
+    with fake_maas.client(region) as client:
+        found = enlistment.plan(ten(), enlistment.read(client), HERE)
+        region.zones["izMBP13"] = "made meanwhile"
+        outcome = enlistment.apply(client, found)
+
+    (failure,) = outcome.failures
+    assert len(outcome.done) == 5
+    assert str(failure).startswith("5 VMs (a/a-node1, a/a-node2, a/a-node3, …): its zone izMBP13")
+    enlist(region, ten())
+    assert plan(region, ten()).changes == ()
+
+
+@pytest.mark.parametrize("writes", range(1, 32, 5))
+def test_apply_repeated_after_a_crash_completes(region: Region, writes: int) -> None:
+    region.dies_after_writes = writes
+    outcome = enlist(region, ten())
+    assert len(outcome.failures) == 1
+    assert len(outcome.results) + len(outcome.not_tried) == 10
+    for machine in region.machines.values():
+        assert (machine["power_type"], machine["zone"][:2]) == ("webhook", "iz")
+        assert len(machine["interface_set"]) == 2
+
+    region.dies_after_writes = None
+    enlist(region, ten())
+
+    assert len(region.machines) == 10
+    assert plan(region, ten()).changes == ()
+
+
+def test_apply_repeated_after_a_lost_response_completes(region: Region) -> None:
+    region.loses_answer_to = "machines/"
+    first = enlist(region, [vm("node1", mac(1))])
+    region.loses_answer_to = ""
+
+    second = enlist(region, [vm("node1", mac(1))])
+
+    assert "unknown" in str(first.failures[0])
+    assert (len(region.machines), second.failures) == (1, ())
+    assert plan(region, [vm("node1", mac(1))]).changes == ()
+
+
 # -- Time ---------------------------------------------------------------------------------------
 
 
-def test_timeouts_fit_a_real_regions_latencies() -> None:
+def test_timeouts_exceed_a_real_regions_latencies() -> None:
     latencies = fake_maas.Latencies(scale=1.0)
 
     listing_s = latencies.of(("GET", "machines/", ""), 1000, 0)

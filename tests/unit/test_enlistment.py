@@ -21,7 +21,7 @@ OWN = vms.vm("node1", vms.mac(1))
 STOLEN = dataclasses.replace(vms.vm("stolen", vms.mac(1), uuid=OWN.uuid), host=B)
 
 
-def test_a_claim_is_never_enlisted_and_the_vm_on_its_own_host_is() -> None:
+def test_plan_fleet_skips_claims() -> None:
     reports = [
         HostReport(A, (OWN,), None, 0.1),
         HostReport(B, (), None, 0.1, claims=(STOLEN,)),
@@ -37,7 +37,7 @@ def test_a_claim_is_never_enlisted_and_the_vm_on_its_own_host_is() -> None:
     assert plan.summary() == "1 create, 1 skip"
 
 
-def test_a_claim_to_a_vm_of_a_host_that_is_down_writes_nothing() -> None:
+def test_plan_fleet_skips_claims_of_unreachable_hosts() -> None:
     reports = [
         HostReport(A, (), errors.HostUnreachable("a", "no route"), 0.1),
         HostReport(B, (), None, 0.1, claims=(STOLEN,)),
@@ -49,7 +49,7 @@ def test_a_claim_to_a_vm_of_a_host_that_is_down_writes_nothing() -> None:
     assert [change.kind for change in plan.changes] == [Kind.SKIP]
 
 
-def test_a_claim_that_is_not_meant_is_not_mentioned() -> None:
+def test_plan_fleet_filters_claims() -> None:
     reports = [HostReport(B, (), None, 0.1, claims=(STOLEN,))]
 
     settings = dataclasses.replace(SETTINGS, name="node*")

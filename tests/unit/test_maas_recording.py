@@ -313,7 +313,7 @@ def by_name(value: object) -> object:
     return {next(str(item[key]) for key in keys if key in item): item for item in objects}
 
 
-def test_every_pair_is_answered_as_the_real_region_did() -> None:
+def test_fake_responds_like_the_recorded_region() -> None:
     wrong: list[str] = []
     for pair, status, answer in replayed():
         if (status, kind(answer)) != (pair.status, kind(pair.body)):
@@ -330,7 +330,7 @@ def test_every_pair_is_answered_as_the_real_region_did() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_few_pairs_are_not_replayed_and_each_for_a_reason() -> None:
+def test_recording_is_replayed_almost_completely() -> None:
     reasons = collections.Counter(why for pair in recorded() if (why := why_not(pair)))
 
     assert reasons == {

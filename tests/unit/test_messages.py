@@ -30,7 +30,7 @@ def documented(template: str) -> str:
 
 
 @pytest.mark.parametrize("name", MESSAGES)
-def test_each_message_and_its_hint_are_a_row_of_the_page(name: str) -> None:
+def test_message_is_documented(name: str) -> None:
     message = MESSAGES[name]
     rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
 
@@ -39,7 +39,7 @@ def test_each_message_and_its_hint_are_a_row_of_the_page(name: str) -> None:
     assert any(documented(message.text) in row and documented(message.hint) in row for row in rows)
 
 
-def test_the_page_has_no_message_that_nobody_says() -> None:
+def test_documented_messages_exist() -> None:
     text = PAGE.read_text().partition("## Errors of MAAS as a whole")[0]
     rows = [re.findall(r"`([^`]+)`", line) for line in text.splitlines() if line.startswith("| `")]
     said = {documented(message.text) for message in MESSAGES.values()}
@@ -75,7 +75,7 @@ def said(region: Region) -> set[str]:
     }
 
 
-def test_what_a_real_region_makes_enlistment_say_is_documented() -> None:
+def test_messages_about_a_fresh_region_are_documented() -> None:
     region = Region.real(scale=0.0001)
     everything = said(region)  # without images and racks
     region.images, region.racks = ["amd64"], {"rack1": ["192.168.0.0/24"]}

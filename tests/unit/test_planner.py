@@ -73,7 +73,7 @@ def paths(region: Region) -> list[tuple[str, str]]:
 # -- The usual course ---------------------------------------------------------------------------
 
 
-def test_ten_vms_on_two_hosts_are_enlisted_with_their_zones(region: Region) -> None:
+def test_enlist_new_vms_creates_machines_and_zones(region: Region) -> None:
     outcome = enlist(region, ten())
 
     assert (len(outcome.done), outcome.failures) == (10, ())
@@ -95,7 +95,7 @@ def test_ten_vms_on_two_hosts_are_enlisted_with_their_zones(region: Region) -> N
     assert machine["tag_names"] == [f"virtualbox-{found.uuid}"]
 
 
-def test_the_second_run_has_nothing_to_do_and_writes_nothing(region: Region) -> None:
+def test_enlist_repeated_writes_nothing(region: Region) -> None:
     enlist(region, ten())
 
     again = plan(region, ten())
@@ -106,7 +106,7 @@ def test_the_second_run_has_nothing_to_do_and_writes_nothing(region: Region) -> 
     assert region.writes == []
 
 
-def test_planning_asks_eight_times_however_many_there_are(region: Region) -> None:
+def test_read_sends_eight_requests(region: Region) -> None:
     enlist(region, ten())
     region.forget_calls()
 
@@ -125,13 +125,13 @@ def test_planning_asks_eight_times_however_many_there_are(region: Region) -> Non
     ]
 
 
-def test_commissioning_is_for_those_who_ask(region: Region) -> None:
+def test_enlist_with_commission_commissions_new_machines(region: Region) -> None:
     enlist(region, [vm("node1", mac(1))], dataclasses.replace(HERE, commission=True))
 
     assert region.machine("node1")["status_name"] == "Commissioning"
 
 
-def test_a_machine_at_another_service_stays_there(region: Region) -> None:
+def test_plan_with_other_address_keeps_its_machines(region: Region) -> None:
     enlist(region, ten())
     both = dataclasses.replace(HERE, address="10.0.0.9", other_addresses=("10.0.0.2",))
     rotated = dataclasses.replace(both, secrets=SECRETS.rotated(datetime.timedelta(hours=1)))
@@ -144,7 +144,7 @@ def test_a_machine_at_another_service_stays_there(region: Region) -> None:
     assert plan(region, ten(), rotated).changes == ()
 
 
-def test_an_address_that_moved_is_ten_updates_and_nothing_else(region: Region) -> None:
+def test_plan_with_new_address_updates_uris_only(region: Region) -> None:
     enlist(region, ten())
     moved = dataclasses.replace(HERE, address="10.0.0.9")
 
@@ -158,7 +158,7 @@ def test_an_address_that_moved_is_ten_updates_and_nothing_else(region: Region) -
     assert plan(region, ten(), moved).changes == ()
 
 
-def test_rotated_tokens_are_written(region: Region) -> None:
+def test_plan_with_rotated_secrets_updates_tokens(region: Region) -> None:
     enlist(region, [vm("node1", mac(1))])
     rotated = dataclasses.replace(HERE, secrets=SECRETS.rotated(datetime.timedelta(hours=1)))
 
@@ -167,7 +167,7 @@ def test_rotated_tokens_are_written(region: Region) -> None:
     assert (found.kind, found.text) == (Kind.UPDATE, "token")
 
 
-def test_what_a_person_set_in_our_power_parameters_stays_and_what_they_broke_is_mended(
+def test_plan_repairs_regexes_but_keeps_verify_ssl(
     region: Region,
 ) -> None:
     found = vm("node1", mac(1))
@@ -184,7 +184,7 @@ def test_what_a_person_set_in_our_power_parameters_stays_and_what_they_broke_is_
     assert parameters["power_verify_ssl"] == "y"
 
 
-def test_only_asked_kinds_can_be_applied(region: Region) -> None:
+def test_apply_of_selected_kinds_writes_only_these(region: Region) -> None:
     region.add_machine("there", macs=[mac(1)])
     found = plan(region, [vm("node1", mac(1)), vm("node2", mac(2), host=B)])
 
@@ -200,7 +200,7 @@ def test_only_asked_kinds_can_be_applied(region: Region) -> None:
 # -- What changes on the hosts ------------------------------------------------------------------
 
 
-def test_a_renamed_vm_renames_its_machine(region: Region) -> None:
+def test_plan_with_renamed_vm_renames_its_machine(region: Region) -> None:
     before = vm("node1", mac(1))
     enlist(region, [before])
     after = vm("Web server", mac(1), uuid=before.uuid)
@@ -213,7 +213,7 @@ def test_a_renamed_vm_renames_its_machine(region: Region) -> None:
     assert plan(region, [after]).changes == ()
 
 
-def test_a_machine_that_a_person_renamed_keeps_its_name(region: Region) -> None:
+def test_plan_with_renamed_machine_keeps_its_name(region: Region) -> None:
     before = vm("node1", mac(1))
     enlist(region, [before])
     region.machine("node1")["hostname"] = "controller"
@@ -226,7 +226,7 @@ def test_a_machine_that_a_person_renamed_keeps_its_name(region: Region) -> None:
     assert plan(region, [renamed]).changes == ()
 
 
-def test_a_replaced_nic_gives_its_interface_the_new_mac(region: Region) -> None:
+def test_plan_with_replaced_nic_reuses_its_interface(region: Region) -> None:
     before = vm("node1", mac(1), mac(2))
     enlist(region, [before])
     number = region.machine("node1")["interface_set"][0]["id"]
@@ -252,7 +252,7 @@ def test_a_replaced_nic_gives_its_interface_the_new_mac(region: Region) -> None:
         ("Commissioning", [mac(7)], Kind.SKIP),
     ],
 )
-def test_a_new_mac_waits_until_maas_takes_it(
+def test_plan_with_new_mac_depends_on_the_status(
     region: Region, status: str, new: list[str], kind: Kind
 ) -> None:
     before = vm("node1", mac(1))
@@ -267,7 +267,7 @@ def test_a_new_mac_waits_until_maas_takes_it(
     assert outcome.failures == ()
 
 
-def test_a_vm_on_another_host_changes_its_zone_and_keeps_its_machine(region: Region) -> None:
+def test_plan_with_moved_vm_changes_its_zone(region: Region) -> None:
     before = vm("node1", mac(1))
     enlist(region, [before])
     after = vm("node1", mac(1), uuid=before.uuid, host=B)
@@ -285,7 +285,7 @@ def test_a_vm_on_another_host_changes_its_zone_and_keeps_its_machine(region: Reg
 
 @pytest.mark.parametrize("power", [("", {}), ("manual", {})])
 @pytest.mark.parametrize("by", ["mac", "hardware", "swapped"])
-def test_a_machine_without_power_is_adopted_and_keeps_its_name(
+def test_plan_adopts_machine_without_power_type(
     region: Region, power: tuple[str, dict[str, str]], by: str
 ) -> None:
     found = vm("node1", mac(1), uuid="00112233-4455-6677-8899-aabbccddeeff")
@@ -306,7 +306,7 @@ def test_a_machine_without_power_is_adopted_and_keeps_its_name(
     assert plan(region, [found]).changes == ()
 
 
-def test_somebody_elses_power_type_is_left_alone_unless_taken_over(region: Region) -> None:
+def test_plan_skips_other_power_type_unless_taking_over(region: Region) -> None:
     region.add_machine("fast-cod", macs=[mac(1)], power=("ipmi", {"power_address": "10.0.0.77"}))
     found = vm("node1", mac(1))
     taking = dataclasses.replace(HERE, take_over=True)
@@ -325,7 +325,7 @@ def test_somebody_elses_power_type_is_left_alone_unless_taken_over(region: Regio
     assert plan(region, [found]).changes == ()
 
 
-def test_the_machine_of_a_vm_that_was_made_anew_is_taken_over_with_its_mark(
+def test_take_over_of_recreated_vm_replaces_the_tag(
     region: Region,
 ) -> None:
     enlist(region, [vm("node1", mac(1))])
@@ -338,7 +338,7 @@ def test_the_machine_of_a_vm_that_was_made_anew_is_taken_over_with_its_mark(
     assert plan(region, [anew]).changes == ()
 
 
-def test_the_mark_finds_a_machine_that_lost_its_power_type_and_its_mac(region: Region) -> None:
+def test_plan_finds_machine_by_tag_alone(region: Region) -> None:
     before = vm("node1", mac(1))
     enlist(region, [before])
     region.machine("node1").update(power_type="manual", power_parameters={})
@@ -348,7 +348,7 @@ def test_the_mark_finds_a_machine_that_lost_its_power_type_and_its_mac(region: R
     assert (found.kind, found.machine) == (Kind.ADOPT, "node1")
 
 
-def test_a_vm_that_is_gone_leaves_an_orphan_which_is_not_deleted(region: Region) -> None:
+def test_plan_without_vm_reports_an_orphan(region: Region) -> None:
     enlist(region, ten())
 
     found = plan(region, ten()[1:])
@@ -359,7 +359,7 @@ def test_a_vm_that_is_gone_leaves_an_orphan_which_is_not_deleted(region: Region)
     assert len(region.machines) == 10
 
 
-def test_a_host_that_is_down_makes_no_orphans_but_its_machines_follow_the_address(
+def test_plan_with_unreachable_host_reports_no_orphans(
     region: Region,
 ) -> None:
     enlist(region, ten())
@@ -373,7 +373,7 @@ def test_a_host_that_is_down_makes_no_orphans_but_its_machines_follow_the_addres
     assert plan(region, ten(), moved).changes == ()
 
 
-def test_another_power_services_machines_are_none_of_our_business(region: Region) -> None:
+def test_plan_ignores_machines_of_other_services(region: Region) -> None:
     other = dataclasses.replace(HERE, secrets=tokens.Secrets.new(), address="10.0.0.77")
     enlist(region, ten(), other)
 
@@ -384,7 +384,7 @@ def test_another_power_services_machines_are_none_of_our_business(region: Region
 # -- Conflicts ----------------------------------------------------------------------------------
 
 
-def test_equal_names_on_two_hosts_are_said_and_not_guessed(region: Region) -> None:
+def test_equal_names_on_two_hosts_are_a_conflict(region: Region) -> None:
     twins = [vm("node1", mac(1)), vm("node1", mac(2), host=B)]
 
     found = plan(region, twins)
@@ -396,7 +396,7 @@ def test_equal_names_on_two_hosts_are_said_and_not_guessed(region: Region) -> No
     assert region.writes == []
 
 
-def test_equal_names_enlisted_host_by_host_get_the_hosts_name_added(region: Region) -> None:
+def test_equal_names_enlisted_separately_get_the_hosts_name(region: Region) -> None:
     twins = [vm("node1", mac(1)), vm("node1", mac(2), host=B)]
 
     enlist(region, twins, dataclasses.replace(HERE, host="a"))
@@ -406,7 +406,7 @@ def test_equal_names_enlisted_host_by_host_get_the_hosts_name_added(region: Regi
     assert plan(region, twins).changes == ()
 
 
-def test_a_cloned_mac_is_said_also_for_a_vm_that_is_not_selected(region: Region) -> None:
+def test_cloned_mac_of_unselected_vm_is_a_conflict(region: Region) -> None:
     clones = [vm("node1", mac(1)), vm("node2", mac(1), host=B)]
 
     found = only(plan(region, clones, dataclasses.replace(HERE, host="a")))
@@ -416,7 +416,7 @@ def test_a_cloned_mac_is_said_also_for_a_vm_that_is_not_selected(region: Region)
     assert "--macaddress1 auto" in found.hint
 
 
-def test_a_clone_does_not_disturb_the_vm_it_was_made_of(region: Region) -> None:
+def test_clone_does_not_affect_the_managed_vm(region: Region) -> None:
     first = vm("node1", mac(1))
     enlist(region, [first])
     moved = dataclasses.replace(HERE, address="10.0.0.9")
@@ -426,7 +426,7 @@ def test_a_clone_does_not_disturb_the_vm_it_was_made_of(region: Region) -> None:
     assert kinds(found) == [(Kind.UPDATE, "node1"), (Kind.CONFLICT, "node2")]
 
 
-def test_a_vm_copied_whole_to_another_host_is_a_conflict(region: Region) -> None:
+def test_equal_uuids_are_a_conflict(region: Region) -> None:
     first = vm("node1", mac(1))
 
     found = plan(region, [first, vm("node1", mac(1), uuid=first.uuid, host=B)])
@@ -435,7 +435,7 @@ def test_a_vm_copied_whole_to_another_host_is_a_conflict(region: Region) -> None
     assert "several hosts have a VM with its UUID: a, b" in found.changes[0].text
 
 
-def test_two_machines_that_fit_one_vm_are_a_conflict(region: Region) -> None:
+def test_two_machines_matching_one_vm_are_a_conflict(region: Region) -> None:
     region.add_machine("one", macs=[mac(1)])
     region.add_machine("two", macs=[mac(2)])
 
@@ -444,7 +444,7 @@ def test_two_machines_that_fit_one_vm_are_a_conflict(region: Region) -> None:
     assert (found.kind, "one, two" in found.text) == (Kind.CONFLICT, True)
 
 
-def test_two_vms_that_fit_one_machine_are_a_conflict(region: Region) -> None:
+def test_two_vms_matching_one_machine_are_a_conflict(region: Region) -> None:
     region.add_machine("one", macs=[mac(1), mac(2)])
 
     found = plan(region, [vm("node1", mac(1)), vm("node2", mac(2))])
@@ -452,7 +452,7 @@ def test_two_vms_that_fit_one_machine_are_a_conflict(region: Region) -> None:
     assert kinds(found) == [(Kind.CONFLICT, "node1"), (Kind.CONFLICT, "node2")]
 
 
-def test_two_machines_with_one_vms_uris_are_a_conflict(region: Region) -> None:
+def test_two_machines_with_equal_uris_are_a_conflict(region: Region) -> None:
     found = vm("node1", mac(1))
     enlist(region, [found])
     region.add_machine("copy", power=("webhook", region.machine("node1")["power_parameters"]))
@@ -460,7 +460,7 @@ def test_two_machines_with_one_vms_uris_are_a_conflict(region: Region) -> None:
     assert "several machines have its power URIs" in only(plan(region, [found])).text
 
 
-def test_a_mac_of_another_vms_machine_is_a_conflict(region: Region) -> None:
+def test_mac_of_another_managed_machine_is_a_conflict(region: Region) -> None:
     first = vm("node1", mac(1))
     enlist(region, [first])
     swapped = [vm("node1", mac(2), uuid=first.uuid), vm("node2", mac(1))]
@@ -471,7 +471,7 @@ def test_a_mac_of_another_vms_machine_is_a_conflict(region: Region) -> None:
     assert "node1 in MAAS matches, but belongs to a/node1" in found.changes[-1].text
 
 
-def test_a_new_mac_that_another_machine_has_is_a_conflict(region: Region) -> None:
+def test_new_mac_of_another_machine_is_a_conflict(region: Region) -> None:
     first = vm("node1", mac(1))
     enlist(region, [first])
     region.add_machine("other", macs=[mac(2)])
@@ -495,7 +495,7 @@ def test_a_new_mac_that_another_machine_has_is_a_conflict(region: Region) -> Non
         ),
     ],
 )
-def test_what_maas_would_not_take_is_said_before(region: Region, found: VM, words: str) -> None:
+def test_plan_skips_what_maas_would_reject(region: Region, found: VM, words: str) -> None:
     change = only(plan(region, [found]))
 
     assert change.kind is Kind.SKIP
@@ -503,7 +503,7 @@ def test_what_maas_would_not_take_is_said_before(region: Region, found: VM, word
     assert change.hint
 
 
-def test_a_hostname_that_is_taken_gets_the_hosts_name(region: Region) -> None:
+def test_plan_with_used_hostname_appends_the_host(region: Region) -> None:
     region.add_machine("node1")
 
     enlist(region, [vm("Node 1", mac(1)), vm("node-1", mac(2)), vm("node1", mac(3))])
@@ -512,7 +512,7 @@ def test_a_hostname_that_is_taken_gets_the_hosts_name(region: Region) -> None:
     assert names == {"node1", "node-1", "node-1-a", "node1-a"}
 
 
-def test_filters_choose_by_host_zone_and_name(region: Region) -> None:
+def test_plan_filters_by_host_zone_and_name(region: Region) -> None:
     def chosen(**filters: str) -> list[str]:
         found = plan(region, ten(), dataclasses.replace(HERE, **filters))
         return [change.vm for change in found.changes]
@@ -521,7 +521,7 @@ def test_filters_choose_by_host_zone_and_name(region: Region) -> None:
     assert chosen(zone="izMBP15", name="*[12]") == ["b-node1", "b-node2"]
 
 
-def test_a_plan_shows_no_token(region: Region) -> None:
+def test_plan_representation_contains_no_token(region: Region) -> None:
     found = plan(region, ten())
 
     token = SECRETS.vm_token(found.changes[0].uuid)
@@ -530,59 +530,3 @@ def test_a_plan_shows_no_token(region: Region) -> None:
     assert token not in str([change.to_dict() for change in found.changes])
     enlist(region, ten())
     assert token not in repr(plan(region, ten()[1:]))
-
-
-# -- Trouble while writing ----------------------------------------------------------------------
-
-
-def test_a_machine_that_maas_refuses_does_not_stop_the_others(region: Region) -> None:
-    vms = [vm("node1", mac(1), architecture="i386"), vm("node2", mac(2))]
-
-    outcome = enlist(region, vms)
-
-    (failure,) = outcome.failures
-    assert str(failure).startswith("a/node1: MAAS has no boot image for i386")
-    assert [each["hostname"] for each in region.machines.values()] == ["node2"]
-    assert outcome.error is None
-
-
-def test_a_zone_that_maas_refuses_fails_its_machines_alone(region: Region) -> None:
-    with fake_maas.client(region) as client:
-        found = enlistment.plan(ten(), enlistment.read(client), HERE)
-        region.zones["izMBP13"] = "made meanwhile"
-        outcome = enlistment.apply(client, found)
-
-    (failure,) = outcome.failures
-    assert len(outcome.done) == 5
-    assert str(failure).startswith("5 VMs (a/a-node1, a/a-node2, a/a-node3, …): its zone izMBP13")
-    enlist(region, ten())
-    assert plan(region, ten()).changes == ()
-
-
-@pytest.mark.parametrize("writes", range(1, 32, 5))
-def test_a_run_that_was_cut_short_is_finished_by_the_next(region: Region, writes: int) -> None:
-    region.dies_after_writes = writes
-    outcome = enlist(region, ten())
-    assert len(outcome.failures) == 1
-    assert len(outcome.results) + len(outcome.not_tried) == 10
-    for machine in region.machines.values():
-        assert (machine["power_type"], machine["zone"][:2]) == ("webhook", "iz")
-        assert len(machine["interface_set"]) == 2
-
-    region.dies_after_writes = None
-    enlist(region, ten())
-
-    assert len(region.machines) == 10
-    assert plan(region, ten()).changes == ()
-
-
-def test_a_write_whose_answer_was_lost_is_not_done_twice(region: Region) -> None:
-    region.loses_answer_to = "machines/"
-    first = enlist(region, [vm("node1", mac(1))])
-    region.loses_answer_to = ""
-
-    second = enlist(region, [vm("node1", mac(1))])
-
-    assert "unknown" in str(first.failures[0])
-    assert (len(region.machines), second.failures) == (1, ())
-    assert plan(region, [vm("node1", mac(1))]).changes == ()

@@ -139,7 +139,7 @@ def ours(region: Region) -> dict[str, object]:
     cut=st.integers(0, 5),
     status=st.sampled_from(STATUSES),
 )
-def test_any_prefix_of_a_plan_converges_and_nothing_of_others_is_touched(
+def test_plan_prefix_converges_and_spares_other_machines(
     before: list[VM], now: list[VM], foreign: list[dict[str, Any]], cut: int, status: str
 ) -> None:
     region = Region()

@@ -16,7 +16,7 @@ from maas_virtualbox.maas.power_parameters import PowerParameters
 UUID = "90529436-6acf-5a54-ad77-350f4c802e0f"
 
 
-def test_they_have_maas_names_and_one_uri_set_a_vm() -> None:
+def test_of_returns_the_uris_of_one_vm() -> None:
     made = PowerParameters.of(UUID, "TOKEN", address="10.0.0.2", port=5307, tls=False)
     assert made.power_on_uri == f"http://10.0.0.2:5307/vm/{UUID}/on"
     assert made.power_off_uri == f"http://10.0.0.2:5307/vm/{UUID}/off"
@@ -25,12 +25,12 @@ def test_they_have_maas_names_and_one_uri_set_a_vm() -> None:
     assert "TOKEN" not in repr(made)
 
 
-def test_ipv6_is_in_brackets_and_tls_is_https() -> None:
+def test_of_with_ipv6_and_tls_returns_https_uris() -> None:
     made = PowerParameters.of(UUID, "T", address="2001:db8::2", port=443, tls=True)
     assert made.power_on_uri == f"https://[2001:db8::2]:443/vm/{UUID}/on"
 
 
-def test_the_command_survives_a_shell() -> None:
+def test_maas_command_is_quoted_for_a_shell() -> None:
     made = PowerParameters.of(UUID, "TOKEN", address="10.0.0.2", port=5307, tls=False)
     words = shlex.split(made.maas_command("abc123", "admin"))
     assert words[:5] == ["maas", "admin", "machine", "update", "abc123"]
@@ -48,7 +48,7 @@ def test_the_command_survives_a_shell() -> None:
         ("[2001:db8::1]", "2001:db8::1", 5307),
     ],
 )
-def test_listen_is_address_and_port(text: str, address: str, port: int) -> None:
+def test_listen_parses_address_and_port(text: str, address: str, port: int) -> None:
     assert config_file.Listen.parse(text) == config_file.Listen(address, port)
     assert config_file.Listen.parse(str(config_file.Listen(address, port))) == config_file.Listen(
         address, port
@@ -59,16 +59,16 @@ def test_listen_is_address_and_port(text: str, address: str, port: int) -> None:
     "text",
     ["", ":80", "localhost:80", "10.0.0.2:", "10.0.0.2:x", "1.2.3.4:70000", "::1:80", "[::1", "5"],
 )
-def test_listen_is_nothing_else(text: str) -> None:
+def test_listen_rejects_anything_else(text: str) -> None:
     with pytest.raises(ValueError, match=r"expected address:port|the port"):
         config_file.Listen.parse(text)
 
 
-def test_maas_is_told_the_address_we_listen_on() -> None:
+def test_reachable_address_of_a_literal_is_itself() -> None:
     assert power_parameters.reachable_address(config_file.Listen("10.0.0.2")) == "10.0.0.2"
 
 
-def test_addresses_maas_would_not_use_are_doubted() -> None:
+def test_address_problem_reports_loopback() -> None:
     assert power_parameters.address_problem("10.0.0.2") == ""
     assert "127.0.0.1" in power_parameters.address_problem("127.0.0.1")
     with pytest.raises(errors.ConfigError, match="literal IP address"):

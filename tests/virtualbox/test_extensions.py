@@ -48,7 +48,7 @@ def service(bench: benches.RealBench, tmp_path: Path) -> Generator[ServiceProces
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_old_maas_switches_vms(
+def test_legacy_maas_controls_vms(
     service: ServiceProcess, bench: benches.RealBench, tmp_path: Path, version: str
 ) -> None:
     maas = LegacyMAAS(tmp_path / "root", service.config_file, tmp_path / "power.sock")
@@ -66,9 +66,7 @@ def test_old_maas_switches_vms(
     assert maas.woken() == ["52:54:00:00:00:01"]
 
 
-def test_host_setup_writes_once_works_and_leaves_nothing(
-    bench: benches.RealBench, tmp_path: Path
-) -> None:
+def test_host_setup_installs_and_removes_scripts(bench: benches.RealBench, tmp_path: Path) -> None:
     def run(*arguments: str) -> dict[str, list[dict[str, object]]]:
         options = ["--hosts", f"{bench.host_entry} name=bench", "--key", str(bench.key_file)]
         pins = ["--known-hosts", str(tmp_path / "pins"), "--format", "json"]
@@ -112,7 +110,7 @@ def test_host_setup_writes_once_works_and_leaves_nothing(
     assert bench.files_in_home() <= before | {".config", "VirtualBox VMs"}
 
 
-def test_a_key_bound_to_the_gate_switches_vms_and_nothing_else(
+def test_restricted_key_only_controls_power(
     lab: Lab, bench: benches.RealBench, tmp_path: Path
 ) -> None:
     gated = benches.GatedBench(lab, "vbox10", tmp_path)
