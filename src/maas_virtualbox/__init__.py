@@ -84,7 +84,7 @@ if TYPE_CHECKING:
         VMSpecError,
         VMUnreachable,
     )
-    from maas_virtualbox.fleet.fleet import Fleet, HostReport, HostsDown, PowerResult
+    from maas_virtualbox.fleet.fleet import Fleet, HostReport, HostsDown, VMResult
     from maas_virtualbox.fleet.vm_hosts import Claim
     from maas_virtualbox.host.host import VM, VirtualBoxHost
     from maas_virtualbox.provisioning.create import Creation
@@ -125,12 +125,12 @@ __all__ = [
     "Power",
     "PowerError",
     "PowerPolicy",
-    "PowerResult",
     "PowerTimeout",
     "UnknownHost",
     "UnknownVM",
     "VBoxManageError",
     "VBoxManageMissing",
+    "VMResult",
     "VMSettings",
     "VMSpec",
     "VMSpecError",

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from maas_virtualbox.simulator import Action, Fault, Simulator, maas
 from maas_virtualbox.version import VERSION
 from maas_virtualbox.virtualbox.states import VMState
 
+from tests import hanging_host
 from tests.service import interruptible
 
 if TYPE_CHECKING:
@@ -178,7 +180,7 @@ def test_list_as_json_has_the_documented_fields(run: Run, options: list[str]) ->
     }
 
 
-def test_list_as_a_table_in_a_pipe_is_plain_and_whole(run: Run, options: list[str]) -> None:
+def test_list_in_a_pipe_prints_a_plain_table(run: Run, options: list[str]) -> None:
     code, out, _ = run("list", *options)
 
     heading, *rows = out.splitlines()
@@ -189,13 +191,15 @@ def test_list_as_a_table_in_a_pipe_is_plain_and_whole(run: Run, options: list[st
     assert rows[0].rstrip().endswith("08:00:27:00:00:01")
 
 
-def test_plain_is_cells_apart_by_tabs(run: Run, options: list[str]) -> None:
+def test_list_as_plain_separates_cells_by_tabs(run: Run, options: list[str]) -> None:
     _, out, _ = run("--format=plain", "list", *options)
 
     assert out.splitlines()[0].split("\t")[:5] == ["demo", "lab", "node01", "off", "poweroff"]
 
 
-def test_on_status_reset_off(run: Run, options: list[str], simulator: Simulator) -> None:
+def test_on_status_reset_off_act_on_one_vm(
+    run: Run, options: list[str], simulator: Simulator
+) -> None:
     vm = simulator.virtualbox.vm("node01")
 
     assert run(*options, "on", "node01", vm.macs[0])[0] == 0
@@ -205,7 +209,9 @@ def test_on_status_reset_off(run: Run, options: list[str], simulator: Simulator)
     assert (vm.state, vm.starts) == (VMState.POWEROFF, 1)
 
 
-def test_off_by_the_power_button(run: Run, options: list[str], simulator: Simulator) -> None:
+def test_off_with_acpi_presses_the_power_button(
+    run: Run, options: list[str], simulator: Simulator
+) -> None:
     simulator.virtualbox.vm("node01").acpi_reaction = 0.1
     run(*options, "on", "node01")
 
@@ -216,7 +222,7 @@ def test_off_by_the_power_button(run: Run, options: list[str], simulator: Simula
     assert simulator.count("poweroff") == 0
 
 
-def test_one_unknown_vm_does_not_stop_the_others(
+def test_on_powers_the_vms_beside_an_unknown_one(
     run: Run, options: list[str], simulator: Simulator
 ) -> None:
     code, out, err = run(*options, "on", "node01", "nosuch", "node02", "--format", "json")
@@ -227,9 +233,7 @@ def test_one_unknown_vm_does_not_stop_the_others(
     assert simulator.virtualbox.vm("node02").state is VMState.RUNNING
 
 
-def test_a_start_that_fails_is_shown_with_its_reason_and_log(
-    run: Run, options: list[str], simulator: Simulator
-) -> None:
+def test_on_shows_why_a_start_failed(run: Run, options: list[str], simulator: Simulator) -> None:
     simulator.virtualbox.vm("node01").start_error = "Out of everything (VERR_NO_MEMORY)"
 
     code, out, err = run(*options, "on", "node01")
@@ -241,7 +245,7 @@ def test_a_start_that_fails_is_shown_with_its_reason_and_log(
 
 
 @pytest.mark.parametrize("verb", ["list", "status", "on"])
-def test_a_host_that_is_down_is_exit_3(run: Run, simulator: Simulator, verb: str) -> None:
+def test_command_on_a_down_host_exits_with_3(run: Run, simulator: Simulator, verb: str) -> None:
     hosts = f"{simulator.host_entry} name=down"
     simulator.close_port()
 
@@ -253,7 +257,7 @@ def test_a_host_that_is_down_is_exit_3(run: Run, simulator: Simulator, verb: str
     assert "Connection refused" in err
 
 
-def test_the_vms_of_a_good_host_are_listed_beside_a_dead_one(run: Run, options: list[str]) -> None:
+def test_list_shows_hosts_beside_one_that_is_down(run: Run, options: list[str]) -> None:
     options[1] += ", x@127.0.0.1:1 name=dead"
 
     code, out, err = run(*options, "list", "--format", "json")
@@ -264,26 +268,22 @@ def test_the_vms_of_a_good_host_are_listed_beside_a_dead_one(run: Run, options: 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "message"),
     [
-        (("list",), "no hosts: say --hosts user@address"),
+        (("list",), "no hosts: use --hosts user@address"),
         (("--hosts", "a@h bogus=1", "list"), "unknown option 'bogus'"),
         (("--hosts", "a@h", "--key", "/nosuch", "list"), "the private key /nosuch cannot be used"),
         (("--config", "/nosuch", "list"), "/nosuch: cannot be read"),
     ],
 )
-def test_wrong_usage_is_exit_2_and_a_sentence(
-    run: Run, arguments: tuple[str, ...], complaint: str
-) -> None:
+def test_wrong_usage_exits_with_2(run: Run, arguments: tuple[str, ...], message: str) -> None:
     code, _, err = run(*arguments)
 
     assert code == main.EXIT_USAGE
-    assert complaint in err
+    assert message in err
 
 
-def test_a_configuration_file_says_the_same_as_options(
-    run: Run, simulator: Simulator, tmp_path: Path
-) -> None:
+def test_config_file_replaces_options(run: Run, simulator: Simulator, tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(
         f"hosts: {simulator.host_entry}\nssh-private-key-file: {simulator.key_file}\n"
@@ -296,9 +296,7 @@ def test_a_configuration_file_says_the_same_as_options(
     assert (tmp_path / "pins").exists()
 
 
-def test_a_changed_host_key_is_refused_with_both_fingerprints(
-    run: Run, options: list[str], simulator: Simulator
-) -> None:
+def test_changed_host_key_is_refused(run: Run, options: list[str], simulator: Simulator) -> None:
     run(*options, "list")
     simulator.change_host_key()
 
@@ -308,7 +306,7 @@ def test_a_changed_host_key_is_refused_with_both_fingerprints(
     assert err.count("SHA256:") == 2
 
 
-def test_a_changed_host_key_is_trusted_by_its_fingerprint_only(
+def test_trust_pins_a_key_by_its_fingerprint_only(
     run: Run, options: list[str], simulator: Simulator
 ) -> None:
     run(*options, "list")
@@ -326,7 +324,7 @@ def test_a_changed_host_key_is_trusted_by_its_fingerprint_only(
     assert run(*options, "list")[0] == 0
 
 
-def test_trust_of_a_host_that_is_not_listed_or_pinned_in_the_list_is_a_sentence(
+def test_trust_refuses_unlisted_and_listed_pins(
     run: Run, options: list[str], simulator: Simulator
 ) -> None:
     pinned = ["--hosts", f"{simulator.host_entry} name=demo host-key=SHA256:{'A' * 43}"]
@@ -341,9 +339,7 @@ def test_trust_of_a_host_that_is_not_listed_or_pinned_in_the_list_is_a_sentence(
     assert f"change its host-key= to {presented}" in other
 
 
-def test_hostile_names_are_shown_on_one_line_and_reach_no_terminal(
-    run: Run, options: list[str], simulator: Simulator
-) -> None:
+def test_list_escapes_hostile_names(run: Run, options: list[str], simulator: Simulator) -> None:
     simulator.virtualbox.add_vm("a\nb\x9b31m[red]x[/red]")
 
     _, out, _ = run(*options, "list")
@@ -352,7 +348,7 @@ def test_hostile_names_are_shown_on_one_line_and_reach_no_terminal(
     assert "\x9b" not in out
 
 
-def test_a_vm_whose_name_begins_with_a_dash(
+def test_on_accepts_a_name_that_begins_with_a_dash(
     run: Run, options: list[str], simulator: Simulator
 ) -> None:
     vm = simulator.virtualbox.add_vm("--hosts")
@@ -362,7 +358,7 @@ def test_a_vm_whose_name_begins_with_a_dash(
     assert (code, vm.state) == (0, VMState.RUNNING)
 
 
-def test_check_finds_what_is_wrong(run: Run, options: list[str], simulator: Simulator) -> None:
+def test_check_reports_wrong_settings(run: Run, options: list[str], simulator: Simulator) -> None:
     bad = simulator.virtualbox.vm("node02")
     bad.boot_order = ("disk", "net", "none", "none")
     simulator.virtualbox.vm("node01").attachment = "hostonly"
@@ -379,9 +375,7 @@ def test_check_finds_what_is_wrong(run: Run, options: list[str], simulator: Simu
     assert found["node03", "MAC"] == "error"
 
 
-def test_check_of_a_host_that_refuses_the_login(
-    run: Run, options: list[str], simulator: Simulator
-) -> None:
+def test_check_reports_a_refused_login(run: Run, options: list[str], simulator: Simulator) -> None:
     simulator.refuse_logins()
 
     code, out, _ = run(*options, "check", "--format", "json")
@@ -391,14 +385,14 @@ def test_check_of_a_host_that_refuses_the_login(
     assert "authorized_keys" in finding["remedy"]
 
 
-def test_check_of_an_unknown_host_says_which_there_are(run: Run, options: list[str]) -> None:
+def test_check_of_an_unknown_host_lists_the_hosts(run: Run, options: list[str]) -> None:
     code, _, err = run(*options, "check", "nosuch")
 
     assert code == main.EXIT_FAILED
     assert "no host 'nosuch' in the host list; it has demo (zone lab)" in err
 
 
-def test_interrupted_is_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_exits_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(**_: object) -> None:
         raise KeyboardInterrupt
 
@@ -407,13 +401,39 @@ def test_interrupted_is_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("list")[0] == main.EXIT_INTERRUPTED
 
 
+@pytest.mark.parametrize("command", ["on", "off", "reset"])
+@pytest.mark.parametrize("point", hanging_host.POINTS)
+def test_action_on_a_hanging_host_ends_in_time(
+    run: Run, tmp_path: Path, point: str, command: str
+) -> None:
+    with hanging_host.hanging_host(point) as (simulator, entry):
+        key = ("--key", str(simulator.key_file), "--known-hosts", str(tmp_path / "pins"))
+        began = time.monotonic()
+        code, _, _ = run("--hosts", entry, *key, command, "node01", "--timeout", "1")
+        seconds = time.monotonic() - began
+
+    assert code == main.EXIT_HOST_DOWN
+    assert seconds < hanging_host.LIBRARY_TIMEOUT_S
+
+
+def test_on_powers_a_vm_while_another_host_hangs(
+    run: Run, options: list[str], simulator: Simulator
+) -> None:
+    with hanging_host.hanging_host(hanging_host.BANNER) as (_, entry):
+        options[1] += f", {entry} name=hanging"
+        code, out, _ = run(*options, "on", "node01", "--timeout", "3", "--format", "json")
+
+    assert (code, objects(out)[0]["result"]) == (0, "on")
+    assert simulator.virtualbox.vm("node01").state is VMState.RUNNING
+
+
 @pytest.fixture
-def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """MAAS's driver pauses less, and tries twice only."""
     monkeypatch.setattr(maas, "PAUSES_S", (0.1, 0.5))
 
 
-@pytest.mark.usefixtures("in_a_hurry")
+@pytest.mark.usefixtures("short_pauses")
 def test_demo_prints_the_time_of_each_step(run: Run, options: list[str]) -> None:
     code, out, _ = run(*options, "demo")
 
@@ -422,7 +442,7 @@ def test_demo_prints_the_time_of_each_step(run: Run, options: list[str]) -> None
     assert re.match(rf"{expected}\d+\.", out.splitlines()[-1])
 
 
-@pytest.mark.usefixtures("in_a_hurry")
+@pytest.mark.usefixtures("short_pauses")
 def test_demo_that_fails_leaves_no_vm_on(
     run: Run, options: list[str], simulator: Simulator
 ) -> None:
@@ -435,7 +455,7 @@ def test_demo_that_fails_leaves_no_vm_on(
     assert {vm.state for vm in simulator.virtualbox.vms} == {VMState.POWEROFF}
 
 
-@pytest.mark.usefixtures("in_a_hurry")
+@pytest.mark.usefixtures("short_pauses")
 def test_demo_skips_vms_that_are_on(run: Run, options: list[str], simulator: Simulator) -> None:
     run(*options, "on", "node02")
 
@@ -479,7 +499,7 @@ def test_simulate_prints_working_options(tmp_path: Path) -> None:
 # -- create, delete ---------------------------------------------------------------------------
 
 
-def test_create_numbers_vms_and_shows_them(
+def test_create_numbers_vms_and_prints_them(
     run: Run, options: list[str], simulator: Simulator
 ) -> None:
     code, out, _ = run("create", "extra", "--count", "3", "--prefix", "maas-", *options)
@@ -494,9 +514,9 @@ def test_create_numbers_vms_and_shows_them(
 
 
 def test_create_as_json_has_the_documented_fields(run: Run, options: list[str]) -> None:
-    wish = ("new", "--mac", "0200.5e00.5301", "--memory", "4096", "--nic-model", "virtio")
+    arguments = ("new", "--mac", "0200.5e00.5301", "--memory", "4096", "--nic-model", "virtio")
 
-    code, out, _ = run(*options, "create", *wish, "--format", "json")
+    code, out, _ = run(*options, "create", *arguments, "--format", "json")
 
     (made,) = objects(out)
     assert code == 0
@@ -511,7 +531,7 @@ def test_create_as_json_has_the_documented_fields(run: Run, options: list[str]) 
     }
 
 
-def test_a_vm_that_cannot_be_made_is_exit_1_and_said(
+def test_create_that_fails_exits_with_1(
     run: Run, options: list[str], simulator: Simulator
 ) -> None:
     simulator.inject(
@@ -526,7 +546,7 @@ def test_a_vm_that_cannot_be_made_is_exit_1_and_said(
 
 
 @pytest.mark.parametrize(
-    ("wish", "words"),
+    ("arguments", "message"),
     [
         ((), "say names, or --count N"),
         (("a", "b", "--mac", "08:00:27:00:00:99"), "fits one VM only"),
@@ -536,16 +556,16 @@ def test_a_vm_that_cannot_be_made_is_exit_1_and_said(
         (("a", "--attachment", "nat", "--network", "x"), "cannot be used with attachment nat"),
     ],
 )
-def test_a_wish_nobody_can_fulfil_is_exit_2_and_asks_nobody(
-    run: Run, options: list[str], simulator: Simulator, wish: tuple[str, ...], words: str
+def test_create_validates_before_connecting(
+    run: Run, options: list[str], simulator: Simulator, arguments: tuple[str, ...], message: str
 ) -> None:
-    code, _, err = run(*options, "create", *wish)
+    code, _, err = run(*options, "create", *arguments)
 
     assert (code, simulator.count()) == (main.EXIT_USAGE, 0)
-    assert words in err
+    assert message in err
 
 
-def test_delete_asks_nobody_in_a_pipe_and_wants_yes(
+def test_delete_in_a_pipe_requires_yes(
     run: Run, options: list[str], simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(*options, "create", "new")
@@ -563,7 +583,7 @@ def test_delete_asks_nobody_in_a_pipe_and_wants_yes(
 
 
 @pytest.mark.parametrize(("answer", "deleted"), [("y\n", True), ("n\n", False), ("\n", False)])
-def test_delete_asks_on_a_terminal(
+def test_delete_on_a_terminal_asks(
     run: Run,
     options: list[str],
     simulator: Simulator,
@@ -583,9 +603,7 @@ def test_delete_asks_on_a_terminal(
     assert ("new" not in [vm.name for vm in simulator.virtualbox.vms]) is deleted
 
 
-def test_delete_of_others_vms_is_refused_and_the_rest_is_done(
-    run: Run, options: list[str], simulator: Simulator
-) -> None:
+def test_delete_refuses_unmanaged_vms(run: Run, options: list[str], simulator: Simulator) -> None:
     run(*options, "create", "new")
     run(*options, "on", "new")
 

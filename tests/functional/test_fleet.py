@@ -66,7 +66,7 @@ def test_vms_of_a_host_that_is_up(fleet: mv.Fleet, other: Simulator) -> None:
 
 def test_power_on_vms_reports_each_vm(fleet: mv.Fleet) -> None:
     node = fleet.find("node01")
-    progress: list[mv.PowerResult] = []
+    progress: list[mv.VMResult] = []
 
     results = fleet.power_on_vms([node, "nosuch", "far"], progress=progress.append)
 
@@ -96,7 +96,7 @@ def test_power_on_vms_does_not_wait_for_a_hanging_host(
     other.inject(Fault(Action.HANG, times=1000))
     done: list[str] = []
 
-    def note(result: mv.PowerResult) -> None:
+    def note(result: mv.VMResult) -> None:
         assert isinstance(result.vm, mv.VM)
         done.append(result.vm.name)
 

@@ -129,4 +129,4 @@ def test_reprs_of_a_fleet_and_its_parts() -> None:
     assert repr(mv.HostReport(A, (), down, 0.1)) == (
         "<HostReport a: HostUnreachable('a: connection refused')>"
     )
-    assert repr(mv.PowerResult("node1", None, 0.42)) == "<PowerResult node1: done in 0.4 s>"
+    assert repr(mv.VMResult("node1", None, 0.42)) == "<VMResult node1: done in 0.4 s>"

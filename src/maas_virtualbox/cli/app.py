@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The program itself: its options, its exit codes, and what its commands share."""
+"""The program: its global options, its exit codes, and functions that its commands share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import math
+from concurrent import futures
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,13 +21,12 @@ from maas_virtualbox.cli.output import Format
 from maas_virtualbox.config import config_file, host_list
 from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.fleet.fleet import Fleet
+from maas_virtualbox.host.host import VM
 from maas_virtualbox.maas import connection
 from maas_virtualbox.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
-
-    from maas_virtualbox.host.host import VM
 
 EXIT_FAILED, EXIT_USAGE, EXIT_HOST_DOWN, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -85,7 +85,7 @@ app = typer.Typer(
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The options of the whole program."""
+    """The global options."""
 
     hosts: str | None
     config: Path | None
@@ -95,17 +95,17 @@ class Options:
 
     @functools.cached_property
     def loaded(self) -> config_file.Config:
-        """The configuration file's content; the defaults without one. Raises `ConfigError`."""
+        """The content of the configuration file, or the defaults. Raises `ConfigError`."""
         return config_file.load(self.config) if self.config else config_file.Config()
 
     def config_file(self) -> Path:
         """Return `--config`. Raises `ConfigError` if it was not given."""
         if self.config is None:
-            raise errors.ConfigError("say --config FILE; the README has an example")
+            raise errors.ConfigError("no configuration file: use --config FILE")
         return self.config
 
     def secrets_file(self, given: Path | None = None) -> Path:
-        """Return the secrets file given, or the one the configuration names."""
+        """Return the given secrets file, or the one that the configuration file names."""
         path = given
         if path is None and self.config_file():
             path = self.loaded.secrets_file
@@ -114,46 +114,48 @@ class Options:
         return path
 
     @contextlib.contextmanager
-    def fleet(self, deadline: Deadline | None = None, /, **policy: Any) -> Generator[Fleet]:
-        """Make the fleet the options describe. Raises `Error` where they do not fit."""
+    def fleet(self, deadline: Deadline | None = None) -> Generator[Fleet]:
+        """Open the fleet that the options describe. Raises what `host_configs` raises."""
         with Fleet(
-            self.listed(deadline),
+            self.host_configs(deadline),
             identity=self.key_file(),
             known_hosts=self.known_hosts or self.loaded.known_hosts,
-            policy=dataclasses.replace(self.loaded.policy, **policy),
+            policy=self.loaded.policy,
             vm_hosts=self.vm_hosts_file(),
         ) as fleet:
             yield fleet
 
     def vm_hosts_file(self) -> Path | None:
-        """Return where the host of each VM is remembered; None: in memory only. The file is about
-        the host list of `--config`: for another list, its hosts have left, and their VMs are free.
+        """Return the file that records the host of each VM. None: it is kept in memory only.
+
+        The file belongs to the host list in `--config`. It is not used with `--hosts`: for another
+        list, the hosts of this one would be gone.
         """
         return self.loaded.vm_hosts if self.config and self.hosts is None else None
 
-    def listed(self, deadline: Deadline | None = None) -> tuple[host_list.HostConfig, ...]:
-        """Return the hosts, from MAAS's zones by the deadline (default: in 60 s).
+    def host_configs(self, deadline: Deadline | None = None) -> tuple[host_list.HostConfig, ...]:
+        """Return the host list. Reads it from MAAS's zones by the deadline (default: in 60 s).
 
         Raises `HostListError`, `ConfigError` or `MAASError`.
         """
         deadline = (deadline or Deadline(math.inf)).within(connection.ZONES_TIMEOUT_S)
-        listed = (
+        hosts = (
             host_list.parse_hosts(self.hosts)
             if self.hosts is not None
             else connection.find_hosts(self.loaded, deadline)
         )
-        if not listed:
+        if not hosts:
             raise errors.HostListError(
-                "no hosts: say --hosts user@address, or put hosts: in a file and say --config FILE"
+                "no hosts: use --hosts user@address, or --config FILE with hosts: in the file"
             )
-        return listed
+        return hosts
 
     def key_file(self) -> Path | None:
-        """Return the private key for all hosts, if one is named."""
+        """Return the private key for all hosts, if there is one."""
         return self.key or self.loaded.ssh_private_key_file
 
     def service_options(self) -> dict[str, object]:
-        """Return the options as a power service's configuration file has them."""
+        """Return the options as in the configuration file of a power service."""
         key = self.key_file()
         return {
             **({"ssh-private-key-file": str(key)} if key else {}),
@@ -184,17 +186,18 @@ def _global_options(
         ),
     ] = None,
     config_: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE", help="YAML with hosts: and more.")
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="YAML file with hosts: etc."),
     ] = None,
     key: Annotated[
         Path | None, typer.Option("--key", metavar="FILE", help="Private SSH key for all hosts.")
     ] = None,
     known_hosts: Annotated[
         Path | None,
-        typer.Option("--known-hosts", metavar="FILE", help="Where host keys are pinned."),
+        typer.Option("--known-hosts", metavar="FILE", help="File that pins host keys."),
     ] = None,
     format_: Annotated[
-        Format, typer.Option("--format", help="How answers are printed.")
+        Format, typer.Option("--format", help="Format of the output.")
     ] = Format.TABLE,
     version: Annotated[  # noqa: FBT002 - a flag of the command line
         bool,
@@ -210,49 +213,68 @@ def _global_options(
 HostArgument = Annotated[
     str, typer.Argument(metavar="HOST", help="The name of the host in the host list.")
 ]
-HostOption = Annotated[str, typer.Option("--host", metavar="NAME", help="Only this host.")]
-ZoneOption = Annotated[str, typer.Option("--zone", metavar="NAME", help="Only this zone's hosts.")]
+HostOption = Annotated[str, typer.Option("--host", metavar="NAME", help="Only on this host.")]
+ZoneOption = Annotated[str, typer.Option("--zone", metavar="NAME", help="Only in this zone.")]
 VMsArgument = Annotated[
-    list[str], typer.Argument(metavar="VM", help="UUID, MAC, UUID tail as MAC, or name.")
+    list[str],
+    typer.Argument(metavar="VM", help="UUID, MAC, last 12 hex digits of the UUID, or name."),
 ]
 AddressOption = Annotated[
     str,
     typer.Option(
-        metavar="IP", help="This machine's, on a subnet of MAAS's racks; default: listen's."
+        metavar="IP",
+        help="Address of the power service, on a subnet of MAAS's racks; default: as in listen.",
     ),
 ]
 OtherAddressOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="IP",
-        help="That of another power service with the same tokens: machines that MAAS switches"
-        " there stay there; may be given again.",
+        help="Address of another power service with the same tokens, whose machines are skipped;"
+        " may be given several times.",
     ),
 ]
-TimeoutOption = Annotated[
-    float, typer.Option(min=1.0, max=3600.0, help="Seconds for each VM, retries included.")
-]
+TimeoutOption = Annotated[float, typer.Option(min=1.0, max=3600.0, help="Seconds for each VM.")]
 
 
-def resolve(
-    fleet: Fleet, selectors: Sequence[str], host: str, zone: str
+def find_vms(
+    fleet: Fleet,
+    selectors: Sequence[str],
+    *,
+    host: str,
+    zone: str,
+    exact: bool = False,
+    deadline: Deadline | None = None,
 ) -> tuple[list[VM], list[errors.Error]]:
-    """Find VMs, each once, and say of which selectors there is none."""
-    found: dict[tuple[str, str], VM] = {}
-    failures: list[errors.Error] = []
-    for selector in dict.fromkeys(selectors):
+    """Find VMs in parallel. Return each VM once, and the errors of the selectors without one.
+
+    Args:
+        fleet: the hosts.
+        selectors: which VMs.
+        host: search only on this host (its name).
+        zone: search only on the hosts of this zone.
+        exact: distinguish running and paused VMs.
+        deadline: when each search must end.
+    """
+
+    def find(selector: str) -> VM | errors.Error:
+        timeout = deadline.remaining if deadline else None
         try:
-            vm = fleet.find(selector, host=host, zone=zone)
-            found[vm.host.name, vm.uuid] = vm
+            return fleet.find(selector, host=host, zone=zone, exact=exact, timeout=timeout)
         except errors.Error as error:
-            failures.append(error)
-    return list(found.values()), failures
+            return error
+
+    unique = list(dict.fromkeys(selectors))
+    with futures.ThreadPoolExecutor(max(1, len(unique)), "find") as threads:
+        results = list(threads.map(find, unique))
+    vms = {(vm.host.name, vm.uuid): vm for vm in results if isinstance(vm, VM)}
+    return list(vms.values()), [error for error in results if isinstance(error, errors.Error)]
 
 
-def leave(failures: Sequence[errors.Error]) -> None:
-    """Report failures and leave with the code that fits them; return if there are none."""
+def exit_if_failed(failures: Sequence[errors.Error]) -> None:
+    """Print the errors and exit with the code for them. Return if there are none."""
     for failure in failures:
         output.print_error(failure)
     if failures:
-        down = all(isinstance(failure, errors.HostError) for failure in failures)
-        raise typer.Exit(EXIT_HOST_DOWN if down else EXIT_FAILED)
+        is_down = all(isinstance(failure, errors.HostError) for failure in failures)
+        raise typer.Exit(EXIT_HOST_DOWN if is_down else EXIT_FAILED)

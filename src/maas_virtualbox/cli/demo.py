@@ -55,7 +55,7 @@ def demo(
     """
     options: Options = ctx.obj
     if options.hosts or options.config:
-        succeeded = run(options.listed(), options.service_options(), options.format)
+        succeeded = run(options.host_configs(), options.service_options(), options.format)
     else:
         succeeded = run_simulated(vms, options.format)
     if not succeeded:

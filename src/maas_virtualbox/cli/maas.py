@@ -31,7 +31,7 @@ from maas_virtualbox.cli.app import (
     Panel,
     ZoneOption,
     app,
-    leave,
+    exit_if_failed,
 )
 from maas_virtualbox.config import atomic_files, tokens
 from maas_virtualbox.deadline import Deadline
@@ -189,7 +189,7 @@ def enlist(
     failures = outcome.failures if outcome else ()
     _warn([*([problem] if problem else []), *map(str, plan.messages)], failures)
     _exit_if_interrupted(plan, outcome)
-    leave([*_errors(reports), *failures])
+    exit_if_failed([*_errors(reports), *failures])
     _exit_if_incomplete(plan, is_commissioning=commission)
 
 
@@ -309,7 +309,7 @@ def check(
         settings = _settings(options, address, other_address)
         findings = maas_check.examine(client, reports, settings)
     output.print_findings(findings, options.format)
-    leave(_errors(reports))
+    exit_if_failed(_errors(reports))
     if checks.worst(findings) is checks.Level.ERROR:
         raise typer.Exit(EXIT_FAILED)
 

@@ -1,17 +1,16 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The commands that look at VMs and switch them."""
+"""The commands that show VMs, power them on and off, and check hosts."""
 
 from __future__ import annotations
 
-import time
+import functools
 from concurrent import futures
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maas_virtualbox import errors
 from maas_virtualbox.cli import output
 from maas_virtualbox.cli.app import (
     EXIT_FAILED,
@@ -22,17 +21,30 @@ from maas_virtualbox.cli.app import (
     VMsArgument,
     ZoneOption,
     app,
-    leave,
-    resolve,
+    exit_if_failed,
+    find_vms,
 )
-from maas_virtualbox.fleet.fleet import Fleet
+from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.host import checks
 from maas_virtualbox.maas import power_template
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Protocol
 
+    from maas_virtualbox.fleet.fleet import Fleet, VMResult
     from maas_virtualbox.host.host import VM
+
+    class Action(Protocol):
+        """An action of a fleet on many VMs, such as `Fleet.power_on_vms`."""
+
+        def __call__(
+            self,
+            vms: Sequence[VM | str],
+            *,
+            progress: Callable[[VMResult], None] | None,
+            timeout: float | None,
+        ) -> list[VMResult]: ...
 
 
 @app.command("list", rich_help_panel=Panel.VMS)
@@ -44,25 +56,19 @@ def list_(ctx: typer.Context, host: HostOption = "", zone: ZoneOption = "") -> N
     output.print_vms([vm for report in reports for vm in report.vms], options.format)
     for report in reports:
         output.print_claims(report)
-    leave([report.error for report in reports if report.error])
+    exit_if_failed([report.error for report in reports if report.error])
 
 
 @app.command(rich_help_panel=Panel.VMS)
 def status(
     ctx: typer.Context, vms: VMsArgument, host: HostOption = "", zone: ZoneOption = ""
 ) -> None:
-    """Tell whether VMs are on or off."""
+    """Show whether VMs are on or off."""
     options: Options = ctx.obj
     with options.fleet() as fleet:
-        found, failures = resolve(fleet, vms, host, zone)
-        exact: list[VM] = []
-        for vm in found:
-            try:
-                exact.append(fleet.host_of(vm).vm(vm.uuid, exact=True))
-            except errors.Error as error:
-                failures.append(error)
-    output.print_vms(exact, options.format)
-    leave(failures)
+        found, failures = find_vms(fleet, vms, host=host, zone=zone, exact=True)
+    output.print_vms(found, options.format)
+    exit_if_failed(failures)
 
 
 @app.command(rich_help_panel=Panel.VMS)
@@ -73,8 +79,8 @@ def on(
     zone: ZoneOption = "",
     timeout: TimeoutOption = 25.0,
 ) -> None:
-    """Switch VMs on, all at once; returns when they run."""
-    _act(ctx.obj, "on", Fleet.power_on, vms, host, zone, timeout)
+    """Power on VMs in parallel. Returns when they run."""
+    _act_on_found(ctx.obj, vms, host, zone, timeout, "on", lambda fleet: fleet.power_on_vms)
 
 
 @app.command(rich_help_panel=Panel.VMS)
@@ -85,12 +91,15 @@ def off(
     zone: ZoneOption = "",
     timeout: TimeoutOption = 25.0,
     acpi: Annotated[  # noqa: FBT002 - a flag of the command line
-        bool, typer.Option("--acpi", help="Press the power button first, then pull the plug.")
+        bool, typer.Option("--acpi", help="Press the power button before powering off hard.")
     ] = False,
 ) -> None:
-    """Switch VMs off, all at once; returns when no process runs them."""
-    policy = {"off_mode": "acpi"} if acpi else {}
-    _act(ctx.obj, "off", Fleet.power_off, vms, host, zone, timeout, **policy)
+    """Power off VMs in parallel. Returns when no process runs them."""
+
+    def power_off(fleet: Fleet) -> Action:
+        return functools.partial(fleet.power_off_vms, mode="acpi" if acpi else None)
+
+    _act_on_found(ctx.obj, vms, host, zone, timeout, "off", power_off)
 
 
 @app.command(rich_help_panel=Panel.VMS)
@@ -102,7 +111,7 @@ def reset(
     timeout: TimeoutOption = 25.0,
 ) -> None:
     """Press the reset button of VMs that are on."""
-    _act(ctx.obj, "reset", Fleet.reset, vms, host, zone, timeout)
+    _act_on_found(ctx.obj, vms, host, zone, timeout, "reset", lambda fleet: fleet.reset_vms)
 
 
 @app.command(rich_help_panel=Panel.HOSTS)
@@ -130,69 +139,52 @@ def check(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _act(
+def _act_on_found(
     options: Options,
-    verb: str,
-    action: Callable[..., None],
     selectors: Sequence[str],
     host: str,
     zone: str,
     timeout: float,
-    **policy: str,
+    verb: str,
+    action: Callable[[Fleet], Action],
 ) -> None:
-    with options.fleet(**policy) as fleet:
-        found, failures = resolve(fleet, selectors, host, zone)
-        results = act_on_all(fleet, verb, action, found, timeout)
-    failures += [error for _, error, _ in results if error]
-    show_results(results, verb, options.format)
-    leave(failures)
+    """Find the VMs, act on them in parallel, and print the results."""
+    deadline = Deadline.after(timeout)
+    with options.fleet(deadline) as fleet:
+        # A host that hangs must not use up the time of the VMs on other hosts.
+        vms, failures = find_vms(
+            fleet, selectors, host=host, zone=zone, deadline=deadline.within(timeout / 2)
+        )
+        results = act_on_vms(vms, verb, action(fleet), timeout=deadline.remaining)
+    print_results(vms, results, verb, options.format)
+    exit_if_failed([*failures, *(result.error for result in results if result.error)])
 
 
-Result = tuple["VM", "errors.Error | None", float]
+def act_on_vms(vms: Sequence[VM], verb: str, action: Action, *, timeout: float) -> list[VMResult]:
+    """Act on VMs in parallel, with a progress bar."""
+    with output.progress_bar() as bar:
+        task = bar.add_task(verb, total=len(vms))
+        return action(vms, progress=lambda _: bar.advance(task), timeout=timeout)
 
 
-def show_results(results: Sequence[Result], done: str, as_format: output.Format) -> None:
-    """Print what became of each VM; `done` is the word for success."""
+def print_results(
+    vms: Sequence[VM], results: Sequence[VMResult], done: str, as_format: output.Format
+) -> None:
+    """Print the result for each VM; `done` is the word for success."""
+    objects = [
+        {
+            "host": vm.host.name,
+            "name": vm.name,
+            "uuid": vm.uuid,
+            "result": "failed" if result.error else done,
+            "error": str(result.error) if result.error else None,
+            "seconds": round(result.seconds, 3),
+        }
+        for vm, result in zip(vms, results, strict=True)
+    ]
     output.print_rows(
         ("HOST", "NAME", "RESULT", "SECONDS"),
-        [
-            (vm.host.name, vm.name, "failed" if error else done, f"{seconds:.2f}")
-            for vm, error, seconds in results
-        ],
+        [(row["host"], row["name"], row["result"], f"{row['seconds']:.2f}") for row in objects],
         as_format,
-        [
-            {
-                "host": vm.host.name,
-                "name": vm.name,
-                "uuid": vm.uuid,
-                "result": "failed" if error else done,
-                "error": str(error) if error else None,
-                "seconds": round(seconds, 3),
-            }
-            for vm, error, seconds in results
-        ],
+        objects,
     )
-
-
-def act_on_all(
-    fleet: Fleet, verb: str, action: Callable[..., None], found: Sequence[VM], timeout: float
-) -> list[Result]:
-    """Do one thing to many VMs at once, with a progress display; errors are results too."""
-
-    def one(vm: VM) -> Result:
-        began = time.monotonic()
-        error = None
-        try:
-            action(fleet, vm, timeout=timeout)
-        except errors.Error as problem:
-            error = problem
-        return vm, error, time.monotonic() - began
-
-    results: dict[int, Result] = {}
-    with output.progress_bar() as bar, futures.ThreadPoolExecutor(max_workers=64) as threads:
-        task = bar.add_task(verb, total=len(found))
-        jobs = {threads.submit(one, vm): number for number, vm in enumerate(found)}
-        for job in futures.as_completed(jobs):
-            results[jobs[job]] = job.result()
-            bar.advance(task)
-    return [results[number] for number in sorted(results)]

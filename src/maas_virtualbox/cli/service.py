@@ -24,8 +24,8 @@ from maas_virtualbox.cli.app import (
     VMsArgument,
     ZoneOption,
     app,
-    leave,
-    resolve,
+    exit_if_failed,
+    find_vms,
 )
 from maas_virtualbox.config import tokens
 from maas_virtualbox.maas import power_parameters, power_template
@@ -78,7 +78,7 @@ def parameters(
     served_at = address or power_parameters.reachable_address(loaded.listen)
     warning = power_parameters.address_problem(served_at)
     with options.fleet() as fleet:
-        found, failures = resolve(fleet, vms, host, zone)
+        found, failures = find_vms(fleet, vms, host=host, zone=zone)
     described = [
         (
             vm,
@@ -97,7 +97,7 @@ def parameters(
     )
     if warning:
         output.print_error(warning)
-    leave(failures)
+    exit_if_failed(failures)
 
 
 @app.command("admin-token", rich_help_panel=Panel.SERVICE)

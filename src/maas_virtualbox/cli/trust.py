@@ -60,7 +60,7 @@ def trust(
 
 
 def _listed_host(options: Options, name: str) -> host_list.HostConfig:
-    hosts = {host.name: host for host in options.listed()}
+    hosts = {host.name: host for host in options.host_configs()}
     if name not in hosts:
         raise errors.ConfigError(f"no host {name!r} in the host list; it has {', '.join(hosts)}")
     return hosts[name]

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,10 +20,9 @@ from maas_virtualbox.cli.app import (
     VMsArgument,
     ZoneOption,
     app,
-    leave,
-    resolve,
+    exit_if_failed,
+    find_vms,
 )
-from maas_virtualbox.fleet.fleet import Fleet
 from maas_virtualbox.provisioning.spec import Attachment, NICModel, VMSpec
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def create(
 
         results = fleet.create_vms(specs, host=host, progress=advance, timeout=timeout)
     _show_created(results, options.format)
-    leave([result.error for result in results if result.error])
+    exit_if_failed([result.error for result in results if result.error])
 
 
 def _show_created(results: Sequence[Creation], as_format: output.Format) -> None:
@@ -146,17 +146,13 @@ def delete(
     """Delete VMs that `create` made, with their disks; never any other VM or disk."""
     options: Options = ctx.obj
     with options.fleet() as fleet:
-        found, failures = resolve(fleet, vms, host, zone)
+        found, failures = find_vms(fleet, vms, host=host, zone=zone)
         if found and not yes:
             _ask(found)
-
-        def remove(fleet: Fleet, vm: VM, *, timeout: float) -> None:
-            fleet.delete_vm(vm, power_off=power_off, timeout=timeout)
-
-        results = power.act_on_all(fleet, "delete", remove, found, timeout)
-    failures += [error for _, error, _ in results if error]
-    power.show_results(results, "deleted", options.format)
-    leave(failures)
+        delete_vms = functools.partial(fleet.delete_vms, power_off=power_off)
+        results = power.act_on_vms(found, "delete", delete_vms, timeout=timeout)
+    power.print_results(found, results, "deleted", options.format)
+    exit_if_failed([*failures, *(result.error for result in results if result.error)])
 
 
 def _ask(found: Sequence[VM]) -> None:

@@ -89,8 +89,8 @@ class HostsDown(errors.Error):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PowerResult:
-    """The result of a power action on one of many VMs."""
+class VMResult:
+    """The result of an action on one of many VMs."""
 
     vm: VM | str
     """The VM or the selector, as the caller passed it."""
@@ -103,7 +103,7 @@ class PowerResult:
 
     def __repr__(self) -> str:
         result = repr(self.error) if self.error else "done"
-        return f"<PowerResult {self.vm}: {result} in {self.seconds:.1f} s>"
+        return f"<VMResult {self.vm}: {result} in {self.seconds:.1f} s>"
 
 
 class Fleet:
@@ -262,6 +262,19 @@ class Fleet:
 
         self._call(vm, act, deadline)
 
+    def delete_vms(
+        self,
+        vms: Sequence[VM | str],
+        *,
+        power_off: bool = False,
+        progress: Callable[[VMResult], None] | None = None,
+        timeout: float | None = None,
+    ) -> list[VMResult]:
+        """Delete many VMs in parallel; see `delete_vm` and `power_on_vms`."""
+        return _act_on_all(
+            vms, lambda vm: self.delete_vm(vm, power_off=power_off, timeout=timeout), progress
+        )
+
     def find(
         self,
         selector: str,
@@ -334,9 +347,9 @@ class Fleet:
         vms: Sequence[VM | str],
         *,
         mode: Literal["hard", "acpi"] | None = None,
-        progress: Callable[[PowerResult], None] | None = None,
+        progress: Callable[[VMResult], None] | None = None,
         timeout: float | None = None,
-    ) -> list[PowerResult]:
+    ) -> list[VMResult]:
         """Power off many VMs in parallel; see `power_off` and `power_on_vms`."""
         return _act_on_all(
             vms, lambda vm: self.power_off(vm, mode=mode, timeout=timeout), progress
@@ -363,9 +376,9 @@ class Fleet:
         self,
         vms: Sequence[VM | str],
         *,
-        progress: Callable[[PowerResult], None] | None = None,
+        progress: Callable[[VMResult], None] | None = None,
         timeout: float | None = None,
-    ) -> list[PowerResult]:
+    ) -> list[VMResult]:
         """Power on many VMs in parallel; see `power_on`. Never raises the error of a VM.
 
         Args:
@@ -424,6 +437,16 @@ class Fleet:
             host.reset(uuid, timeout=deadline.remaining)
 
         self._call(vm, act, deadline)
+
+    def reset_vms(
+        self,
+        vms: Sequence[VM | str],
+        *,
+        progress: Callable[[VMResult], None] | None = None,
+        timeout: float | None = None,
+    ) -> list[VMResult]:
+        """Reset many VMs in parallel; see `reset` and `power_on_vms`."""
+        return _act_on_all(vms, lambda vm: self.reset(vm, timeout=timeout), progress)
 
     def scope(self, *, host: str = "", zone: str = "") -> list[VirtualBoxHost]:
         """Return the hosts with this name and zone. Raises `UnknownHost` if there are none."""
@@ -542,17 +565,17 @@ class Fleet:
 def _act_on_all(
     vms: Sequence[VM | str],
     action: Callable[[VM | str], None],
-    progress: Callable[[PowerResult], None] | None,
-) -> list[PowerResult]:
+    progress: Callable[[VMResult], None] | None,
+) -> list[VMResult]:
     """Act on VMs in parallel. Each has a thread: a host that hangs delays only its own VMs."""
 
-    def act(vm: VM | str) -> PowerResult:
+    def act(vm: VM | str) -> VMResult:
         began = time.monotonic()
         try:
             action(vm)
         except errors.Error as error:
-            return PowerResult(vm, error, time.monotonic() - began)
-        return PowerResult(vm, None, time.monotonic() - began)
+            return VMResult(vm, error, time.monotonic() - began)
+        return VMResult(vm, None, time.monotonic() - began)
 
     with concurrent.futures.ThreadPoolExecutor(max(1, len(vms)), "power") as threads:
         calls = [threads.submit(act, vm) for vm in vms]
