@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Power actions that are repeated, opposed, given up and handed back."""
+"""Queries, and power actions that are repeated, opposed or given up by their callers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from unittest.mock import Mock
 import pytest
 
 from maas_virtualbox import Fleet, errors, parse_hosts
-from maas_virtualbox.service import dispatcher
-from maas_virtualbox.service.dispatcher import Caller, Change, Dispatcher
+from maas_virtualbox.service.actions import Caller, Change, Superseded
+from maas_virtualbox.service.dispatcher import Dispatcher
+from maas_virtualbox.service.dispatcher import Timings as DispatcherTimings
 from maas_virtualbox.simulator import Simulator, Timings
 from maas_virtualbox.virtualbox.states import Power, VMState
 
@@ -31,49 +32,48 @@ def simulator() -> Generator[Simulator]:
 
 
 @contextlib.asynccontextmanager
-async def serving(simulator: Simulator) -> AsyncGenerator[Dispatcher]:
+async def serving(
+    simulator: Simulator, timings: DispatcherTimings | None = None
+) -> AsyncGenerator[Dispatcher]:
     """A dispatcher for it."""
-    made = Dispatcher()
+    dispatcher = Dispatcher(timings)
     fleet = Fleet(parse_hosts(simulator.host_entry), identity=simulator.key_file)
-    await made.adopt(fleet)
+    await dispatcher.adopt(fleet)
     try:
-        yield made
+        yield dispatcher
     finally:
-        await made.close()
+        await dispatcher.close()
 
 
-async def under_way(simulator: Simulator) -> None:
+async def in_progress(simulator: Simulator) -> None:
     """Wait until the VM is being started."""
     while not simulator.count("startvm"):  # noqa: ASYNC110 - the simulator knows no events
         await asyncio.sleep(0.01)
 
 
-def test_an_action_goes_on_when_its_answer_is_late_and_who_asks_again_joins_it(
-    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_action_continues_after_a_late_answer_and_is_joined(simulator: Simulator) -> None:
     uuid = simulator.virtualbox.vm("node01").uuid
 
     async def play() -> None:
-        async with serving(simulator) as desk:
-            monkeypatch.setattr(dispatcher, "ANSWER_S", 0.4)
-            with pytest.raises(errors.PowerTimeout, match=r"still under way .* goes on"):
-                await desk.act(uuid, Change.ON, CALLER)
-            monkeypatch.undo()
-            await desk.act(uuid, Change.ON, CALLER)
-            assert await desk.query(uuid) is Power.ON
+        async with serving(simulator, DispatcherTimings(action_answer=0.4)) as dispatcher:
+            with pytest.raises(errors.PowerTimeout, match=r"still in progress .* continues"):
+                await dispatcher.act(uuid, Change.ON, CALLER)
+            while await dispatcher.query(uuid) is not Power.ON:
+                with contextlib.suppress(errors.PowerTimeout):
+                    await dispatcher.act(uuid, Change.ON, CALLER)
 
     asyncio.run(play())
     assert simulator.count("startvm") == 1
 
 
-def test_the_opposite_is_done_afterwards(simulator: Simulator) -> None:
+def test_opposite_action_starts_after_the_first(simulator: Simulator) -> None:
     vm = simulator.virtualbox.vm("node01")
 
     async def play() -> None:
-        async with serving(simulator) as desk:
-            first = asyncio.create_task(desk.act(vm.uuid, Change.ON, CALLER))
-            await under_way(simulator)
-            await desk.act(vm.uuid, Change.OFF, CALLER)
+        async with serving(simulator) as dispatcher:
+            first = asyncio.create_task(dispatcher.act(vm.uuid, Change.ON, CALLER))
+            await in_progress(simulator)
+            await dispatcher.act(vm.uuid, Change.OFF, CALLER)
             assert first.done()
             await first
 
@@ -82,24 +82,26 @@ def test_the_opposite_is_done_afterwards(simulator: Simulator) -> None:
     assert vm.state is VMState.POWEROFF
 
 
-def test_what_was_asked_for_last_holds_and_what_it_takes_back_is_not_begun(
+def test_latest_request_cancels_an_action_that_waits(
     simulator: Simulator,
 ) -> None:
     vm = simulator.virtualbox.vm("node01")
 
     async def play() -> None:
-        async with serving(simulator) as desk:
-            first = asyncio.create_task(desk.act(vm.uuid, Change.ON, CALLER))
-            await under_way(simulator)
-            offs = [asyncio.create_task(desk.act(vm.uuid, Change.OFF, CALLER)) for _ in range(2)]
+        async with serving(simulator) as dispatcher:
+            first = asyncio.create_task(dispatcher.act(vm.uuid, Change.ON, CALLER))
+            await in_progress(simulator)
+            offs = [
+                asyncio.create_task(dispatcher.act(vm.uuid, Change.OFF, CALLER)) for _ in range(2)
+            ]
             await asyncio.sleep(0.1)
-            await desk.act(vm.uuid, Change.ON, CALLER)
+            await dispatcher.act(vm.uuid, Change.ON, CALLER)
             await first
             for off in offs:
-                with pytest.raises(dispatcher.Superseded, match="something else was asked for"):
+                with pytest.raises(Superseded, match="a later request wants something else"):
                     await off
-            # And nothing is left that a later one would join.
-            await desk.act(vm.uuid, Change.OFF, CALLER)
+            # Nothing is left that a later request would join.
+            await dispatcher.act(vm.uuid, Change.OFF, CALLER)
 
     asyncio.run(play())
     assert vm.starts == 1
@@ -107,30 +109,30 @@ def test_what_was_asked_for_last_holds_and_what_it_takes_back_is_not_begun(
     assert vm.state is VMState.POWEROFF
 
 
-def test_an_action_whose_asker_hung_up_goes_on(simulator: Simulator) -> None:
+def test_action_continues_when_its_caller_disconnects(simulator: Simulator) -> None:
     vm = simulator.virtualbox.vm("node01")
 
     async def play() -> None:
-        async with serving(simulator) as desk:
-            asker = asyncio.create_task(desk.act(vm.uuid, Change.ON, CALLER))
-            await under_way(simulator)
-            asker.cancel()
-            while await desk.query(vm.uuid) is not Power.ON:  # noqa: ASYNC110 - as above
+        async with serving(simulator) as dispatcher:
+            caller = asyncio.create_task(dispatcher.act(vm.uuid, Change.ON, CALLER))
+            await in_progress(simulator)
+            caller.cancel()
+            while await dispatcher.query(vm.uuid) is not Power.ON:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.05)
 
     asyncio.run(play())
 
 
-def test_queries_are_answered_while_many_vms_change(simulator: Simulator) -> None:
+def test_query_is_answered_while_many_vms_change(simulator: Simulator) -> None:
     for number in range(2, 31):
         simulator.virtualbox.add_vm(f"node{number:02}")
     uuids = [vm.uuid for vm in simulator.virtualbox.vms]
 
     async def play() -> None:
-        async with serving(simulator) as desk:
-            acts = [asyncio.create_task(desk.act(uuid, Change.ON, CALLER)) for uuid in uuids]
+        async with serving(simulator) as dispatcher:
+            acts = [asyncio.create_task(dispatcher.act(uuid, Change.ON, CALLER)) for uuid in uuids]
             while not all(act.done() for act in acts):
-                assert await desk.query(uuids[0]) is not Power.UNKNOWN
+                assert await dispatcher.query(uuids[0]) is not Power.UNKNOWN
                 await asyncio.sleep(0.01)
             await asyncio.gather(*acts)
 
@@ -138,7 +140,7 @@ def test_queries_are_answered_while_many_vms_change(simulator: Simulator) -> Non
     assert {vm.starts for vm in simulator.virtualbox.vms} == {1}
 
 
-def test_a_fault_of_ours_on_one_host_leaves_the_others(
+def test_bug_with_one_host_does_not_affect_another(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uuid = simulator.virtualbox.vm("node01").uuid
@@ -148,34 +150,34 @@ def test_a_fault_of_ours_on_one_host_leaves_the_others(
         monkeypatch.setattr(fleet.hosts[1].vboxmanage, "poll", Mock(side_effect=ZeroDivisionError))
 
         async def play() -> tuple[Power, Power]:
-            desk = Dispatcher()
-            await desk.adopt(fleet)
+            dispatcher = Dispatcher()
+            await dispatcher.adopt(fleet)
             try:
                 other = second.virtualbox.vm("node01").uuid
-                return await desk.query(uuid), await desk.query(other)
+                return await dispatcher.query(uuid), await dispatcher.query(other)
             finally:
-                await desk.close()
+                await dispatcher.close()
 
         assert asyncio.run(play()) == (Power.OFF, Power.UNKNOWN)
 
 
-def test_a_vm_that_moved_to_another_host_is_found_there(simulator: Simulator) -> None:
+def test_vm_that_moved_to_another_host_is_found(simulator: Simulator) -> None:
     with Simulator(user="second", key_file=simulator.key_file) as second:
         uuid = simulator.virtualbox.vm("node01").uuid
         entries = f"{simulator.host_entry} name=first, {second.host_entry} name=second"
 
         async def play() -> None:
-            desk = Dispatcher()
-            await desk.adopt(Fleet(parse_hosts(entries), identity=simulator.key_file))
+            dispatcher = Dispatcher()
+            await dispatcher.adopt(Fleet(parse_hosts(entries), identity=simulator.key_file))
             try:
-                assert await desk.query(uuid) is Power.OFF
+                assert await dispatcher.query(uuid) is Power.OFF
                 simulator.vboxmanage("unregistervm", uuid, "--delete")
                 second.virtualbox.add_vm("node01", uuid=uuid)
-                await asyncio.sleep(2.1)  # past the snapshot
-                await desk.act(uuid, Change.ON, CALLER)
-                assert await desk.query(uuid) is Power.ON
+                await asyncio.sleep(2.1)  # until the state is too old
+                await dispatcher.act(uuid, Change.ON, CALLER)
+                assert await dispatcher.query(uuid) is Power.ON
             finally:
-                await desk.close()
+                await dispatcher.close()
 
         asyncio.run(play())
         assert second.virtualbox.vm(uuid).state is VMState.RUNNING

@@ -125,11 +125,11 @@ def test_a_restart_misses_no_query_though_an_action_and_a_host_hang(
         while not simulator.count("startvm"):
             time.sleep(0.01)
         restarted = threads.submit(restart)
-        service.wait_for_log("1 power actions are under way")
+        service.wait_for_log("1 power actions are in progress")
         code, body = power_on(other.uuid)
-        assert (code, "not begun: the service stops; retry" in body) == (503, True)
+        assert (code, "not started: the service stops; retry" in body) == (503, True)
         code, body = asked.result()
-        assert (code, "under way, but the service stops; retry" in body) == (503, True)
+        assert (code, "in progress, but the service stops; retry" in body) == (503, True)
         assert ask_locally(service) == b"HTTP/1.1 200 OK"  # between the two processes, or nearly
         start_s = restarted.result()
         assert query() == 200

@@ -13,7 +13,8 @@ import pytest
 
 import maas_virtualbox as mv
 from maas_virtualbox.deadline import Deadline
-from maas_virtualbox.service.dispatcher import Caller, Change, Dispatcher
+from maas_virtualbox.service.actions import Caller, Change
+from maas_virtualbox.service.dispatcher import Dispatcher
 from maas_virtualbox.simulator import Action, Fault, Simulator
 
 if TYPE_CHECKING:
@@ -67,21 +68,23 @@ def test_query_is_answered_while_30_vms_are_switched(simulator: Simulator) -> No
     *switched, idle = (vm.uuid for vm in simulator.virtualbox.vms)
 
     async def play() -> list[mv.Power]:
-        desk = Dispatcher()
-        await desk.adopt(
+        dispatcher = Dispatcher()
+        await dispatcher.adopt(
             mv.Fleet(mv.parse_hosts(simulator.host_entry), identity=simulator.key_file)
         )
         simulator.inject(Fault(Action.LATE, on="poll", times=ALWAYS, seconds=1.0))
         answers: list[mv.Power] = []
         try:
-            acts = [asyncio.create_task(desk.act(uuid, Change.ON, CALLER)) for uuid in switched]
+            acts = [
+                asyncio.create_task(dispatcher.act(uuid, Change.ON, CALLER)) for uuid in switched
+            ]
             while not all(act.done() for act in acts):
-                answers.append(await desk.query(idle))
+                answers.append(await dispatcher.query(idle))
                 await asyncio.sleep(0.05)
             await asyncio.gather(*acts)
-            answers += await asyncio.gather(*(desk.query(uuid) for uuid in switched))
+            answers += await asyncio.gather(*(dispatcher.query(uuid) for uuid in switched))
         finally:
-            await desk.close()
+            await dispatcher.close()
         return answers
 
     answers = asyncio.run(play())

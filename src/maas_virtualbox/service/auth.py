@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from maas_virtualbox.config.tokens import METRICS
 from maas_virtualbox.service import admission, wrong_tokens
-from maas_virtualbox.service.dispatcher import Caller
+from maas_virtualbox.service.actions import Caller
 
 if TYPE_CHECKING:
     from starlette.requests import Request

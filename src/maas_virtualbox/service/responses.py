@@ -9,7 +9,7 @@ import json
 from starlette import responses
 
 from maas_virtualbox import errors
-from maas_virtualbox.service.dispatcher import Stopping, Superseded
+from maas_virtualbox.service.actions import Stopping, Superseded
 
 _STATUSES: tuple[tuple[type[errors.Error], int], ...] = (
     (errors.UnknownVM, 410),

@@ -28,7 +28,7 @@ from starlette.routing import Route
 from maas_virtualbox import errors
 from maas_virtualbox.maas import power_parameters
 from maas_virtualbox.service import responses
-from maas_virtualbox.service.dispatcher import Change
+from maas_virtualbox.service.actions import Change
 from maas_virtualbox.virtualbox import settings_xml
 from maas_virtualbox.virtualbox.states import Power
 
