@@ -73,7 +73,7 @@ def test_ten_vms_in_one_call_are_ready_for_maas(bench: Bench, fleet: mv.Fleet) -
     macs = [mac for vm in seen for mac in vm.macs]
     assert len(set(macs)) == len(macs) == 20
     assert {vm.name for vm in seen if vm.settings.managed} == set(names)
-    findings = [finding for finding in checks.examine(owner) if finding.vm in names]
+    findings = [finding for finding in checks.check_host(owner) if finding.vm in names]
     assert {finding.level for finding in findings} == {checks.Level.OK}
     assert {finding.vm for finding in findings} == set(names)
     assert sorted(disks(bench)) == [f"{name}.vdi" for name in names]

@@ -382,7 +382,7 @@ def test_check_reports_a_refused_login(run: Run, options: list[str], simulator: 
 
     (finding,) = objects(out)
     assert (code, finding["check"]) == (main.EXIT_FAILED, "login")
-    assert "authorized_keys" in finding["remedy"]
+    assert "authorized_keys" in finding["hint"]
 
 
 def test_check_of_an_unknown_host_lists_the_hosts(run: Run, options: list[str]) -> None:

@@ -502,7 +502,7 @@ def test_check_reports_missing_machines_and_wrong_power(lab: Lab) -> None:
 
     assert code == 0
     assert len(found["create"]) == 5
-    assert found["create"][0]["remedy"] == "maas-virtualbox maas enlist"
+    assert found["create"][0]["hint"] == "maas-virtualbox maas enlist"
     (wrong,) = (each for each in found["power"] if each["vm"] == "mbp13-1")
     assert wrong["text"] == "MAAS reports mbp13-1 as on, but VirtualBox reports off"
     assert wrong["level"] == "warning"
@@ -517,7 +517,7 @@ def test_check_with_unreachable_address_reports_the_subnets(lab: Lab) -> None:
     assert len(found["update"]) == 10
     assert "URIs http://10.0.0.2:5307 → http://192.168.7.7:5307" in found["update"][0]["text"]
     assert "no rack controller is on a subnet of 192.168.7.7" in found["rack"][0]["text"]
-    assert "10.0.0.0/24" in found["rack"][0]["remedy"]
+    assert "10.0.0.0/24" in found["rack"][0]["hint"]
 
 
 def test_check_reports_old_version_user_key_and_loopback(lab: Lab) -> None:
@@ -527,7 +527,7 @@ def test_check_reports_old_version_user_key_and_loopback(lab: Lab) -> None:
     code, found = findings(lab, "--address", "127.0.0.1")
 
     assert code == main.EXIT_FAILED
-    assert "2.9.2 introduced the webhook power type" in found["API"][0]["remedy"]
+    assert "2.9.2 introduced the webhook power type" in found["API"][0]["hint"]
     assert "bob is not an administrator" in found["API key"][0]["text"]
     assert "MAAS cannot reach 127.0.0.1" in found["rack"][0]["text"]
 
@@ -538,8 +538,8 @@ def test_check_reports_missing_images_and_racks(real_lab: Lab) -> None:
     assert code == main.EXIT_FAILED
     (images,), (rack,) = found["images"], found["rack"]
     assert (images["level"], rack["level"]) == ("error", "error")
-    assert f"{images['text']}: {images['remedy']}" == str(messages.NO_IMAGES)
-    assert f"{rack['text']}: {rack['remedy']}" == str(messages.NO_RACK)
+    assert f"{images['text']}: {images['hint']}" == str(messages.NO_IMAGES)
+    assert f"{rack['text']}: {rack['hint']}" == str(messages.NO_RACK)
 
 
 def test_check_reports_missing_architecture(lab: Lab) -> None:
@@ -550,7 +550,7 @@ def test_check_reports_missing_architecture(lab: Lab) -> None:
     assert code == main.EXIT_FAILED
     (images,) = found["images"]
     message = messages.NO_IMAGE.of(architecture="amd64")
-    assert f"{images['text']}: {images['remedy']}" == str(message)
+    assert f"{images['text']}: {images['hint']}" == str(message)
 
 
 @pytest.mark.parametrize(
@@ -580,7 +580,7 @@ def test_check_reports_versions_that_break_verify_ssl(
     assert [each["level"] for each in found] == ([level] if level else [])
     if message is not None:
         assert found[0]["text"] == f"{message.of(version=version).text}: mbp13-1"
-        assert found[0]["remedy"] == message.hint
+        assert found[0]["hint"] == message.hint
 
 
 def test_check_reports_a_failing_maas(lab: Lab) -> None:

@@ -425,8 +425,8 @@ def test_check_shows_claims(run: Run, config_file: Path, hostile: Simulator, uui
         (finding,) = [each for each in json.loads(out) if each["check"] == "host"]
         assert code == main.EXIT_FAILED
         assert (finding["host"], finding["vm"], finding["level"]) == ("hostile", uuid, "error")
-        assert finding["text"] == "belongs to laptop, which is down or lists it too"
-        assert f"trust-vm {uuid} --host" in finding["remedy"]
+        assert finding["text"] == "the VM belongs to laptop, which is down or lists it too"
+        assert f"trust-vm {uuid} --host" in finding["hint"]
     assert "belongs to laptop" not in run(*options, "laptop")[1]
 
 

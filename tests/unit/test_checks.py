@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the doctor finds in a VM, from its settings alone."""
+"""The checks of a VM, from its settings."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ GOOD = VMSettings(
     boot_order=("net", "disk", "none", "none"),
     firmware="BIOS",
 )
-QUIET = Surroundings(kills_at_logout=False, disk_free=None, dhcp_networks=())
+NO_PROBLEMS = Surroundings(kills_at_logout=False, disk_free=None, dhcp_networks=())
 
 
-def test_a_good_vm_is_ok() -> None:
-    (finding,) = checks.judge_vm("lab", GOOD, QUIET)
+def test_vm_that_boots_from_the_network_is_ok() -> None:
+    (finding,) = checks.check_vm("lab", GOOD, NO_PROBLEMS)
 
-    assert (finding.level, finding.remedy) == (Level.OK, "")
+    assert (finding.level, finding.hint) == (Level.OK, "")
     assert "82540EM hostonly vboxnet0" in finding.text
 
 
 @pytest.mark.parametrize(
-    ("machine", "check", "level", "remedy"),
+    ("vm", "check", "level", "hint"),
     [
         (
             dataclasses.replace(GOOD, boot_order=("disk", "net")),
@@ -78,31 +78,33 @@ def test_a_good_vm_is_ok() -> None:
         ),
     ],
 )
-def test_each_trouble_has_its_remedy(
-    machine: VMSettings, check: str, level: Level, remedy: str
-) -> None:
-    (finding,) = checks.judge_vm("lab", machine, QUIET)
+def test_problem_of_a_vm_has_a_hint(vm: VMSettings, check: str, level: Level, hint: str) -> None:
+    (finding,) = checks.check_vm("lab", vm, NO_PROBLEMS)
 
     assert (finding.check, finding.level) == (check, level)
-    assert remedy in finding.remedy
+    assert hint in finding.hint
 
 
-def test_virtualboxs_own_dhcp_server_on_the_vms_network_is_an_error() -> None:
-    around = dataclasses.replace(QUIET, dhcp_networks=("HostInterfaceNetworking-vboxnet0",))
+def test_dhcp_server_on_the_network_of_a_vm_is_an_error() -> None:
+    surroundings = dataclasses.replace(
+        NO_PROBLEMS, dhcp_networks=("HostInterfaceNetworking-vboxnet0",)
+    )
 
-    (finding,) = checks.judge_vm("lab", GOOD, around)
+    (finding,) = checks.check_vm("lab", GOOD, surroundings)
 
     assert (finding.check, finding.level) == ("DHCP", Level.ERROR)
-    assert "dhcpserver remove --network=HostInterfaceNetworking-vboxnet0" in finding.remedy
+    assert "dhcpserver remove --network=HostInterfaceNetworking-vboxnet0" in finding.hint
 
 
-def test_a_dhcp_server_on_another_network_is_none_of_the_vms_business() -> None:
-    around = dataclasses.replace(QUIET, dhcp_networks=("HostInterfaceNetworking-vboxnet10",))
+def test_dhcp_server_on_another_network_is_ignored() -> None:
+    surroundings = dataclasses.replace(
+        NO_PROBLEMS, dhcp_networks=("HostInterfaceNetworking-vboxnet10",)
+    )
 
-    (finding,) = checks.judge_vm("lab", GOOD, around)
+    (finding,) = checks.check_vm("lab", GOOD, surroundings)
 
     assert finding.level is Level.OK
 
 
-def test_the_worst_of_nothing_is_ok() -> None:
-    assert checks.worst([]) is Level.OK
+def test_worst_level_of_no_findings_is_ok() -> None:
+    assert checks.worst_level([]) is Level.OK

@@ -87,7 +87,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "MAC": settings_files.parse_mac,
     "version": release_of,
     "name of an incomplete VM": lambda text: ownership.parse_incomplete(machine_of(text)),
-    "model of a NIC": lambda text: checks.judge_vm(
+    "model of a NIC": lambda text: checks.check_vm(
         "h",
         settings_files.VMSettings(
             ONE,

@@ -310,7 +310,7 @@ def check(
         findings = maas_check.examine(client, reports, settings)
     output.print_findings(findings, options.format)
     exit_if_failed(_errors(reports))
-    if checks.worst(findings) is checks.Level.ERROR:
+    if checks.worst_level(findings) is checks.Level.ERROR:
         raise typer.Exit(EXIT_FAILED)
 
 

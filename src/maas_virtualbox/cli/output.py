@@ -188,7 +188,7 @@ def print_findings(found: Sequence[Finding], as_format: Format) -> None:
     """Print the findings of the checks."""
     print_rows(
         ("HOST", "VM", "CHECK", "LEVEL", "FINDING", "HINT"),
-        [(f.host, f.vm, f.check, f.level, f.text, f.remedy) for f in found],
+        [(f.host, f.vm, f.check, f.level, f.text, f.hint) for f in found],
         as_format,
         [dataclasses.asdict(finding) for finding in found],
     )

@@ -25,6 +25,7 @@ from maas_virtualbox.cli.app import (
     find_vms,
 )
 from maas_virtualbox.deadline import Deadline
+from maas_virtualbox.fleet.checks import check_claims
 from maas_virtualbox.host import checks
 from maas_virtualbox.maas import power_template
 
@@ -121,21 +122,21 @@ def check(
         list[str] | None, typer.Argument(metavar="HOST", help="Names; default: all hosts.")
     ] = None,
 ) -> None:
-    """Look for what is wrong with hosts and VMs, and say what to type about it."""
+    """Check hosts and VMs, and print how to fix what is wrong."""
     options: Options = ctx.obj
     with options.fleet() as fleet, output.progress_bar() as bar:
         wanted = [owner for name in names or [""] for owner in fleet.scope(host=name)]
         task = bar.add_task("checking", total=len(wanted))
         findings: list[checks.Finding] = []
         with futures.ThreadPoolExecutor(max_workers=max(1, len(wanted))) as threads:
-            for found in threads.map(checks.examine, wanted):
+            for found in threads.map(checks.check_host, wanted):
                 findings += found
                 bar.advance(task)
-        findings += checks.judge_claims(fleet.claims(wanted))
+        findings += check_claims(fleet.claims(wanted))
     output.print_findings(findings, options.format)
     if warning := power_template.upgrade_warning(Path("/")):
         output.print_error(warning)
-    if checks.worst(findings) is checks.Level.ERROR:
+    if checks.worst_level(findings) is checks.Level.ERROR:
         raise typer.Exit(EXIT_FAILED)
 
 

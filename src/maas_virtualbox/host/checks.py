@@ -1,8 +1,8 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The doctor: what is wrong with a host or a VM before MAAS finds out, and what to type about it.
+"""The checks of a host and its VMs: what would prevent MAAS from using them, and how to fix it.
 
-Looks and never touches. Each finding is one sentence and, unless all is well, one remedy.
+The checks only read. Each finding is one sentence and, unless its level is OK, one hint.
 """
 
 from __future__ import annotations
@@ -16,31 +16,32 @@ from typing import TYPE_CHECKING
 
 from maas_virtualbox import errors
 from maas_virtualbox.deadline import Deadline
+from maas_virtualbox.errors import ErrorCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from maas_virtualbox.fleet.vm_hosts import Claim
     from maas_virtualbox.host.host import VirtualBoxHost
-    from maas_virtualbox.virtualbox.settings_xml import VMSettings
+    from maas_virtualbox.virtualbox.settings_xml import NIC, VMSettings
     from maas_virtualbox.virtualbox.vboxmanage import Installation, Surroundings
 
-_TIMEOUT_S = 40.0
+TIMEOUT_S = 40.0
+"""Default timeout of the checks of one host: two calls may stall for 10 s each."""
+
 _OLDEST_VERSION = (6, 0)
 _LOW_DISK_BYTES = 5 * 1024**3
-_MAX_CLAIMS = 10
 
 _BOOTING_MODELS = re.compile(r"8254\w+|virtio.*|Am79C97\w+|default", re.IGNORECASE)
 
 
 class Level(str, enum.Enum):
-    """How bad a finding is."""
+    """The severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
-    """It works now and may not later, or works in some labs only."""
+    """It works, but may stop working later, or does not work in every network."""
     ERROR = "error"
-    """MAAS cannot use the host or the VM as it is."""
+    """MAAS cannot use the host or the VM."""
 
     def __str__(self) -> str:
         return self.value
@@ -48,204 +49,212 @@ class Level(str, enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at."""
+    """The result of one check."""
 
     host: str
     """The host's name."""
 
     vm: str
-    """The VM's name; empty when it is about the host."""
+    """The VM's name; empty for a finding about the host."""
 
     check: str
-    """What was looked at: connection, login, host key, VBoxManage, account, DHCP, …"""
+    """What was checked: connection, login, host key, VBoxManage, account, DHCP, …"""
 
     level: Level
-    """How bad it is."""
+    """The severity."""
 
     text: str
     """What was found."""
 
-    remedy: str = ""
-    """What to do about it; empty when all is well."""
+    hint: str = ""
+    """How to fix it; empty if the level is OK."""
 
 
-def examine(owner: VirtualBoxHost) -> list[Finding]:
-    """Look at one host and all its VMs, with three commands; never raises for what it finds."""
-    name = str(owner.config)
+_CHECKS = {
+    ErrorCode.HOST_KEY_CHANGED: "host key",
+    ErrorCode.KNOWN_HOSTS_BROKEN: "host key",
+    ErrorCode.LOGIN_REFUSED: "login",
+    ErrorCode.VBOXMANAGE_MISSING: "VBoxManage",
+}
+"""The failed check by the code of the error."""
+
+
+def check_host(host: VirtualBoxHost, *, timeout: float = TIMEOUT_S) -> list[Finding]:
+    """Check one host and all its VMs, with three commands.
+
+    Args:
+        host: the host.
+        timeout: seconds for all commands.
+
+    Returns:
+        The findings. An `Error` is a finding too, and is not raised.
+    """
+    name = str(host.config)
+    deadline = Deadline.after(timeout)
     try:
-        deadline = Deadline.after(_TIMEOUT_S)
-        where = owner.vboxmanage.installation(timeout=deadline.remaining)
-        machines = owner.state.settings(deadline, max_age=0.0)
-        folder = _folder(machines)
-        around = owner.vboxmanage.inspect(folder, timeout=deadline.remaining)
+        installation = host.vboxmanage.installation(timeout=deadline.remaining)
+        vms = host.state.settings(deadline, max_age=0.0)
+        folder = _vm_folder(vms.values())
+        surroundings = host.vboxmanage.inspect(folder, timeout=deadline.remaining)
     except errors.Error as error:
         return [_failure(name, error)]
-    findings = [
-        Finding(name, "", "connection", Level.OK, f"logged in to {owner.config.account}"),
-        _version(name, where),
-        _account(name, where.user, machines),
-        *_surroundings(name, where.user, folder, around),
+    return [
+        Finding(name, "", "connection", Level.OK, f"logged in to {host.config.account}"),
+        _check_version(name, installation),
+        _check_account(name, installation.user, len(vms)),
+        *_check_surroundings(name, installation.user, folder, surroundings),
+        *_check_macs(name, vms.values()),
+        *(finding for vm in vms.values() for finding in check_vm(name, vm, surroundings)),
     ]
-    findings += _shared_macs(name, machines)
-    for machine in machines.values():
-        findings += judge_vm(name, machine, around)
-    return findings
 
 
-def judge_claims(claims: Iterable[Claim]) -> list[Finding]:
-    """Return what is to be done about VMs that hosts list and that are not known to be theirs."""
-    by_host: dict[str, list[Claim]] = collections.defaultdict(list)
-    for claim in claims:
-        by_host[claim.host.name].append(claim)
-    findings: list[Finding] = []
-    for host, its_claims in by_host.items():
-        for claim in its_claims[:_MAX_CLAIMS]:
-            text = "another host lists it too, and which had it first is not known"
-            if claim.first is not None:
-                text = f"belongs to {claim.first}, which is down or lists it too"
-            decide = f"maas-virtualbox trust-vm {claim.uuid} --host NAME"
-            remedy = f"unregister it on all hosts but one, or decide whose it is: {decide}"
-            findings.append(Finding(host, claim.uuid, "host", Level.ERROR, text, remedy))
-        if (more := len(its_claims) - _MAX_CLAIMS) > 0:
-            text = f"{more} more VMs are not known to be this host's own"
-            remedy = "find out why it lists the VMs of other hosts"
-            findings.append(Finding(host, "", "host", Level.ERROR, text, remedy))
-    return findings
+def worst_level(findings: Iterable[Finding]) -> Level:
+    """Return the highest severity of several findings."""
+    order = list(Level)
+    return max((finding.level for finding in findings), key=order.index, default=Level.OK)
+
+
+# -- Hosts --------------------------------------------------------------------------------------
 
 
 def _failure(host: str, error: errors.Error) -> Finding:
     reason = error.reason if isinstance(error, errors.HostError) else str(error)
-    checks: dict[type[errors.Error], str] = {
-        errors.LoginRefused: "login",
-        errors.HostKeyChanged: "host key",
-        errors.KnownHostsBroken: "host key",
-        errors.VBoxManageMissing: "VBoxManage",
-        errors.VBoxManageError: "VirtualBox",
-        errors.BadOutput: "VirtualBox",
-    }
-    text, _, remedy = reason.partition(": ")
-    return Finding(host, "", checks.get(type(error), "connection"), Level.ERROR, text, remedy)
+    is_virtualbox = isinstance(error, (errors.VBoxManageError, errors.BadOutput))
+    check = _CHECKS.get(error.code, "VirtualBox" if is_virtualbox else "connection")
+    text, _, hint = reason.partition(": ")
+    return Finding(host, "", check, Level.ERROR, text, hint)
 
 
-def _version(host: str, where: Installation) -> Finding:
-    text = f"VirtualBox {where.version}, {where.program}"
-    if where.release >= _OLDEST_VERSION:
+def _vm_folder(vms: Iterable[VMSettings]) -> str:
+    """Return a folder on the disk that holds the VMs; the home if it is unknown."""
+    file = next((vm.settings_file for vm in vms if vm.settings_file), "")
+    return posixpath.dirname(file) if file.startswith("/") else "."
+
+
+def _check_version(host: str, installation: Installation) -> Finding:
+    text = f"VirtualBox {installation.version}, {installation.program}"
+    if installation.release >= _OLDEST_VERSION:
         return Finding(host, "", "VBoxManage", Level.OK, text)
-    remedy = "upgrade VirtualBox on the host to 6.0 or newer; this one was never tried"
-    return Finding(host, "", "VBoxManage", Level.WARNING, text, remedy)
+    hint = "upgrade VirtualBox on the host to 6.0 or newer: older versions are not tested"
+    return Finding(host, "", "VBoxManage", Level.WARNING, text, hint)
 
 
-def _account(host: str, user: str, machines: Mapping[str, VMSettings]) -> Finding:
-    text = f"the account {user} owns {len(machines)} VMs"
-    if machines:
+def _check_account(host: str, user: str, number: int) -> Finding:
+    text = f"the account {user} has {number} VMs"
+    if number:
         return Finding(host, "", "account", Level.OK, text)
-    remedy = "each account has its own VMs: log in as the one that made them"
-    return Finding(host, "", "account", Level.WARNING, text, remedy)
+    hint = "each account has its own VMs: log in as the account that created them"
+    return Finding(host, "", "account", Level.WARNING, text, hint)
 
 
-def _surroundings(host: str, user: str, folder: str, around: Surroundings) -> Iterator[Finding]:
-    if around.kills_at_logout:
-        yield Finding(
-            host,
-            "",
-            "logout",
-            Level.ERROR,
-            "logind kills the account's VMs when the connection ends (KillUserProcesses=yes)",
-            f"on the host: sudo loginctl enable-linger {user}",
+def _check_surroundings(
+    host: str, user: str, folder: str, surroundings: Surroundings
+) -> Iterator[Finding]:
+    if surroundings.kills_at_logout:
+        text = (
+            "systemd-logind ends the account's VMs when the connection closes"
+            " (KillUserProcesses=yes)"
         )
-    if around.disk_free is not None and around.disk_free < _LOW_DISK_BYTES:
-        free = around.disk_free / 1024**3
-        yield Finding(
-            host,
-            "",
-            "disk",
-            Level.WARNING,
-            f"{free:.1f} GiB are free for VMs in {folder}",
-            "free some space: a VM pauses when the host's disk is full",
-        )
+        hint = f"run on the host: sudo loginctl enable-linger {user}"
+        yield Finding(host, "", "logout", Level.ERROR, text, hint)
+    free = surroundings.disk_free
+    if free is not None and free < _LOW_DISK_BYTES:
+        text = f"only {free / 1024**3:.1f} GiB are free for VMs in {folder}"
+        hint = "free some space: VirtualBox pauses VMs when the host's disk is full"
+        yield Finding(host, "", "disk", Level.WARNING, text, hint)
 
 
-def _shared_macs(host: str, machines: Mapping[str, VMSettings]) -> Iterator[Finding]:
+def _check_macs(host: str, vms: Iterable[VMSettings]) -> Iterator[Finding]:
     owners: dict[str, list[str]] = collections.defaultdict(list)
-    for machine in machines.values():
-        for mac in machine.macs:
-            owners[mac].append(machine.name)
+    for vm in vms:
+        for mac in vm.macs:
+            owners[mac].append(vm.name)
+    hint = "give all but one a new MAC: VBoxManage modifyvm NAME --macaddress1 auto"
     for mac, names in owners.items():
         if len(names) > 1:
-            yield Finding(
-                host,
-                names[1],
-                "MAC",
-                Level.ERROR,
-                f"{mac} belongs to several VMs: {', '.join(names)}",
-                "give all but one another: VBoxManage modifyvm NAME --macaddress1 auto",
-            )
+            text = f"several VMs have the MAC {mac}: {', '.join(names)}"
+            yield Finding(host, names[1], "MAC", Level.ERROR, text, hint)
 
 
-_Trouble = tuple[Level, str, str, str]
-"""Level, check, text and remedy of a finding about a VM."""
+# -- VMs ----------------------------------------------------------------------------------------
 
 
-def judge_vm(host: str, machine: VMSettings, around: Surroundings) -> list[Finding]:
-    """Return what stands in the way of a VM's boot from MAAS's network, or that nothing does."""
-    modify = f"VBoxManage modifyvm {machine.uuid}"
-    if machine.accessible:
-        troubles = [*_boot_troubles(machine, modify), *_nic_troubles(machine, modify, around)]
-    else:
-        what = f"VirtualBox cannot read {machine.settings_file}"
-        remove = f"VBoxManage unregistervm {machine.uuid}"
-        remedy = f"mend or restore the file, or remove the VM: {remove}"
-        troubles = [(Level.ERROR, "settings", what, remedy)]
-    if not troubles and machine.nics:
-        nic = machine.nics[0]
-        card = " ".join(word for word in (nic.model, nic.attachment, nic.network) if word)
-        troubles = [(Level.OK, "boot", f"boots from the network ({card})", "")]
-    name = machine.name or machine.uuid
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Problem:
+    """A finding about a VM that is not OK."""
+
+    level: Level
+    check: str
+    text: str
+    hint: str
+
+
+def check_vm(host: str, vm: VMSettings, surroundings: Surroundings) -> list[Finding]:
+    """Return what prevents a VM from booting from MAAS's network, or that nothing does.
+
+    Args:
+        host: the host's name.
+        vm: the VM.
+        surroundings: the facts about its host.
+    """
+    name = vm.name or vm.uuid
+    problems = list(_find_problems(vm, surroundings))
+    if not problems and vm.nics:
+        nic = vm.nics[0]
+        facts = " ".join(fact for fact in (nic.model, nic.attachment, nic.network) if fact)
+        return [Finding(host, name, "boot", Level.OK, f"boots from the network ({facts})")]
     return [
-        Finding(host, name, check, level, text, remedy) for level, check, text, remedy in troubles
+        Finding(host, name, problem.check, problem.level, problem.text, problem.hint)
+        for problem in problems
     ]
 
 
-def _boot_troubles(machine: VMSettings, modify: str) -> Iterator[_Trouble]:
-    if machine.boot_order[:1] != ("net",):
-        order = ", ".join(device for device in machine.boot_order if device != "none")
-        text = f"boots from {order or 'nothing'}, not from the network first"
-        remedy = f"{modify} --boot1 net --boot2 disk --boot3 none --boot4 none"
-        yield Level.ERROR, "boot order", text, remedy
-    if machine.firmware != "BIOS":
-        text = f"has {machine.firmware} firmware, whose network boot broke in several versions"
-        yield Level.WARNING, "firmware", text, f"{modify} --firmware bios"
-
-
-def _nic_troubles(machine: VMSettings, modify: str, around: Surroundings) -> Iterator[_Trouble]:
-    if not machine.nics:
-        yield Level.ERROR, "NIC", "has no network card", f"{modify} --nic1 hostonly"
+def _find_problems(vm: VMSettings, surroundings: Surroundings) -> Iterator[_Problem]:
+    modifyvm = f"VBoxManage modifyvm {vm.uuid}"
+    if not vm.accessible:
+        text = f"VirtualBox cannot read {vm.settings_file}"
+        hint = f"repair the file, or remove the VM: VBoxManage unregistervm {vm.uuid}"
+        yield _Problem(Level.ERROR, "settings", text, hint)
         return
-    nic = machine.nics[0]
-    attach = f"attach it to MAAS's network: {modify} --nic{nic.slot} hostonly (or bridged)"
+    yield from _find_boot_problems(vm, modifyvm)
+    if vm.nics:
+        yield from _find_nic_problems(vm.nics[0], modifyvm)
+        yield from _find_dhcp_problems(vm.nics[0], surroundings.dhcp_networks)
+    else:
+        hint = f"add one: {modifyvm} --nic1 hostonly"
+        yield _Problem(Level.ERROR, "NIC", "the VM has no network card", hint)
+
+
+def _find_boot_problems(vm: VMSettings, modifyvm: str) -> Iterator[_Problem]:
+    if vm.boot_order[:1] != ("net",):
+        order = ", ".join(device for device in vm.boot_order if device != "none")
+        text = f"the network is not the first boot device (boot order: {order or 'none'})"
+        hint = f"{modifyvm} --boot1 net --boot2 disk --boot3 none --boot4 none"
+        yield _Problem(Level.ERROR, "boot order", text, hint)
+    if vm.firmware != "BIOS":
+        text = f"the firmware is {vm.firmware}, whose network boot broke in several versions"
+        yield _Problem(Level.WARNING, "firmware", text, f"{modifyvm} --firmware bios")
+
+
+def _find_nic_problems(nic: NIC, modifyvm: str) -> Iterator[_Problem]:
+    attach = f"attach it to MAAS's network: {modifyvm} --nic{nic.slot} hostonly (or bridged)"
     if not _BOOTING_MODELS.fullmatch(nic.model):
-        text = f"the network card {nic.model} cannot boot"
-        yield Level.ERROR, "NIC", text, f"{modify} --nictype{nic.slot} 82540EM"
+        text = f"the network card {nic.model} cannot boot from the network"
+        yield _Problem(Level.ERROR, "NIC", text, f"{modifyvm} --nictype{nic.slot} 82540EM")
     if not nic.cable:
-        yield Level.ERROR, "NIC", "its cable is out", f"{modify} --cableconnected{nic.slot} on"
+        text = "the network cable is disconnected"
+        yield _Problem(Level.ERROR, "NIC", text, f"{modifyvm} --cableconnected{nic.slot} on")
     if nic.attachment == "null":
-        yield Level.ERROR, "NIC", "is attached to no network", attach
+        text = "the network card is not attached to a network"
+        yield _Problem(Level.ERROR, "NIC", text, attach)
     elif nic.attachment in ("nat", "natnetwork"):
-        text = "boots behind VirtualBox's own NAT, where MAAS's DHCP server does not reach it"
-        yield Level.WARNING, "NIC", text, attach
-    for network in around.dhcp_networks:
+        text = "the network card is behind VirtualBox's NAT, which MAAS's DHCP server cannot reach"
+        yield _Problem(Level.WARNING, "NIC", text, attach)
+
+
+def _find_dhcp_problems(nic: NIC, dhcp_networks: Sequence[str]) -> Iterator[_Problem]:
+    for network in dhcp_networks:
         if nic.network and network.endswith(f"-{nic.network}"):
-            text = f"VirtualBox's own DHCP server answers on {nic.network} before MAAS's"
-            remedy = f"on the host: VBoxManage dhcpserver remove --network={network}"
-            yield Level.ERROR, "DHCP", text, remedy
-
-
-def _folder(machines: Mapping[str, VMSettings]) -> str:
-    files = [machine.settings_file for machine in machines.values() if machine.settings_file]
-    return posixpath.dirname(files[0]) if files and files[0].startswith("/") else "."
-
-
-def worst(findings: Sequence[Finding]) -> Level:
-    """Return the worst level of several findings."""
-    order = list(Level)
-    return max((finding.level for finding in findings), key=order.index, default=Level.OK)
+            text = f"VirtualBox's own DHCP server answers on {nic.network} before MAAS's does"
+            hint = f"run on the host: VBoxManage dhcpserver remove --network={network}"
+            yield _Problem(Level.ERROR, "DHCP", text, hint)
