@@ -431,7 +431,7 @@ def test_tokens_are_rotated_from_the_command_line(
 
     old = run("admin-token")
     assert old == service.secrets.admin_token()
-    assert "stay good for 0 hours" in run("rotate-tokens", "--grace", "0")
+    assert "remain valid for 0 hours" in run("rotate-tokens", "--grace", "0")
     new = run("admin-token")
     assert new != old
     assert service.get("/api/v1/vms", old)[0] == 200  # not yet taken up

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The commands about the power service."""
+"""The commands for the power service: run it, and manage its tokens."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from maas_virtualbox.schemas import VMView
 
 @app.command(rich_help_panel=Panel.SERVICE)
 def serve(ctx: typer.Context) -> None:
-    """Serve MAAS's webhook power type over HTTP, as --config FILE says, until stopped.
+    """Run the power service for MAAS's webhook power type, as configured by --config FILE.
 
-    SIGHUP reads the file anew; SIGTERM stops within ten seconds.
+    SIGHUP reads the file again. SIGTERM stops the service within ten seconds.
     """
     options: Options = ctx.obj
     try:
@@ -54,7 +54,7 @@ def serve(ctx: typer.Context) -> None:
         code = EXIT_INTERRUPTED
     except SystemExit as left:
         code = left.code if isinstance(left.code, int) else EXIT_FAILED
-    # All is done; threads that wait for a dead host must not hold the end up.
+    # Threads that wait for a host must not delay the end of the process.
     logging.shutdown()
     os._exit(code)
 
@@ -67,10 +67,10 @@ def parameters(
     zone: ZoneOption = "",
     address: AddressOption = "",
 ) -> None:
-    """Print what MAAS has to know of VMs: the parameters of its webhook power type.
+    """Print the parameters of MAAS's webhook power type for VMs.
 
-    They hold tokens: whoever sees them can switch the VMs. MAAS polls literal IP addresses on a
-    rack's subnet only, so there is no name in them.
+    They contain tokens: anybody who sees them can power the VMs on and off. They contain an IP
+    address instead of a name, because MAAS polls only addresses on a rack controller's subnet.
     """
     options: Options = ctx.obj
     secrets = tokens.load(options.secrets_file())
@@ -79,7 +79,7 @@ def parameters(
     warning = power_parameters.address_problem(served_at)
     with options.fleet() as fleet:
         found, failures = find_vms(fleet, vms, host=host, zone=zone)
-    described = [
+    parameters_of_vms = [
         (
             vm,
             power_parameters.PowerParameters.of(
@@ -93,7 +93,8 @@ def parameters(
         for vm in found
     ]
     output.print_parameters(
-        [(VMView.of(vm).model_dump(), each) for vm, each in described], options.format
+        [(VMView.of(vm).model_dump(), described) for vm, described in parameters_of_vms],
+        options.format,
     )
     if warning:
         output.print_error(warning)
@@ -102,7 +103,7 @@ def parameters(
 
 @app.command("admin-token", rich_help_panel=Panel.SERVICE)
 def admin_token(ctx: typer.Context) -> None:
-    """Print the token that opens the whole HTTP API, as Bearer or as Basic's password."""
+    """Print the token for the whole HTTP API, to be sent as Bearer or as the password of Basic."""
     options: Options = ctx.obj
     print(tokens.load(options.secrets_file()).admin_token())
 
@@ -112,22 +113,22 @@ def rotate_tokens(
     ctx: typer.Context,
     secrets_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Default: the one --config FILE names."),
+        typer.Option(metavar="FILE", help="Default: the secrets-file of --config FILE."),
     ] = None,
     grace: Annotated[
         float,
         typer.Option(
-            min=0.0, max=8760.0, help="Hours the old tokens stay valid; 0 ends them all."
+            min=0.0, max=8760.0, help="Hours for which the old tokens remain valid; 0: none."
         ),
     ] = 24.0,
 ) -> None:
-    """Make a new master secret, or the first; then give MAAS the new tokens.
+    """Create a new master secret. Afterwards, MAAS must be given the new tokens.
 
-    A running service takes it up at its next SIGHUP.
+    A running service uses the new secret after its next SIGHUP.
     """
     options: Options = ctx.obj
     path = options.secrets_file(secrets_file)
     if tokens.rotate(path, datetime.timedelta(hours=grace)):
-        print(f"{path}: a new master secret; the old tokens stay good for {grace:g} hours")
+        print(f"{path}: new master secret; the old tokens remain valid for {grace:g} hours")
     else:
-        print(f"{path}: made, with the first master secret")
+        print(f"{path}: created with a new master secret")

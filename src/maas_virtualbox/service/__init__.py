@@ -1,7 +1,17 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The power service: the process that keeps one fleet connected and serves it over HTTP.
+"""The power service: a process that keeps the connections of a fleet and serves it over HTTP.
 
-`process` starts and stops it (signals, sockets, TLS, systemd), `app` and `webhook` are the HTTP
-API, and `dispatcher` answers queries and joins power actions for all of them.
+A request passes through these modules:
+
+- `process` starts, reloads and stops the service, with `listening_sockets`, `tls`, `systemd` and
+  `logs`.
+- `listener` accepts connections. `admission` decides which stay open, within the limits that
+  `connection_limits` computes. `http_protocol` limits each connection.
+- `app` and `webhook` are the routes. `auth` and `wrong_tokens` check tokens. `responses` and
+  `openapi` define what clients receive.
+- `dispatcher` answers queries from the cached state and joins repeated power actions. `metrics`
+  counts.
+
+A new protocol is a module or package beside `webhook`, over the same dispatcher and tokens.
 """

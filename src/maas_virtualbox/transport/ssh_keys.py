@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""SSH key pairs as text, for programs that keep them elsewhere than in files."""
+"""Create and check SSH key pairs as text, for programs that do not store them in files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PUBLIC_KEY = re.compile(
 
 
 def new_private_key() -> str:
-    """Make an ed25519 key pair; returns the private key in OpenSSH's format."""
+    """Create an ed25519 key pair. Return the private key in OpenSSH's format."""
     return (
         ed25519.Ed25519PrivateKey.generate()
         .private_bytes(
@@ -31,13 +31,13 @@ def new_private_key() -> str:
 
 
 def public_key(private_key: str) -> str:
-    """Return the public half of a private key, `type base64`, for authorized_keys.
+    """Return the public key of a private key, as `type base64` for authorized_keys.
 
     Args:
         private_key: OpenSSH or PEM format, ed25519, ecdsa or rsa, without a passphrase.
 
     Raises:
-        IdentityError: it is something else; the text does not show it.
+        IdentityError: the text is something else. The message does not quote it.
     """
     data = private_key.encode()
     try:
@@ -61,7 +61,7 @@ def public_key(private_key: str) -> str:
 
 
 def is_public_key(text: str) -> bool:
-    """Whether a text is one whole public key, `type base64` (ed25519, ecdsa or rsa), no more."""
+    """Return whether a text is exactly one public key, `type base64` (ed25519, ecdsa or rsa)."""
     if not _PUBLIC_KEY.fullmatch(text):
         return False
     try:
