@@ -111,7 +111,7 @@ def exchange_temporary_file(folder: Path, victim: Path) -> None:
             path.symlink_to(victim)
 
 
-def test_no_write_gives_roots_file_away(theirs: Path, victim: Path) -> None:
+def test_write_never_gives_away_a_file_of_root(theirs: Path, victim: Path) -> None:
     won, written = 0, 0
     with attacking(lambda: exchange_temporary_file(theirs, victim)):
         for number in range(WRITES):
@@ -129,7 +129,7 @@ def test_no_write_gives_roots_file_away(theirs: Path, victim: Path) -> None:
     assert won == 0, f"{won} of {WRITES}"
 
 
-def test_no_folder_of_roots_is_given_away(theirs: Path, area: Path) -> None:
+def test_folder_of_root_is_never_given_away(theirs: Path, area: Path) -> None:
     target = area / "roots"
     target.mkdir(mode=0o700)
 
@@ -158,7 +158,7 @@ def test_no_folder_of_roots_is_given_away(theirs: Path, area: Path) -> None:
     assert won == 0, f"{won} of {WRITES}"
 
 
-def test_no_update_shows_or_gives_roots_file_away(theirs: Path, victim: Path) -> None:
+def test_update_never_reveals_or_gives_away_a_file_of_root(theirs: Path, victim: Path) -> None:
     file = theirs / "known_hosts"
     mine = theirs / "mine"
     mine.write_text("1\n")
@@ -194,7 +194,7 @@ def add_numbers(path: Path, numbers: range) -> None:
         )
 
 
-def test_concurrent_updates_lose_nothing(tmp_path: Path) -> None:
+def test_parallel_updates_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "numbers"
     processes = [
         _fork.Process(target=add_numbers, args=(path, range(start, start + 40)))
@@ -210,7 +210,7 @@ def test_concurrent_updates_lose_nothing(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["numbers"]
 
 
-def test_a_link_that_another_placed_is_not_followed(theirs: Path, area: Path) -> None:
+def test_link_of_another_user_is_not_followed(theirs: Path, area: Path) -> None:
     (area / "roots").mkdir()
     link = theirs / "scripts"
     link.symlink_to(area / "roots")
@@ -229,7 +229,7 @@ def test_a_link_that_another_placed_is_not_followed(theirs: Path, area: Path) ->
 @pytest.mark.parametrize(
     ("folder_mode", "is_followed"), [(0o755, True), (0o1777, True), (0o777, False)]
 )
-def test_others_follow_the_links_of_a_folders_owner(
+def test_link_of_the_folder_owner_is_followed_by_others(
     theirs: Path, monkeypatch: pytest.MonkeyPatch, folder_mode: int, is_followed: bool
 ) -> None:
     (theirs / "file").write_bytes(b"content")
@@ -242,7 +242,7 @@ def test_others_follow_the_links_of_a_folders_owner(
         assert atomic_files.read(theirs / "link").content == b"content"
 
 
-def test_a_link_of_a_third_user_in_tmp_is_not_followed(
+def test_link_of_a_third_user_in_tmp_is_not_followed(
     area: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     area.chmod(0o1777)
@@ -255,7 +255,7 @@ def test_a_link_of_a_third_user_in_tmp_is_not_followed(
         atomic_files.read(area / "link")
 
 
-def test_a_link_of_roots_in_a_folder_of_roots_is_followed(theirs: Path, area: Path) -> None:
+def test_link_of_root_in_a_folder_of_root_is_followed(theirs: Path, area: Path) -> None:
     (area / "link").symlink_to("theirs")
 
     assert atomic_files.write(area / "link/file", b"", 0o600, NOBODY)
@@ -263,7 +263,7 @@ def test_a_link_of_roots_in_a_folder_of_roots_is_followed(theirs: Path, area: Pa
     assert (theirs / "file").stat().st_uid == NOBODY[0]
 
 
-def test_what_root_makes_for_others_is_theirs(theirs: Path) -> None:
+def test_update_by_root_keeps_the_owner_of_the_folder(theirs: Path) -> None:
     atomic_files.update(theirs / "folder/file", lambda _: b"one")
     atomic_files.write(theirs / "kept", b"", 0o600, NOBODY)
     atomic_files.update(theirs / "kept", lambda _: b"two")
@@ -273,7 +273,7 @@ def test_what_root_makes_for_others_is_theirs(theirs: Path) -> None:
     assert (theirs / "folder/file").stat().st_uid == NOBODY[0]
 
 
-def test_a_file_another_placed_in_tmp_is_not_given_content(area: Path) -> None:
+def test_file_of_another_user_in_tmp_is_not_overwritten(area: Path) -> None:
     area.chmod(0o1777)
     atomic_files.write(area / "secrets.yaml", b"theirs", 0o600, NOBODY)
 

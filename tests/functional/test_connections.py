@@ -262,7 +262,7 @@ def test_lack_of_descriptors_pauses_accepting(
     assert service.process.poll() is None
 
 
-def test_wrong_tokens_delay_their_sender_only(service: ServiceProcess) -> None:
+def test_wrong_tokens_delay_their_source_only(service: ServiceProcess) -> None:
     def delayed(address: str, count: int) -> float:
         before = service.metric("maas_virtualbox_failed_logins_delayed_total")
         present_wrong_tokens(service, address, count)

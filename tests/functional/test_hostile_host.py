@@ -50,7 +50,7 @@ quiet, attacked = hostile.Phase(), hostile.Phase()
 
 
 @pytest.mark.parametrize("attack", hostile_host.ATTACKS)
-def test_the_good_hosts_vms_are_answered_for(
+def test_vms_of_other_hosts_are_served(
     two: hostile_host.TwoHosts, service: ServiceProcess, attack: str
 ) -> None:
     two.attack(hostile_host.QUIET)
@@ -74,7 +74,7 @@ def test_answers_take_no_longer_than_without_attacks() -> None:
     assert ratio < _MOST_TIMES_AS_LONG
 
 
-def test_what_a_host_sends_is_no_bug_in_the_log(service: ServiceProcess) -> None:
+def test_hostile_output_logs_no_traceback(service: ServiceProcess) -> None:
     assert "Traceback" not in service.log
     assert len(service.log) < 200_000
 
@@ -82,7 +82,7 @@ def test_what_a_host_sends_is_no_bug_in_the_log(service: ServiceProcess) -> None
 @pytest.mark.parametrize(
     "attack", ["exponential quoting", "ignored packets", "2,000 other VMs each time", "slow drip"]
 )
-def test_sigterm_is_obeyed_under_attack(
+def test_sigterm_stops_the_service_during_attacks(
     two: hostile_host.TwoHosts, tmp_path: Path, attack: str
 ) -> None:
     two.attack(hostile_host.QUIET)

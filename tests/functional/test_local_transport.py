@@ -16,7 +16,7 @@ from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.transport.local import LocalTransport
 
 
-def test_bytes_and_exit_code_arrive_as_they_left() -> None:
+def test_output_and_exit_code_are_unchanged() -> None:
     done = LocalTransport().run(
         r"printf 'a\377b'; printf c >&2; exit 7", deadline=Deadline.after(10)
     )
@@ -24,11 +24,11 @@ def test_bytes_and_exit_code_arrive_as_they_left() -> None:
     assert (done.stdout, done.stderr, done.exit_code) == (b"a\xffb", b"c", 7)
 
 
-def test_a_signal_is_an_exit_code_above_128() -> None:
+def test_command_ended_by_a_signal_exits_above_128() -> None:
     assert LocalTransport().run("kill -9 $$", deadline=Deadline.after(10)).exit_code == 128 + 9
 
 
-def test_a_deadline_ends_the_command_and_its_children() -> None:
+def test_deadline_ends_the_command_and_its_children() -> None:
     unique = f"87.{os.getpid()}"  # others may run this test now
     began = time.monotonic()
 
@@ -45,7 +45,7 @@ def test_a_deadline_ends_the_command_and_its_children() -> None:
     ("command", "message"),
     [("yes", "over 100000 bytes"), ("yes >&2", "over 1048576 bytes of errors")],
 )
-def test_endless_output_is_cut_off(command: str, message: str) -> None:
+def test_endless_output_is_ended(command: str, message: str) -> None:
     with pytest.raises(mv.OversizedOutput, match=message):
         LocalTransport().run(command, deadline=Deadline.after(20), max_output=100_000)
 
@@ -61,7 +61,7 @@ def test_more_commands_than_slots_take_turns() -> None:
     assert [one.result().stdout for one in asked] == [f"{n}\n".encode() for n in range(20)]
 
 
-def test_a_closed_transport_says_so() -> None:
+def test_run_after_close_raises_closed() -> None:
     local = LocalTransport()
     local.close()
 
@@ -69,7 +69,7 @@ def test_a_closed_transport_says_so() -> None:
         local.run("true", deadline=Deadline.after(10))
 
 
-def test_this_machine_without_virtualbox_is_told_so() -> None:
+def test_fleet_reports_a_machine_without_virtualbox() -> None:
     with mv.Fleet(mv.parse_hosts("local vboxmanage=/nosuch/VBoxManage")) as fleet:
         (report,) = fleet.reports()
 

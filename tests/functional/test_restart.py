@@ -101,7 +101,7 @@ def ask_locally(service: ServiceProcess) -> bytes:
         return client.recv(4096).splitlines()[0]
 
 
-def test_a_restart_misses_no_query_though_an_action_and_a_host_hang(
+def test_restart_during_a_hanging_action_misses_no_query(
     systemd: Systemd, simulator: Simulator, service: ServiceProcess
 ) -> None:
     hanging, other = simulator.virtualbox.vms
@@ -140,7 +140,7 @@ def test_a_restart_misses_no_query_though_an_action_and_a_host_hang(
     assert ask_locally(service) == b"HTTP/1.1 200 OK"
 
 
-def test_a_request_that_is_on_its_way_when_the_service_stops_is_answered(
+def test_request_sent_during_a_stop_is_answered(
     systemd: Systemd,
     service: ServiceProcess,
 ) -> None:
@@ -156,7 +156,7 @@ def test_a_request_that_is_on_its_way_when_the_service_stops_is_answered(
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:{same}", "127.0.0.1:{other}"])
-def test_the_configuration_decides_where_a_restarted_service_listens(
+def test_restarted_service_listens_where_configured(
     systemd: Systemd, service: ServiceProcess, address: str
 ) -> None:
     old, new = service.port, free_port()
@@ -175,7 +175,7 @@ def test_the_configuration_decides_where_a_restarted_service_listens(
             socket.create_connection(("127.0.0.1", old), timeout=5)
 
 
-def test_who_connects_to_a_service_that_does_not_start_is_refused(
+def test_service_that_does_not_start_refuses_connections(
     systemd: Systemd, service: ServiceProcess
 ) -> None:
     service.options["hosts"] = []

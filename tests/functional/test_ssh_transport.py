@@ -63,7 +63,7 @@ def connected(
     return ssh.SSHTransport(host, pins or KnownHosts(), identity, timings=timings)
 
 
-def test_bytes_and_exit_code_arrive_as_they_left(link: ssh.SSHTransport) -> None:
+def test_output_and_exit_code_are_unchanged(link: ssh.SSHTransport) -> None:
     done = link.run(r"printf 'a\377\0b'; printf 'c\n' >&2; exit 7", deadline=Deadline.after(10))
 
     assert (done.stdout, done.stderr, done.exit_code) == (b"a\xff\0b", b"c\n", 7)
@@ -80,12 +80,12 @@ def test_megabytes_on_both_streams_do_not_deadlock(
     assert (len(done.stdout), len(done.stderr)) == (4_000_000, 4_000_000)
 
 
-def test_endless_errors_are_cut_off(link: ssh.SSHTransport) -> None:
+def test_endless_error_output_is_ended(link: ssh.SSHTransport) -> None:
     with pytest.raises(mv.OversizedOutput, match="over 1048576 bytes of errors"):
         link.run("yes >&2", deadline=Deadline.after(20))
 
 
-def test_a_command_without_end_is_given_up_at_its_deadline(link: ssh.SSHTransport) -> None:
+def test_endless_command_ends_at_the_deadline(link: ssh.SSHTransport) -> None:
     began = time.monotonic()
 
     with pytest.raises(mv.CommandTimeout, match="lab: no answer"):
@@ -96,14 +96,14 @@ def test_a_command_without_end_is_given_up_at_its_deadline(link: ssh.SSHTranspor
     assert link.connections_made == 1
 
 
-def test_endless_output_is_cut_off(link: ssh.SSHTransport) -> None:
+def test_endless_output_is_ended(link: ssh.SSHTransport) -> None:
     with pytest.raises(mv.OversizedOutput, match="over 1000000 bytes"):
         link.run("yes", deadline=Deadline.after(20), max_output=1_000_000)
 
     assert link.run("echo on", deadline=Deadline.after(10)).stdout == b"on\n"
 
 
-def test_thirty_commands_at_once_share_one_connection(link: ssh.SSHTransport) -> None:
+def test_thirty_parallel_commands_share_one_connection(link: ssh.SSHTransport) -> None:
     with futures.ThreadPoolExecutor(30) as threads:
         asked = [
             threads.submit(link.run, f"sleep 0.05; echo {n}", deadline=Deadline.after(30))
@@ -134,7 +134,7 @@ def test_no_packet_waits_for_a_delayed_acknowledgement(
         assert sockets[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-def test_a_refused_key_is_shown_and_not_tried_again_at_once(sshd: real.SSHD) -> None:
+def test_refused_key_is_reported_and_not_tried_again_at_once(sshd: real.SSHD) -> None:
     refused = connected(sshd, key="wrong_client")
     public = (sshd.folder / "wrong_client.pub").read_text().split()[1]
 
@@ -164,7 +164,7 @@ def test_login_is_tried_again_after_the_pause() -> None:
         link.close()
 
 
-def test_name_that_takes_long_to_resolve_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_name_resolution_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     asked, answered = threading.Event(), threading.Event()
 
     def hang(*_arguments: object, **_options: object) -> list[object]:
@@ -183,7 +183,7 @@ def test_name_that_takes_long_to_resolve_is_bounded(monkeypatch: pytest.MonkeyPa
     answered.set()
 
 
-def test_a_refused_port_says_what_to_switch_on(sshd: real.SSHD) -> None:
+def test_closed_port_error_says_what_to_enable(sshd: real.SSHD) -> None:
     link = connected(sshd)
     sshd.stop()
 
@@ -191,7 +191,7 @@ def test_a_refused_port_says_what_to_switch_on(sshd: real.SSHD) -> None:
         link.run("true", deadline=Deadline.after(10))
 
 
-def test_a_name_that_does_not_resolve_is_said(sshd: real.SSHD) -> None:
+def test_name_that_does_not_resolve_is_reported(sshd: real.SSHD) -> None:
     (host,) = mv.parse_hosts("ivan@nosuch.invalid")
     link = ssh.SSHTransport(host, KnownHosts(), ssh_login.load_identity(sshd.key_file))
 
@@ -200,7 +200,7 @@ def test_a_name_that_does_not_resolve_is_said(sshd: real.SSHD) -> None:
 
 
 @pytest.mark.parametrize("answer", [None, b""], ids=["silent", "closes"])
-def test_a_port_that_does_not_speak_ssh(sshd: real.SSHD, answer: bytes | None) -> None:
+def test_port_without_ssh_is_an_unreachable_host(sshd: real.SSHD, answer: bytes | None) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         held: list[socket.socket] = []
 
@@ -228,7 +228,7 @@ def test_a_port_that_does_not_speak_ssh(sshd: real.SSHD, answer: bytes | None) -
             sock.close()
 
 
-def test_a_changed_host_key_is_refused_with_both_fingerprints(sshd: real.SSHD) -> None:
+def test_changed_host_key_is_refused_with_both_fingerprints(sshd: real.SSHD) -> None:
     pins = KnownHosts()
     connected(sshd, pins=pins).run("true", deadline=Deadline.after(10))
     sshd.stop()
@@ -241,7 +241,7 @@ def test_a_changed_host_key_is_refused_with_both_fingerprints(sshd: real.SSHD) -
     assert "Accepted publickey" not in sshd.log_file.read_text()
 
 
-def test_a_host_key_given_with_the_host_is_checked(sshd: real.SSHD) -> None:
+def test_host_key_of_the_host_list_is_checked(sshd: real.SSHD) -> None:
     right = (sshd.folder / "host.pub").read_text().split()[1]
     wrong = (sshd.folder / "other_host.pub").read_text().split()[1]
 
@@ -253,7 +253,7 @@ def test_a_host_key_given_with_the_host_is_checked(sshd: real.SSHD) -> None:
         connected(sshd, f"host-key={wrong}").run("true", deadline=Deadline.after(10))
 
 
-def test_a_connection_that_died_idle_is_made_again(
+def test_connection_that_broke_while_idle_is_replaced(
     sshd: real.SSHD, link: ssh.SSHTransport
 ) -> None:
     link.run("true", deadline=Deadline.after(10))
@@ -266,7 +266,7 @@ def test_a_connection_that_died_idle_is_made_again(
     assert link.connections_made == 2
 
 
-def test_a_connection_that_dies_during_a_command_is_an_error(
+def test_connection_that_breaks_during_a_command_is_an_error(
     sshd: real.SSHD, link: ssh.SSHTransport, tmp_path: Path
 ) -> None:
     began = tmp_path / "began"
@@ -284,7 +284,7 @@ def test_a_connection_that_dies_during_a_command_is_an_error(
     assert link.run("echo again", deadline=Deadline.after(10)).stdout == b"again\n"
 
 
-def test_a_deadline_on_a_connection_that_is_gone_is_only_a_deadline(
+def test_deadline_on_a_broken_connection_is_only_a_timeout(
     link: ssh.SSHTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gone(channel: paramiko.Channel) -> None:
@@ -298,7 +298,7 @@ def test_a_deadline_on_a_connection_that_is_gone_is_only_a_deadline(
         link.run("sleep 5", deadline=Deadline.after(0.5))
 
 
-def test_a_worn_connection_is_replaced(sshd: real.SSHD) -> None:
+def test_connection_is_replaced_after_many_commands(sshd: real.SSHD) -> None:
     link = connected(sshd, timings=ssh.Timings(commands_per_connection=5))
 
     for number in range(12):
@@ -310,11 +310,11 @@ def test_a_worn_connection_is_replaced(sshd: real.SSHD) -> None:
     assert link.connections_made == 3
 
 
-def test_a_command_ended_by_a_signal_has_an_exit_code_above_128(link: ssh.SSHTransport) -> None:
+def test_command_ended_by_a_signal_exits_above_128(link: ssh.SSHTransport) -> None:
     assert link.run("kill -9 $$", deadline=Deadline.after(10)).exit_code >= 128
 
 
-def test_a_closed_transport_says_so(link: ssh.SSHTransport) -> None:
+def test_run_after_close_raises_closed(link: ssh.SSHTransport) -> None:
     link.run("true", deadline=Deadline.after(10))
     link.close()
 
@@ -322,7 +322,7 @@ def test_a_closed_transport_says_so(link: ssh.SSHTransport) -> None:
         link.run("true", deadline=Deadline.after(10))
 
 
-def test_a_key_file_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
+def test_load_identity_explains_an_unusable_file(tmp_path: Path) -> None:
     garbage = tmp_path / "garbage"
     garbage.write_text("hello")
 

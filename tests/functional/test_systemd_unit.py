@@ -50,18 +50,18 @@ def analyze(*arguments: str | Path) -> str:
     return done.stdout + done.stderr
 
 
-def test_systemd_understands_every_line(unit_file: Path) -> None:
+def test_unit_is_valid_for_systemd(unit_file: Path) -> None:
     assert analyze("verify", unit_file) == ""
 
 
-def test_its_exposure_is_under_three(unit_file: Path) -> None:
+def test_unit_has_an_exposure_below_three(unit_file: Path) -> None:
     judged = analyze("security", "--offline=true", "--threshold=30", unit_file)
     level = re.search(r"Overall exposure level .*: ([0-9.]+)", judged)
     assert level
     assert float(level[1]) < 3.0
 
 
-def test_its_memory_and_threads_have_a_limit(unit_file: Path) -> None:
+def test_unit_limits_memory_and_threads(unit_file: Path) -> None:
     options = dict(
         line.split("=", 1) for line in unit_file.read_text().splitlines() if "=" in line
     )
@@ -71,7 +71,7 @@ def test_its_memory_and_threads_have_a_limit(unit_file: Path) -> None:
     assert options["Restart"] == "always"
 
 
-def test_it_tells_systemd_when_it_is_ready_and_reloads_by_sighup(unit_file: Path) -> None:
+def test_service_notifies_systemd_and_reloads_by_sighup(unit_file: Path) -> None:
     lines = unit_file.read_text().splitlines()
     for line in ("Type=notify", "ExecReload=/bin/kill -HUP $MAINPID", "WatchdogSec=30"):
         assert line in lines

@@ -96,7 +96,7 @@ def head_and_body(answer: bytes) -> tuple[list[str], bytes]:
     return head.decode().split("\r\n"), body
 
 
-def test_a_poll_header_for_header(service: ServiceProcess, uuid: str) -> None:
+def test_query_of_maas_has_the_recorded_headers(service: ServiceProcess, uuid: str) -> None:
     token = service.secrets.vm_token(uuid)
     request = (
         f"GET /vm/{uuid}/query HTTP/1.1\r\n"
@@ -119,7 +119,7 @@ def test_a_poll_header_for_header(service: ServiceProcess, uuid: str) -> None:
     assert body == b'{"status": "stopped"}'
 
 
-def test_an_action_header_for_header(
+def test_action_of_maas_has_the_recorded_headers(
     service: ServiceProcess, simulator: Simulator, uuid: str
 ) -> None:
     token = service.secrets.vm_token(uuid)
@@ -144,7 +144,7 @@ def test_an_action_header_for_header(
 
 
 @pytest.mark.parametrize("user", ["", "maas"], ids=["bearer", "basic"])
-def test_on_query_off_and_cycle_as_maas_does_them(
+def test_maas_can_power_on_query_power_off_and_cycle(
     service: ServiceProcess, simulator: Simulator, uuid: str, user: str
 ) -> None:
     pauses: list[float] = []
@@ -173,7 +173,7 @@ def test_on_query_off_and_cycle_as_maas_does_them(
     assert {each.code for each in driver.exchanges} == {200}
 
 
-def test_answers_are_read_right_by_the_default_regular_expressions() -> None:
+def test_answers_match_the_regular_expressions_of_maas() -> None:
     for status, state in (("running", "on"), ("stopped", "off"), ("unknown", None)):
         body = f'{{"status": "{status}"}}'
         found = [
@@ -201,7 +201,7 @@ def test_actions_are_idempotent(service: ServiceProcess, simulator: Simulator, u
 
 
 @pytest.mark.parametrize("slashes", ["", "/", "//"])
-def test_a_slash_at_the_end_changes_nothing(
+def test_trailing_slash_is_the_same_route(
     service: ServiceProcess, uuid: str, slashes: str
 ) -> None:
     token = service.secrets.vm_token(uuid)
@@ -209,7 +209,7 @@ def test_a_slash_at_the_end_changes_nothing(
     assert service.get(f"/vm/{uuid}/query{slashes}", token) == (200, '{"status": "running"}')
 
 
-def test_an_unknown_vm_is_gone_and_maas_does_not_take_that_for_success(
+def test_unknown_vm_is_410_which_maas_treats_as_a_failure(
     service: ServiceProcess,
 ) -> None:
     driver = service.driver(NOBODY, sleep=at_once)
@@ -239,7 +239,7 @@ def test_an_unknown_vm_is_gone_and_maas_does_not_take_that_for_success(
         "/vm",
     ],
 )
-def test_no_power_route_ever_answers_404_or_a_redirect(service: ServiceProcess, path: str) -> None:
+def test_power_routes_never_answer_404_or_a_redirect(service: ServiceProcess, path: str) -> None:
     admin = service.secrets.admin_token()
     for uri in (path, path + "/"):
         for token in ("", admin):
@@ -253,7 +253,7 @@ def test_no_power_route_ever_answers_404_or_a_redirect(service: ServiceProcess, 
 @pytest.mark.parametrize(
     ("method", "verb"), [("GET", "on"), ("PUT", "off"), ("POST", "query"), ("DELETE", "query")]
 )
-def test_the_wrong_method_changes_nothing(
+def test_wrong_method_changes_nothing(
     service: ServiceProcess, simulator: Simulator, uuid: str, method: str, verb: str
 ) -> None:
     token = service.secrets.vm_token(uuid)
@@ -261,7 +261,7 @@ def test_the_wrong_method_changes_nothing(
     assert simulator.virtualbox.vm(uuid).starts == 0
 
 
-def test_a_token_opens_its_own_vm_only(
+def test_vm_token_gives_access_to_its_vm_only(
     own_service: ServiceProcess, own_simulator: Simulator, own_uuid: str
 ) -> None:
     other = own_simulator.virtualbox.vm("node02").uuid
@@ -288,7 +288,7 @@ def test_a_token_opens_its_own_vm_only(
     assert token not in own_service.log
 
 
-def test_the_admin_token_opens_every_vm_by_any_selector(
+def test_admin_token_gives_access_by_any_selector(
     service: ServiceProcess, simulator: Simulator
 ) -> None:
     vm = simulator.virtualbox.vm("node03")
@@ -298,7 +298,7 @@ def test_the_admin_token_opens_every_vm_by_any_selector(
     assert code == 401  # a VM's token is for its UUID
 
 
-def test_an_ambiguous_selector_is_a_conflict(
+def test_ambiguous_selector_is_a_conflict(
     own_service: ServiceProcess, own_simulator: Simulator
 ) -> None:
     own_simulator.virtualbox.add_vm("node01")
@@ -309,7 +309,7 @@ def test_an_ambiguous_selector_is_a_conflict(
     assert own_simulator.count("startvm") == 0
 
 
-def test_a_host_that_is_down_is_unknown_to_queries_and_503_to_actions(
+def test_host_down_is_unknown_for_queries_and_503_for_actions(
     own_service: ServiceProcess, own_simulator: Simulator, own_uuid: str
 ) -> None:
     driver = own_service.driver(own_uuid, sleep=at_once)
@@ -332,7 +332,7 @@ def test_a_host_that_is_down_is_unknown_to_queries_and_503_to_actions(
     )
 
 
-def test_maas_succeeds_on_its_ladder_when_the_host_comes_back(
+def test_maas_retries_succeed_when_the_host_comes_back(
     own_service: ServiceProcess, own_simulator: Simulator, own_uuid: str
 ) -> None:
     pauses: list[float] = []
@@ -354,7 +354,7 @@ def test_maas_succeeds_on_its_ladder_when_the_host_comes_back(
     assert own_simulator.virtualbox.vm(own_uuid).starts == 1
 
 
-def test_repeated_posts_join_the_action_under_way(tmp_path: Path) -> None:
+def test_repeated_posts_join_the_action_in_progress(tmp_path: Path) -> None:
     with (
         Simulator(vms=1, timings=Timings(start=1.0)) as simulator,
         ServiceProcess(tmp_path, [simulator.host_entry], simulator.key_file) as service,
@@ -373,7 +373,7 @@ def test_repeated_posts_join_the_action_under_way(tmp_path: Path) -> None:
         assert "asked 10 times" in service.log
 
 
-def test_one_hanging_host_delays_no_query_of_another(tmp_path: Path) -> None:
+def test_hanging_host_delays_no_query_of_another(tmp_path: Path) -> None:
     with (
         Simulator(vms=20, user="good") as good,
         Simulator(vms=20, user="bad", key_file=good.key_file) as bad,
@@ -406,7 +406,7 @@ def test_one_hanging_host_delays_no_query_of_another(tmp_path: Path) -> None:
             assert query(good.virtualbox.vm("node01").uuid)[0] == "off"
 
 
-def test_each_action_leaves_one_line_that_says_everything_but_the_token(
+def test_action_logs_one_line_without_the_token(
     own_simulator: Simulator, tmp_path: Path, own_uuid: str
 ) -> None:
     entry = f"{own_simulator.host_entry} name=alpha"

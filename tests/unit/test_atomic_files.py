@@ -53,7 +53,7 @@ def after(monkeypatch: pytest.MonkeyPatch, function: str, step: Callable[[], obj
 
 
 @pytest.mark.usefixtures("either_way")
-def test_write_makes_the_folder_and_says_what_changed(tmp_path: Path) -> None:
+def test_write_creates_the_folder_and_returns_changes(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "file"
 
     changes = [atomic_files.write(path, content, 0o600) for content in (b"one", b"one", b"two")]
@@ -64,7 +64,7 @@ def test_write_makes_the_folder_and_says_what_changed(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("either_way")
-def test_update_changes_what_is_there(tmp_path: Path) -> None:
+def test_update_changes_the_content(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file"
 
     changes = [
@@ -77,7 +77,7 @@ def test_update_changes_what_is_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("either_way")
-def test_a_folder_in_the_way_is_a_sentence(tmp_path: Path) -> None:
+def test_folder_with_the_name_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").mkdir()
 
     message = f"{tmp_path}/file: cannot be written: it is a folder"
@@ -87,7 +87,7 @@ def test_a_folder_in_the_way_is_a_sentence(tmp_path: Path) -> None:
         atomic_files.update(tmp_path / "file", lambda _: b"")
 
 
-def test_an_exchanged_temporary_file_changes_no_other(
+def test_replaced_temporary_file_changes_no_other_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     victim, folder = tmp_path / "victim", tmp_path / "theirs"
@@ -107,9 +107,7 @@ def test_an_exchanged_temporary_file_changes_no_other(
     assert mode(folder / "taken") == 0o644
 
 
-def test_an_exchanged_new_folder_is_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_replaced_new_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target, folder = tmp_path / "roots", tmp_path / "theirs"
     target.mkdir()
 
@@ -124,7 +122,7 @@ def test_an_exchanged_new_folder_is_not_used(
     assert list(target.iterdir()) == []
 
 
-def test_an_exchanged_folder_gets_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replaced_folder_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target, folder = tmp_path / "roots", tmp_path / "theirs"
     target.mkdir()
     folder.mkdir()
@@ -140,7 +138,7 @@ def test_an_exchanged_folder_gets_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert (tmp_path / "taken" / "file").read_bytes() == b"content"
 
 
-def test_a_file_exchanged_for_a_link_is_not_read(
+def test_file_replaced_by_a_link_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret, file = tmp_path / "secret", tmp_path / "file"
@@ -167,7 +165,7 @@ def test_a_file_exchanged_for_a_link_is_not_read(
     assert seen == []
 
 
-def test_a_link_of_ones_own_is_followed_and_stays(tmp_path: Path) -> None:
+def test_own_link_is_followed_and_kept(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "folder").symlink_to("real")
     (tmp_path / "real/link").symlink_to(tmp_path / "real/file")
@@ -178,7 +176,7 @@ def test_a_link_of_ones_own_is_followed_and_stays(tmp_path: Path) -> None:
     assert (tmp_path / "real/file").read_bytes() == b"content"
 
 
-def test_links_in_a_circle_are_a_sentence(tmp_path: Path) -> None:
+def test_circular_links_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
 
@@ -186,14 +184,14 @@ def test_links_in_a_circle_are_a_sentence(tmp_path: Path) -> None:
         atomic_files.write(tmp_path / "a" / "file", b"content", 0o600)
 
 
-def test_a_fifo_in_the_way_is_a_sentence(tmp_path: Path) -> None:
+def test_fifo_with_the_name_is_an_error(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "file")
 
     with pytest.raises(errors.ConfigError, match="it is a FIFO, not a file"):
         atomic_files.write(tmp_path / "file", b"content", 0o600)
 
 
-def test_the_other_name_of_a_file_keeps_its_content(tmp_path: Path) -> None:
+def test_hard_link_keeps_its_content(tmp_path: Path) -> None:
     (tmp_path / "other").write_bytes(b"before")
     os.link(tmp_path / "other", tmp_path / "file")
 
@@ -202,7 +200,7 @@ def test_the_other_name_of_a_file_keeps_its_content(tmp_path: Path) -> None:
     assert (tmp_path / "other").read_bytes() == b"before"
 
 
-def test_modes_are_as_wanted_whatever_the_umask(tmp_path: Path) -> None:
+def test_modes_do_not_depend_on_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
         atomic_files.write(tmp_path / "folder/file", b"", 0o644, folder_mode=0o755)
@@ -212,7 +210,7 @@ def test_modes_are_as_wanted_whatever_the_umask(tmp_path: Path) -> None:
     assert (mode(tmp_path / "folder"), mode(tmp_path / "folder/file")) == (0o755, 0o644)
 
 
-def test_ensure_folder_leaves_one_as_it_is(tmp_path: Path) -> None:
+def test_ensure_folder_does_not_change_an_existing_one(tmp_path: Path) -> None:
     path = tmp_path / "outer/folder"
 
     assert atomic_files.ensure_folder(path, 0o700, ME)
@@ -222,7 +220,7 @@ def test_ensure_folder_leaves_one_as_it_is(tmp_path: Path) -> None:
     assert mode(path) == 0o750
 
 
-def test_an_update_that_fails_changes_nothing(tmp_path: Path) -> None:
+def test_update_that_fails_changes_nothing(tmp_path: Path) -> None:
     def fail(_before: bytes | None) -> bytes:
         raise errors.ConfigError("not like this")
 
@@ -236,9 +234,7 @@ def test_an_update_that_fails_changes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("before", "expected"), [(0o640, 0o640), (0o644, 0o640), (0o600, 0o600)])
-def test_an_update_keeps_the_permissions_it_may(
-    tmp_path: Path, before: int, expected: int
-) -> None:
+def test_update_keeps_the_permitted_mode_bits(tmp_path: Path, before: int, expected: int) -> None:
     path = tmp_path / "file"
     path.touch()
     path.chmod(before)
@@ -248,7 +244,7 @@ def test_an_update_keeps_the_permissions_it_may(
     assert mode(path) == expected
 
 
-def test_an_update_waits_no_longer_than_its_timeout(tmp_path: Path) -> None:
+def test_update_waits_until_its_timeout(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with path.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -258,7 +254,7 @@ def test_an_update_waits_no_longer_than_its_timeout(tmp_path: Path) -> None:
     assert path.read_bytes() == b""
 
 
-def test_remove_says_whether_it_was_there(tmp_path: Path) -> None:
+def test_remove_returns_whether_the_file_existed(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     assert atomic_files.remove(tmp_path / "file")
@@ -266,7 +262,7 @@ def test_remove_says_whether_it_was_there(tmp_path: Path) -> None:
     assert not atomic_files.remove(tmp_path / "missing/file")
 
 
-def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+def test_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb") as file:
         file.truncate(atomic_files.READ_LIMIT + 1)
 

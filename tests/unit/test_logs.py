@@ -46,7 +46,9 @@ def test_text_is_one_line_with_controls_escaped(
     assert logged(capsys, "text").split(" ", 1)[0].endswith("Z")
 
 
-def test_json_is_one_object_with_the_events_fields(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_one_object_with_the_fields_of_the_event(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     text = logged(capsys, "json", vm="a/b", milliseconds=12)
     assert text.count("\n") == 1
     entry = json.loads(text)
@@ -56,7 +58,7 @@ def test_json_is_one_object_with_the_events_fields(capsys: pytest.CaptureFixture
     assert entry["milliseconds"] == 12
 
 
-def test_a_traceback_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+def test_traceback_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json")
     try:
         raise RuntimeError("boom")

@@ -34,14 +34,14 @@ def secrets() -> tokens.Secrets:
     return tokens.Secrets.new()
 
 
-def test_a_vm_token_is_the_hmac_of_its_uuid() -> None:
+def test_vm_token_is_the_hmac_of_its_uuid() -> None:
     secrets = tokens.Secrets(master=pydantic.SecretStr(SECRET))
     digest = hmac.new(SECRET.encode(), f"maas-virtualbox vm {UUID}".encode(), hashlib.sha256)
     token = secrets.vm_token(UUID)
     assert base64.urlsafe_b64decode(token + "=") == digest.digest()
 
 
-def test_each_token_opens_its_own(secrets: tokens.Secrets) -> None:
+def test_role_of_each_token_for_each_resource(secrets: tokens.Secrets) -> None:
     assert secrets.role_of(secrets.vm_token(UUID), UUID) == "vm"
     assert secrets.role_of(secrets.vm_token(UUID), OTHER) is None
     assert secrets.role_of(secrets.admin_token(), UUID) == "admin"
@@ -56,11 +56,11 @@ def test_each_token_opens_its_own(secrets: tokens.Secrets) -> None:
 
 
 @given(strategies.text())
-def test_no_other_text_opens_anything(text: str) -> None:
+def test_role_of_any_other_text_is_none(text: str) -> None:
     assert tokens.Secrets(master=pydantic.SecretStr(SECRET)).role_of(text, UUID) is None
 
 
-def test_after_a_rotation_both_are_good_until_the_grace_ends(secrets: tokens.Secrets) -> None:
+def test_rotation_keeps_old_tokens_valid_for_the_grace(secrets: tokens.Secrets) -> None:
     rotated = secrets.rotated(HOUR)
     assert rotated.role_of(secrets.vm_token(UUID), UUID) == "vm"
     assert rotated.role_of(rotated.vm_token(UUID), UUID) == "vm"
@@ -80,7 +80,7 @@ def test_two_rotations_keep_the_tokens_of_both_valid(secrets: tokens.Secrets) ->
     assert [old.valid_until for old in twice.earlier] == [once.previous_valid_until]
 
 
-def test_an_earlier_secret_ends_when_it_was_to(secrets: tokens.Secrets) -> None:
+def test_earlier_secret_expires_when_planned(secrets: tokens.Secrets) -> None:
     ended = secrets.rotated(-HOUR)
     twice = ended.rotated(HOUR)
 
@@ -90,7 +90,7 @@ def test_an_earlier_secret_ends_when_it_was_to(secrets: tokens.Secrets) -> None:
 
 
 @pytest.mark.parametrize("rotations", [1, 2, 3, tokens.MAX_VALID_SECRETS])
-def test_a_rotation_without_grace_ends_all_tokens(secrets: tokens.Secrets, rotations: int) -> None:
+def test_rotation_without_grace_ends_all_tokens(secrets: tokens.Secrets, rotations: int) -> None:
     known = [secrets]
     for _ in range(rotations):
         known.append(known[-1].rotated(HOUR))
@@ -101,7 +101,7 @@ def test_a_rotation_without_grace_ends_all_tokens(secrets: tokens.Secrets, rotat
     assert last.role_of(last.vm_token(UUID), UUID) == "vm"
 
 
-def test_a_secret_without_an_end_gets_one(secrets: tokens.Secrets) -> None:
+def test_rotation_sets_an_end_for_a_secret_without_one(secrets: tokens.Secrets) -> None:
     written = tokens.Secrets(master=secrets.master, previous=tokens.Secrets.new().master)
 
     rotated = written.rotated(HOUR)
@@ -109,7 +109,7 @@ def test_a_secret_without_an_end_gets_one(secrets: tokens.Secrets) -> None:
     assert [old.valid_until for old in rotated.earlier] == [rotated.previous_valid_until]
 
 
-def test_too_many_rotations_say_when_the_next_is_possible(secrets: tokens.Secrets) -> None:
+def test_too_many_rotations_name_the_next_possible_time(secrets: tokens.Secrets) -> None:
     rotated = secrets
     for number in range(tokens.MAX_VALID_SECRETS):
         rotated = rotated.rotated(HOUR * (number + 1))
@@ -126,11 +126,11 @@ def test_too_many_rotations_say_when_the_next_is_possible(secrets: tokens.Secret
     assert rotated.role_of(secrets.vm_token(UUID), UUID) == "vm"
 
 
-def test_one_rotation_is_written_as_it_always_was(secrets: tokens.Secrets) -> None:
+def test_one_rotation_is_written_in_the_first_format(secrets: tokens.Secrets) -> None:
     assert set(secrets.rotated(HOUR).content()) == {"master", "previous", "previous-valid-until"}
 
 
-def test_content_is_text_that_a_juju_secret_takes(secrets: tokens.Secrets) -> None:
+def test_content_has_only_texts_for_a_juju_secret(secrets: tokens.Secrets) -> None:
     rotated = secrets.rotated(HOUR).rotated(HOUR).rotated(HOUR)
 
     content = rotated.content()
@@ -143,7 +143,7 @@ def test_content_is_text_that_a_juju_secret_takes(secrets: tokens.Secrets) -> No
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_rotations_at_once_lose_no_secret(tmp_path: Path, there: bool) -> None:
+def test_parallel_rotations_lose_no_secret(tmp_path: Path, there: bool) -> None:
     path = tmp_path / "secrets.yaml"
     if there:
         tokens.save(path, tokens.Secrets.new())
@@ -159,7 +159,7 @@ def test_rotations_at_once_lose_no_secret(tmp_path: Path, there: bool) -> None:
     assert before is None or after.role_of(before.vm_token(UUID), UUID) == "vm"
 
 
-def test_a_rotation_keeps_the_mode_and_what_is_wrong_untouched(tmp_path: Path) -> None:
+def test_rotation_keeps_the_mode_and_refuses_a_wrong_file(tmp_path: Path) -> None:
     path = tmp_path / "secrets.yaml"
     path.write_text("master: short\n")
     for mode in (0o604, 0o640):
@@ -172,9 +172,7 @@ def test_a_rotation_keeps_the_mode_and_what_is_wrong_untouched(tmp_path: Path) -
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
-def test_a_file_is_read_as_it_was_written_and_is_the_owners_alone(
-    secrets: tokens.Secrets, tmp_path: Path
-) -> None:
+def test_saved_file_can_be_read_only_by_its_owner(secrets: tokens.Secrets, tmp_path: Path) -> None:
     path = tmp_path / "new" / "secrets.yaml"
     for written in (secrets, secrets.rotated(HOUR), secrets.rotated(HOUR).rotated(HOUR)):
         tokens.save(path, written)
@@ -183,7 +181,7 @@ def test_a_file_is_read_as_it_was_written_and_is_the_owners_alone(
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_group_that_may_read_may_still(secrets: tokens.Secrets, tmp_path: Path) -> None:
+def test_save_keeps_the_permissions_of_the_group(secrets: tokens.Secrets, tmp_path: Path) -> None:
     path = tmp_path / "secrets.yaml"
     tokens.save(path, secrets)
     path.chmod(0o640)
@@ -207,7 +205,9 @@ def test_a_group_that_may_read_may_still(secrets: tokens.Secrets, tmp_path: Path
         (f"master: {SECRET}\nearlier: [{{secret: {SECRET}}}]", "line 2: earlier.0.valid-until"),
     ],
 )
-def test_a_bad_file_is_explained_and_never_quoted(tmp_path: Path, text: str, words: str) -> None:
+def test_error_explains_a_wrong_file_and_never_quotes_it(
+    tmp_path: Path, text: str, words: str
+) -> None:
     path = tmp_path / "secrets.yaml"
     path.touch(0o600)
     path.write_text(text)
@@ -218,13 +218,15 @@ def test_a_bad_file_is_explained_and_never_quoted(tmp_path: Path, text: str, wor
     assert SECRET[:31] not in str(raised.value)
 
 
-def test_secrets_show_nothing_of_themselves(secrets: tokens.Secrets) -> None:
+def test_repr_shows_no_secret(secrets: tokens.Secrets) -> None:
     master = secrets.master.get_secret_value()
     for shown in (repr(secrets), str(secrets), secrets.model_dump_json()):
         assert master not in shown
 
 
-def test_a_folder_that_cannot_be_written_is_named(secrets: tokens.Secrets, tmp_path: Path) -> None:
+def test_error_names_a_folder_that_cannot_be_written(
+    secrets: tokens.Secrets, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(errors.ConfigError, match="cannot be written: Not a directory"):
         tokens.save(tmp_path / "file" / "secrets.yaml", secrets)
