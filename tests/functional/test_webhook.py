@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
-SNAPSHOT_AGE_S = 0.3
+STATE_MAX_AGE_S = 0.3
 QUERY_S = DispatcherTimings().query
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
@@ -75,7 +75,7 @@ def own_service(own_simulator: Simulator, tmp_path: Path) -> Generator[ServicePr
     """A service for it, which soon forgets what it has seen."""
     entry = f"{own_simulator.host_entry} name=alpha zone=lab"
     with ServiceProcess(
-        tmp_path, [entry], own_simulator.key_file, state_max_age=SNAPSHOT_AGE_S
+        tmp_path, [entry], own_simulator.key_file, state_max_age=STATE_MAX_AGE_S
     ) as service:
         yield service
 
@@ -302,10 +302,10 @@ def test_ambiguous_selector_is_a_conflict(
     own_service: ServiceProcess, own_simulator: Simulator
 ) -> None:
     own_simulator.virtualbox.add_vm("node01")
-    time.sleep(2 * SNAPSHOT_AGE_S)
+    time.sleep(2 * STATE_MAX_AGE_S)
     code, body = own_service.request("POST", "/vm/node01/on", own_service.secrets.admin_token())
     assert code == 409
-    assert "fits 2 VMs" in json.loads(body)["error"]
+    assert "matches 2 VMs" in json.loads(body)["error"]
     assert own_simulator.count("startvm") == 0
 
 
@@ -315,7 +315,7 @@ def test_host_down_is_unknown_for_queries_and_503_for_actions(
     driver = own_service.driver(own_uuid, sleep=at_once)
     token = own_service.secrets.vm_token(own_uuid)
     own_simulator.close_port()
-    time.sleep(2 * SNAPSHOT_AGE_S)
+    time.sleep(2 * STATE_MAX_AGE_S)
 
     assert driver.query() == "unknown"
     began = time.monotonic()
@@ -385,7 +385,7 @@ def test_hanging_host_delays_no_query_of_another(tmp_path: Path) -> None:
         ]
         with ServiceProcess(tmp_path, entries, good.key_file) as service:
             bad.inject(Fault(Action.HANG, times=1000))
-            time.sleep(2.1)  # past the snapshot
+            time.sleep(2.1)  # until the state is too old
 
             def query(uuid: str) -> tuple[str, float]:
                 began = time.monotonic()
