@@ -64,7 +64,7 @@ def act(context: Context, unit: testing.State, name: str, /, **params: Any) -> d
     return context.action_results
 
 
-def test_list_vms_as_a_table_and_as_json(context: Context, unit: testing.State) -> None:
+def test_list_vms_prints_a_table_or_json(context: Context, unit: testing.State) -> None:
     table = act(context, unit, "list-vms")["vms"]
     listed = json.loads(act(context, unit, "list-vms", zone="lab", format="json")["vms"])
 
@@ -72,7 +72,7 @@ def test_list_vms_as_a_table_and_as_json(context: Context, unit: testing.State) 
     assert [vm["name"] for vm in listed] == ["node01", "node02", "node03"]
 
 
-def test_power_switches_and_tells(
+def test_power_changes_and_shows_the_state(
     context: Context, unit: testing.State, simulator: Simulator
 ) -> None:
     vm = simulator.virtualbox.vms[0]
@@ -95,7 +95,7 @@ def test_power_of_an_unknown_vm_fails_with_its_name(
     assert name in failed.value.message
 
 
-def test_check_hosts_shows_findings_and_fails_where_maas_would(
+def test_check_hosts_shows_findings_and_fails_on_a_problem(
     context: Context, unit: testing.State, simulator: Simulator
 ) -> None:
     checked = json.loads(act(context, unit, "check-hosts", host="demo", format="json")["findings"])
@@ -109,7 +109,7 @@ def test_check_hosts_shows_findings_and_fails_where_maas_would(
     assert failed.value.message
 
 
-def test_trust_host_shows_and_accepts_by_fingerprint(
+def test_trust_host_pins_the_key_with_the_fingerprint(
     context: Context, unit: testing.State, simulator: Simulator, machine: ScratchMachine
 ) -> None:
     act(context, unit, "list-vms")
@@ -125,7 +125,7 @@ def test_trust_host_shows_and_accepts_by_fingerprint(
     assert act(context, unit, "list-vms")["vms"]
 
 
-def test_trust_vm_shows_and_decides_where_a_vm_belongs(
+def test_trust_vm_shows_and_assigns_the_host(
     context: Context, unit: testing.State, simulator: Simulator, machine: ScratchMachine
 ) -> None:
     uuid = simulator.virtualbox.vm("node01").uuid
@@ -149,7 +149,7 @@ def test_trust_vm_shows_and_decides_where_a_vm_belongs(
     assert simulator.virtualbox.vm(uuid).state is VMState.RUNNING
 
 
-def test_get_public_key_is_the_key_in_use(
+def test_get_public_key_shows_the_key_in_use(
     context: Context, unit: testing.State, simulator: Simulator
 ) -> None:
     given = ssh_keys.public_key(simulator.key_file.read_text())
@@ -163,7 +163,7 @@ def test_get_public_key_is_the_key_in_use(
     )
 
 
-def test_show_power_parameters_are_those_of_the_vm_at_our_address(
+def test_show_power_parameters_of_a_vm_has_the_units_address(
     context: Context, unit: testing.State, simulator: Simulator
 ) -> None:
     vm = simulator.virtualbox.vms[0]
@@ -176,7 +176,7 @@ def test_show_power_parameters_are_those_of_the_vm_at_our_address(
 
 
 @hooks_of_both_jujus
-def test_rotate_tokens_keeps_the_old_ones_good_for_a_while(
+def test_rotate_tokens_keeps_old_tokens_valid_in_the_grace(
     context: Context,
     unit: testing.State,
     machine: ScratchMachine,
@@ -236,7 +236,7 @@ def test_rotate_tokens_too_often_fails_and_changes_nothing(
 
 
 @pytest.mark.parametrize("name", ["rotate-tokens", "rotate-ssh-key"])
-def test_rotations_are_the_leaders(context: Context, name: str) -> None:
+def test_rotation_on_another_unit_than_the_leader_fails(context: Context, name: str) -> None:
     with pytest.raises(
         testing.ActionFailed, match="only the leader can do this: juju run power/leader"
     ):
@@ -244,7 +244,7 @@ def test_rotations_are_the_leaders(context: Context, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["rotate-tokens", "rotate-ssh-key"])
-def test_rotations_with_a_wrong_option_change_nothing(
+def test_rotation_with_an_invalid_option_changes_nothing(
     context: Context, unit: testing.State, name: str
 ) -> None:
     wrong = state_after(unit, ssh_private_key=None, off_mode="soft")
@@ -258,13 +258,13 @@ def test_rotations_with_a_wrong_option_change_nothing(
     assert shared_secret(after).latest_content == shared_secret(unit).latest_content
 
 
-def test_a_given_key_is_not_ours_to_rotate(context: Context, unit: testing.State) -> None:
+def test_rotate_ssh_key_with_a_user_secret_fails(context: Context, unit: testing.State) -> None:
     with pytest.raises(testing.ActionFailed, match="the key is in the secret of ssh-private-key"):
         act(context, unit, "rotate-ssh-key")
 
 
 @hooks_of_both_jujus
-def test_the_ssh_key_is_replaced_when_every_host_takes_the_new_one(
+def test_rotate_ssh_key_needs_all_hosts_to_accept_the_new_key(
     context: Context,
     unit: testing.State,
     simulator: Simulator,
@@ -298,7 +298,7 @@ def test_the_ssh_key_is_replaced_when_every_host_takes_the_new_one(
     assert "other-ssh-key" not in machine.modes()
 
 
-def test_rotate_ssh_key_can_be_forced(context: Context, unit: testing.State) -> None:
+def test_rotate_ssh_key_with_force_replaces_the_key(context: Context, unit: testing.State) -> None:
     first = context.run(
         context.on.action("rotate-ssh-key"), state_after(unit, ssh_private_key=None)
     )
@@ -322,7 +322,7 @@ def test_rotate_ssh_key_can_be_forced(context: Context, unit: testing.State) -> 
         ("install-host-extensions", {"host": "x"}),
     ],
 )
-def test_before_there_is_a_service_actions_say_so(
+def test_action_without_a_service_fails_with_the_reason(
     context: Context, name: str, params: dict[str, Any]
 ) -> None:
     with pytest.raises(testing.ActionFailed, match="not configured yet: see juju status"):
@@ -333,7 +333,7 @@ def test_before_there_is_a_service_actions_say_so(
     ("name", "params"),
     [("check-hosts", {}), ("enlist", {}), ("show-power-parameters", {"vm": "node01"})],
 )
-def test_without_an_address_actions_say_why(
+def test_action_without_a_matching_address_fails(
     context: Context, unit: testing.State, name: str, params: dict[str, Any]
 ) -> None:
     wrong = state_after(unit, listen_subnet="10.0.0.1/24", maas_url="http://127.0.0.1:9/MAAS")
@@ -342,7 +342,7 @@ def test_without_an_address_actions_say_why(
         act(context, wrong, name, **params)
 
 
-def test_while_juju_knows_no_address_actions_say_so(
+def test_action_without_any_address_fails(
     context: Context, unit: testing.State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer_network_get(monkeypatch)
@@ -351,7 +351,7 @@ def test_while_juju_knows_no_address_actions_say_so(
         act(context, unit, "show-power-parameters", vm="node01")
 
 
-def test_power_parameters_have_ipv6_addresses_in_brackets(
+def test_show_power_parameters_has_ipv6_in_brackets(
     context: Context, unit: testing.State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer_network_get(monkeypatch, {"value": "2001:db8::2", "cidr": "2001:db8::/64"})

@@ -74,7 +74,7 @@ def broken(
 @pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
 @pytest.mark.parametrize("how", BROKEN)
 @pytest.mark.parametrize("event", EVENTS)
-def test_an_event_of_a_broken_unit_is_a_status(
+def test_event_of_a_broken_unit_sets_a_status(
     context: Context,
     machine: ScratchMachine,
     monkeypatch: pytest.MonkeyPatch,
@@ -94,7 +94,7 @@ def test_an_event_of_a_broken_unit_is_a_status(
 
 @pytest.mark.parametrize("how", ["option", "no network", "no disk"])
 @pytest.mark.parametrize("name", charmcraft.read()["actions"])
-def test_an_action_of_a_broken_unit_is_a_sentence(
+def test_action_of_a_broken_unit_fails_with_a_sentence(
     context: Context,
     machine: ScratchMachine,
     monkeypatch: pytest.MonkeyPatch,
@@ -115,7 +115,7 @@ def test_an_action_of_a_broken_unit_is_a_sentence(
 
 @pytest.mark.parametrize("how", ["option", "no disk"])
 @pytest.mark.parametrize("event", [each for each in EVENTS if each != "leader_elected"])
-def test_an_event_of_a_broken_virtualbox_host_is_a_status(
+def test_event_of_a_broken_virtualbox_host_sets_a_status(
     laptop: Laptop, box: Box, event: str, how: str
 ) -> None:
     wrong = laptop_state(cpus=0) if how == "option" else laptop_state()
@@ -128,7 +128,7 @@ def test_an_event_of_a_broken_virtualbox_host_is_a_status(
     assert out.unit_status.message.isprintable()
 
 
-def test_a_process_with_a_wild_name_stops_no_revocation(laptop: Laptop, box: Box) -> None:
+def test_revocation_ignores_a_process_with_an_odd_name(laptop: Laptop, box: Box) -> None:
     relation = keys_relation(KEY)
     first = laptop.run(laptop.on.relation_changed(relation), laptop_state(relation))
     with subprocess.Popen(

@@ -70,7 +70,7 @@ def verify(program: Path, tmp_path: Path) -> Callable[..., str]:
 @pytest.mark.parametrize(
     "bundle", sorted(path.name for path in BUNDLES.glob("*.yaml") if path.name != OVERLAY)
 )
-def test_juju_verifies_the_bundle_with_its_charms(
+def test_bundle_is_valid_for_juju(
     verify: Callable[..., str], bundle: str, overlays: tuple[str, ...]
 ) -> None:
     assert not verify(bundle, *overlays)
@@ -93,7 +93,7 @@ def test_juju_verifies_the_bundle_with_its_charms(
         ("ubuntu@24.04/stable", "noble", "noble"),
     ],
 )
-def test_a_mistake_in_a_bundle_is_found(
+def test_bundle_with_a_mistake_is_rejected(
     verify: Callable[..., str], tmp_path: Path, right: str, wrong: str, words: str
 ) -> None:
     path = tmp_path / "bundles" / "demo.yaml"
@@ -103,7 +103,7 @@ def test_a_mistake_in_a_bundle_is_found(
     assert words in verify("demo.yaml")
 
 
-def test_an_option_the_charm_does_not_have_is_found(
+def test_bundle_with_an_unknown_option_is_rejected(
     verify: Callable[..., str], tmp_path: Path
 ) -> None:
     path = tmp_path / "bundles" / OVERLAY
@@ -111,17 +111,17 @@ def test_an_option_the_charm_does_not_have_is_found(
     assert '"host"' in verify("demo.yaml", OVERLAY)
 
 
-def test_maas_virtualbox_is_on_the_machine_of_maas() -> None:
+def test_bundle_places_the_charm_on_the_machine_of_maas() -> None:
     bundle: dict[str, Any] = yaml.safe_load((BUNDLES / "demo.yaml").read_text())
     assert bundle["applications"]["maas-virtualbox"]["to"] == ["maas-region/0"]
 
 
 @pytest.mark.parametrize("path", sorted(BUNDLES.glob("*.yaml")), ids=lambda path: path.name)
-def test_what_a_bundle_tells_to_type_exists(path: Path) -> None:
+def test_bundle_comments_have_existing_commands(path: Path) -> None:
     charmcraft.assert_commands_exist(path.read_text().replace("\n#", " "))
 
 
-def test_the_hosts_of_the_overlay_are_what_the_program_reads() -> None:
+def test_bundle_overlay_has_a_valid_host_list() -> None:
     overlay: dict[str, Any] = yaml.safe_load((BUNDLES / OVERLAY).read_text())
     listed = host_list.parse_hosts(overlay["applications"]["maas-virtualbox"]["options"]["hosts"])
     assert [(str(host), host.zone) for host in listed] == [

@@ -37,7 +37,7 @@ def service_config(machine: ScratchMachine) -> dict[str, Any]:
     return yaml.safe_load(machine.text(workload.CONFIG_FILE))
 
 
-def test_install_without_hosts_says_what_to_type(
+def test_install_without_hosts_is_blocked_with_the_command(
     context: Context, machine: ScratchMachine
 ) -> None:
     out = context.run(context.on.install(), state(hosts=""))
@@ -70,7 +70,7 @@ def test_config_changed_starts_the_service(context: Context, machine: ScratchMac
     }
 
 
-def test_what_is_secret_is_the_service_users_alone(
+def test_secret_files_are_readable_only_by_the_service_user(
     context: Context, machine: ScratchMachine
 ) -> None:
     context.run(context.on.config_changed(), state())
@@ -80,7 +80,7 @@ def test_what_is_secret_is_the_service_users_alone(
 
 
 @pytest.mark.parametrize("event", ["config_changed", "update_status", "start", "upgrade_charm"])
-def test_without_a_change_the_service_is_left_alone(
+def test_event_without_a_change_does_not_restart_the_service(
     context: Context, machine: ScratchMachine, event: str
 ) -> None:
     first = context.run(context.on.config_changed(), state())
@@ -105,7 +105,7 @@ def test_without_a_change_the_service_is_left_alone(
         ({"maas_url": "http://10.0.0.2:5240/MAAS"}, RELOADED),
     ],
 )
-def test_the_service_is_restarted_only_where_a_reload_does_not_do(
+def test_service_restarts_only_if_a_reload_is_not_enough(
     context: Context, machine: ScratchMachine, changed: dict[str, Any], calls: list[str]
 ) -> None:
     first = context.run(context.on.config_changed(), state())
@@ -130,7 +130,7 @@ def replaced(before: testing.State, **fields: Any) -> testing.State:
     return testing.State(**{**known, **fields})
 
 
-def test_another_port_is_opened_and_the_old_one_closed(context: Context) -> None:
+def test_changed_port_is_opened_and_the_old_one_closed(context: Context) -> None:
     first = context.run(context.on.config_changed(), state())
 
     out = context.run(context.on.config_changed(), state_after(first, listen_port=5400))
@@ -138,7 +138,7 @@ def test_another_port_is_opened_and_the_old_one_closed(context: Context) -> None
     assert out.opened_ports == {testing.TCPPort(5400)}
 
 
-def test_without_hosts_the_service_stops(context: Context, machine: ScratchMachine) -> None:
+def test_service_stops_without_hosts(context: Context, machine: ScratchMachine) -> None:
     first = context.run(context.on.config_changed(), state())
     machine.systemctl_calls()
 
@@ -182,7 +182,7 @@ def test_without_hosts_the_service_stops(context: Context, machine: ScratchMachi
         ({"log_level": "loud"}, "log-level: expected debug, info, warning or error"),
     ],
 )
-def test_a_wrong_option_is_one_sentence_and_changes_nothing(
+def test_invalid_option_is_one_sentence_and_changes_nothing(
     context: Context, machine: ScratchMachine, changed: dict[str, Any], sentence: str
 ) -> None:
     first = context.run(context.on.config_changed(), state())
@@ -200,7 +200,7 @@ def test_a_wrong_option_is_one_sentence_and_changes_nothing(
     assert service_config(machine) == {**before, "off-mode": "acpi"}
 
 
-def test_a_service_that_does_not_start_is_blocked_and_tried_again(
+def test_service_that_does_not_start_blocks_and_is_retried(
     context: Context, machine: ScratchMachine
 ) -> None:
     machine.break_service()
@@ -216,7 +216,7 @@ def test_a_service_that_does_not_start_is_blocked_and_tried_again(
     assert machine.systemctl_calls() == RESTARTED
 
 
-def test_a_service_that_died_is_started_by_update_status(
+def test_update_status_starts_a_service_that_died(
     context: Context, machine: ScratchMachine
 ) -> None:
     first = context.run(context.on.config_changed(), state())
@@ -268,7 +268,7 @@ def test_a_service_that_died_is_started_by_update_status(
         ),
     ],
 )
-def test_the_status_says_what_is_in_reach(
+def test_status_names_unreachable_hosts(
     context: Context, machine: ScratchMachine, hosts: list[Any], status: ops.StatusBase
 ) -> None:
     machine.hosts = hosts
@@ -276,7 +276,7 @@ def test_the_status_says_what_is_in_reach(
     assert context.run(context.on.config_changed(), state()).unit_status == status
 
 
-def test_the_address_is_the_one_in_the_subnet(context: Context) -> None:
+def test_address_is_in_listen_subnet(context: Context) -> None:
     with context(
         context.on.config_changed(),
         state(addresses=("192.168.1.2", "10.0.0.2"), listen_subnet="10.0.0.0/24"),
@@ -288,7 +288,9 @@ def test_the_address_is_the_one_in_the_subnet(context: Context) -> None:
         assert manager.charm.configuration.address() == "192.168.1.2"
 
 
-def test_a_unit_reached_by_ipv6_listens_on_ipv6(context: Context, machine: ScratchMachine) -> None:
+def test_unit_with_an_ipv6_address_listens_on_ipv6(
+    context: Context, machine: ScratchMachine
+) -> None:
     context.run(context.on.config_changed(), state(addresses=("2001:db8::2",)))
 
     assert service_config(machine)["listen"] == "[::]:5307"
@@ -304,7 +306,7 @@ def test_a_unit_reached_by_ipv6_listens_on_ipv6(context: Context, machine: Scrat
         pytest.param([{"value": "fe80::1", "cidr": "fe80::/64"}], id="link-local"),
     ],
 )
-def test_a_unit_without_an_address_waits_for_one(
+def test_unit_without_an_address_waits(
     context: Context,
     machine: ScratchMachine,
     monkeypatch: pytest.MonkeyPatch,
@@ -318,7 +320,7 @@ def test_a_unit_without_an_address_waits_for_one(
     assert machine.systemctl_calls() == []
 
 
-def test_an_address_that_is_lost_leaves_the_service_running(
+def test_service_runs_on_without_an_address(
     context: Context, machine: ScratchMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = context.run(context.on.config_changed(), state())
@@ -332,7 +334,7 @@ def test_an_address_that_is_lost_leaves_the_service_running(
         assert machine.systemctl_calls() == []
 
 
-def test_the_first_usable_of_several_addresses_is_taken(
+def test_address_is_the_first_usable_one(
     context: Context, machine: ScratchMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer_network_get(
@@ -351,7 +353,7 @@ def test_the_first_usable_of_several_addresses_is_taken(
         assert manager.charm.configuration.address() == "10.0.0.2"
 
 
-def test_stop_and_remove_leave_nothing_behind(context: Context, machine: ScratchMachine) -> None:
+def test_stop_and_remove_leave_no_files(context: Context, machine: ScratchMachine) -> None:
     before = set(machine.root.rglob("*"))
     first = context.run(context.on.config_changed(), state())
     machine.systemctl_calls()
@@ -365,7 +367,7 @@ def test_stop_and_remove_leave_nothing_behind(context: Context, machine: Scratch
     assert machine.systemctl_calls()[-1] == "daemon-reload"
 
 
-def test_upgrade_installs_the_new_code_and_keeps_what_was_secret(
+def test_upgrade_installs_the_new_code_and_keeps_secrets(
     context: Context, machine: ScratchMachine
 ) -> None:
     first = context.run(context.on.install(), state())
@@ -378,7 +380,7 @@ def test_upgrade_installs_the_new_code_and_keeps_what_was_secret(
     assert machine.text("etc/maas-virtualbox/secrets.yaml") == before
 
 
-def test_tracing_may_be_related(context: Context) -> None:
+def test_charm_tracing_can_be_related(context: Context) -> None:
     relation = testing.Relation("charm-tracing")
 
     out = context.run(context.on.relation_created(relation), state(relations=[relation]))

@@ -52,12 +52,12 @@ every_page = pytest.mark.parametrize(
 
 
 @every_page
-def test_the_charm_has_what_a_page_tells_to_type(page: Path) -> None:
+def test_page_has_existing_juju_commands(page: Path) -> None:
     charmcraft.assert_commands_exist(page.read_text())
 
 
 @pytest.mark.parametrize("folder", ["charm", "templates", "virtualbox-host"])
-def test_the_charms_have_what_they_tell_people_to_type(folder: str) -> None:
+def test_charm_has_existing_juju_commands(folder: str) -> None:
     texts = [path.read_text() for path in (ROOT / folder).rglob("*") if path.suffix in _TEXTS]
     assert texts
     for text in texts:
@@ -66,7 +66,7 @@ def test_the_charms_have_what_they_tell_people_to_type(folder: str) -> None:
 
 @pytest.mark.parametrize("page", ["docs/reference/charm.md", "docs/tutorial.md"])
 @pytest.mark.parametrize("flag", ["--string-args", "--wait"])
-def test_a_page_names_a_flag_that_people_need(page: str, flag: str) -> None:
+def test_page_mentions_the_flag(page: str, flag: str) -> None:
     assert flag in (ROOT / page).read_text()
 
 
@@ -94,13 +94,13 @@ def test_a_page_names_a_flag_that_people_need(page: str, flag: str) -> None:
         "juju update-secret key apikey=…",
     ],
 )
-def test_what_the_charm_does_not_have_is_found(wrong: str) -> None:
+def test_assert_commands_exist_rejects_a_wrong_command(wrong: str) -> None:
     with pytest.raises(AssertionError):
         charmcraft.assert_commands_exist(f"Type: `{wrong}`, then")
 
 
 @every_page
-def test_the_program_has_what_a_page_tells_to_type(page: Path) -> None:
+def test_page_has_existing_program_commands(page: Path) -> None:
     text = page.read_text()
     for argv in pages.commands(text):
         check(argv)
@@ -113,7 +113,7 @@ def test_the_program_has_what_a_page_tells_to_type(page: Path) -> None:
     "wrong",
     ["lists", "list --zones x", "--host x list", "maas enlists", "maas enlist --vm x", "on"],
 )
-def test_what_the_program_does_not_have_is_found(wrong: str) -> None:
+def test_check_rejects_a_wrong_program_command(wrong: str) -> None:
     (argv,) = pages.commands(f"```sh\nsudo true | maas-virtualbox {wrong}; true\n```\n")
     with pytest.raises(USAGE_ERROR):
         check(argv)
@@ -159,7 +159,7 @@ def run(*argv: str) -> str:
 
 
 @pytest.mark.usefixtures("_lab")
-def test_commands_without_a_mark_run_on_a_simulated_host() -> None:
+def test_page_commands_without_a_mark_run_on_the_simulator() -> None:
     run("rotate-tokens", "--config", "service.yaml")
     ran: set[str] = set()
     for block in blocks("sh"):
@@ -173,7 +173,7 @@ def test_commands_without_a_mark_run_on_a_simulated_host() -> None:
     assert ran >= {"admin-token", "check", "create", "delete", "list", "off", "on", "parameters"}
 
 
-def test_programs_without_a_mark_run(capfd: pytest.CaptureFixture[str]) -> None:
+def test_page_programs_without_a_mark_run(capfd: pytest.CaptureFixture[str]) -> None:
     ran = 0
     for block in blocks("python"):
         code = compile(block.text, "a page", "exec")
@@ -184,7 +184,7 @@ def test_programs_without_a_mark_run(capfd: pytest.CaptureFixture[str]) -> None:
     assert "izMBP13 node01 on" in capfd.readouterr().out
 
 
-def test_examples_of_host_lists_and_configuration_files_are_what_the_program_reads() -> None:
+def test_page_examples_of_host_lists_and_config_are_valid() -> None:
     for block in blocks("yaml"):
         content = yaml.safe_load(block.text)
         config_file.Config.model_validate(
@@ -192,7 +192,7 @@ def test_examples_of_host_lists_and_configuration_files_are_what_the_program_rea
         )
 
 
-def test_a_block_says_what_it_needs_in_words_that_are_known() -> None:
+def test_page_blocks_have_known_needs() -> None:
     for block in (*blocks("sh"), *blocks("python")):
         assert set(block.needs) <= NEEDS
         if "juju " in block.text:
@@ -214,14 +214,14 @@ def blocks(language: str) -> Iterator[pages.Block]:
 
 
 @every_page
-def test_links_lead_somewhere(page: Path) -> None:
+def test_page_has_working_links(page: Path) -> None:
     assert not broken_links(page)
 
 
 @pytest.mark.parametrize(
     "wrong", ["[x](nowhere.md)", "[x](#nowhere)", "[x](target.md#nowhere)", "[x](../target.md)"]
 )
-def test_a_link_that_leads_nowhere_is_found(tmp_path: Path, wrong: str) -> None:
+def test_broken_links_finds_a_wrong_link(tmp_path: Path, wrong: str) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "target.md").write_text("# There\n```\n# nowhere\n```\n")
     page = tmp_path / "docs" / "page.md"
@@ -232,7 +232,7 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path: Path, wrong: str) -> None:
 
 
 @pytest.mark.parametrize("page", sorted(set(DOCS.rglob("*.md")) - {DOCS / "index.md"}))
-def test_the_index_leads_to_every_page(page: Path) -> None:
+def test_index_links_to_every_page(page: Path) -> None:
     assert str(page.relative_to(DOCS)) in pages.links((DOCS / "index.md").read_text())
 
 
@@ -253,7 +253,7 @@ def broken_links(page: Path) -> list[str]:
     ("heading", "folder"),
     [("Where things live", "."), ("The library", "src/maas_virtualbox"), ("The charm", "charm")],
 )
-def test_the_map_of_the_folders_names_what_is_there(heading: str, folder: str) -> None:
+def test_contributing_names_existing_files(heading: str, folder: str) -> None:
     section = (ROOT / "CONTRIBUTING.md").read_text().partition(f" {heading}\n")[2]
     rows = section.partition("\n#")[0].split("\n| `")[1:]
     named = {name.strip("`/") for row in rows for name in row.partition(" | ")[0].split()}
@@ -264,12 +264,12 @@ def test_the_map_of_the_folders_names_what_is_there(heading: str, folder: str) -
 # --- The reference
 
 
-def test_the_reference_is_what_charmcraft_yaml_says() -> None:
+def test_reference_is_up_to_date() -> None:
     written = reference.PAGE.read_text(encoding="utf-8")
     assert written == reference.render(charmcraft.read()), "make docs"
 
 
-def test_every_status_is_in_the_reference() -> None:
+def test_reference_has_every_status() -> None:
     described = "\n".join(text for _, text, _ in reference.STATUSES)
     missing = [words for words in statuses() if words not in described]
     assert not missing, "tools/reference.py has no row for these"

@@ -74,7 +74,7 @@ def powers(region: fake_maas.Region) -> list[tuple[str, str]]:
     ]
 
 
-def test_the_action_shows_its_plan_and_carries_it_out(
+def test_enlist_shows_and_applies_the_plan(
     context: Context, simulator: Simulator, region: fake_maas.Region
 ) -> None:
     before = context.run(context.on.config_changed(), unit(simulator, region))
@@ -90,7 +90,7 @@ def test_the_action_shows_its_plan_and_carries_it_out(
     assert fake_maas.KEY.split(":")[2] not in str(planned) + str(done)
 
 
-def test_any_unit_enlists_at_its_own_address(
+def test_enlist_on_any_unit_uses_its_own_address(
     context: Context, simulator: Simulator, region: fake_maas.Region
 ) -> None:
     leader = context.run(context.on.config_changed(), unit(simulator, region))
@@ -103,7 +103,7 @@ def test_any_unit_enlists_at_its_own_address(
     assert uris(region) == {"http://10.0.0.9:5307"}
 
 
-def test_the_leader_leaves_machines_at_other_units(
+def test_auto_enlist_skips_machines_of_other_units(
     context: Context, simulator: Simulator, region: fake_maas.Region
 ) -> None:
     peers = testing.PeerRelation("peers", peers_data={1: {"address": "10.0.0.9"}})
@@ -125,7 +125,7 @@ def test_the_leader_leaves_machines_at_other_units(
 
 
 @pytest.mark.parametrize("leader", [True, False])
-def test_a_unit_tells_its_peers_its_address(
+def test_unit_publishes_its_address_to_peers(
     context: Context, simulator: Simulator, region: fake_maas.Region, leader: bool
 ) -> None:
     before = context.run(context.on.config_changed(), unit(simulator, region))
@@ -137,7 +137,7 @@ def test_a_unit_tells_its_peers_its_address(
     assert peers.local_unit_data["address"] == "10.0.0.7"
 
 
-def test_what_maas_lacks_is_said_once_and_not_per_vm(
+def test_enlist_reports_a_problem_of_maas_once(
     context: Context, simulator: Simulator, region: fake_maas.Region
 ) -> None:
     region.images, region.racks = [], {}
@@ -156,7 +156,7 @@ def test_what_maas_lacks_is_said_once_and_not_per_vm(
     assert results["changes"].count("(failed)") == 3
 
 
-def test_the_doctor_looks_at_maas_too(
+def test_check_hosts_also_checks_maas(
     context: Context, simulator: Simulator, region: fake_maas.Region
 ) -> None:
     before = context.run(context.on.config_changed(), unit(simulator, region))
@@ -167,7 +167,7 @@ def test_the_doctor_looks_at_maas_too(
 
 
 @pytest.mark.parametrize(("choice", "known"), [("off", 1), ("adopt", 1), ("all", 3)])
-def test_auto_enlist_does_what_it_is_allowed(
+def test_auto_enlist_applies_only_allowed_changes(
     context: Context, simulator: Simulator, region: fake_maas.Region, choice: str, known: int
 ) -> None:
     mac = simulator.virtualbox.vms[0].macs[0].lower()
@@ -181,7 +181,7 @@ def test_auto_enlist_does_what_it_is_allowed(
     assert len(powered) == (0 if choice == "off" else known)
 
 
-def test_machines_follow_the_units_address_and_tokens_without_being_asked(
+def test_auto_enlist_off_still_updates_address_and_tokens(
     context: Context, simulator: Simulator, region: fake_maas.Region
 ) -> None:
     before = context.run(context.on.config_changed(), unit(simulator, region, auto_enlist="all"))
@@ -203,7 +203,7 @@ def test_machines_follow_the_units_address_and_tokens_without_being_asked(
     assert not after & tokens
 
 
-def test_a_maas_that_refuses_is_a_waiting_status_and_tried_again(
+def test_auto_enlist_refused_by_maas_waits_and_retries(
     context: Context, simulator: Simulator, region: fake_maas.Region, machine: ScratchMachine
 ) -> None:
     region.forced = [(401, "Authorization Error")]
@@ -250,7 +250,7 @@ def test_auto_enlist_without_maas_is_blocked(
     assert service_config(machine)["off-mode"] == "hard"
 
 
-def test_an_action_without_maas_fails_with_one_line(
+def test_enlist_without_maas_fails_with_one_line(
     context: Context, simulator: Simulator, region: fake_maas.Region
 ) -> None:
     before = context.run(context.on.config_changed(), unit(simulator, region))
@@ -264,7 +264,7 @@ def test_an_action_without_maas_fails_with_one_line(
     assert "\n" not in failed.value.message
 
 
-def test_another_unit_than_the_leader_leaves_maas_alone(
+def test_auto_enlist_runs_only_on_the_leader(
     context: Context, simulator: Simulator, region: fake_maas.Region
 ) -> None:
     before = context.run(context.on.config_changed(), unit(simulator, region))

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The stand-in for Juju behaves as Juju does, as far as a charm on ops can tell."""
+"""The fake of Juju behaves as Juju does, for a charm that uses ops."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def tools(unit: Unit) -> HookTools:
 # --- Life
 
 
-def test_a_unit_runs_the_hooks_of_its_life_in_order(juju: Juju, app: Application) -> None:
+def test_unit_runs_hooks_in_order(juju: Juju, app: Application) -> None:
     (unit,) = app.units
     app.remove()
     juju.settle()
@@ -125,9 +125,7 @@ def test_a_unit_runs_the_hooks_of_its_life_in_order(juju: Juju, app: Application
     assert all(seconds > 0 for _, seconds in unit.hook_seconds)
 
 
-def test_a_refresh_swaps_the_files_of_the_charm_and_keeps_its_own(
-    juju: Juju, probe: Path, tmp_path: Path
-) -> None:
+def test_refresh_replaces_files_of_the_charm_only(juju: Juju, probe: Path, tmp_path: Path) -> None:
     (probe / "removed").touch()
     app = juju.deploy(probe, "one")
     juju.settle()
@@ -145,7 +143,7 @@ def test_a_refresh_swaps_the_files_of_the_charm_and_keeps_its_own(
     assert not (folder / "removed").exists()
 
 
-def test_a_failed_hook_has_written_nothing_and_runs_again(juju: Juju, app: Application) -> None:
+def test_failed_hook_writes_nothing_and_is_retried(juju: Juju, app: Application) -> None:
     (unit,) = app.units
     before = juju.databag("one:peers", unit.name)
     app.config({"fail-on": "config-changed"})
@@ -160,7 +158,7 @@ def test_a_failed_hook_has_written_nothing_and_runs_again(juju: Juju, app: Appli
     assert unit.status == ("active", "hello")
 
 
-def test_what_comes_before_upgrade_charm_and_what_follows_it(
+def test_upgrade_charm_has_the_order_of_juju(
     juju: Juju, app: Application, probe: Path, tmp_path: Path
 ) -> None:
     (unit,) = app.units
@@ -193,7 +191,7 @@ def test_what_comes_before_upgrade_charm_and_what_follows_it(
     ]
 
 
-def test_a_changed_address_fires_config_changed(juju: Juju, app: Application) -> None:
+def test_changed_address_fires_config_changed(juju: Juju, app: Application) -> None:
     (unit,) = app.units
     ran = len(unit.runs)
 
@@ -203,7 +201,7 @@ def test_a_changed_address_fires_config_changed(juju: Juju, app: Application) ->
     assert hooks(unit)[ran:] == ["config-changed"]
 
 
-def test_a_unit_that_never_started_gets_no_stop(juju: Juju, probe: Path) -> None:
+def test_unit_that_never_started_gets_no_stop(juju: Juju, probe: Path) -> None:
     installed, new = juju.deploy(probe, "one", units=2).units
     installed.run_next_hook()
 
@@ -216,7 +214,7 @@ def test_a_unit_that_never_started_gets_no_stop(juju: Juju, probe: Path) -> None
     assert juju.applications["one"].units == []
 
 
-def test_a_hook_that_failed_runs_again_before_any_other(
+def test_failed_hook_is_retried_before_any_other(
     juju: Juju, app: Application, probe: Path
 ) -> None:
     (unit,) = app.units
@@ -237,7 +235,7 @@ def test_a_hook_that_failed_runs_again_before_any_other(
     assert hooks(unit)[ran : ran + 4] == again
 
 
-def test_a_killed_hook_has_written_nothing_and_runs_again(juju: Juju, app: Application) -> None:
+def test_killed_hook_writes_nothing_and_is_retried(juju: Juju, app: Application) -> None:
     (unit,) = app.units
     app.config({"port": 8080, "greeting": "hi"})
     unit.kill_at("status-set")
@@ -252,7 +250,7 @@ def test_a_killed_hook_has_written_nothing_and_runs_again(juju: Juju, app: Appli
     assert (unit.ports, unit.status) == ({"8080/tcp"}, ("active", "hi"))
 
 
-def test_juju_sets_statuses_of_its_own(juju: Juju, probe: Path) -> None:
+def test_juju_sets_its_own_statuses(juju: Juju, probe: Path) -> None:
     app = juju.deploy(probe, "one")
     (unit,) = app.units
     seen = [unit.status]
@@ -286,7 +284,7 @@ def test_juju_sets_statuses_of_its_own(juju: Juju, probe: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_only_known_calls_are_answered(resting: Unit, argv: tuple[str, ...]) -> None:
+def test_hook_tool_rejects_an_unknown_call(resting: Unit, argv: tuple[str, ...]) -> None:
     with pytest.raises(UnknownCall):
         tools(resting).call(argv[0], argv[1:], {})
 
@@ -305,7 +303,7 @@ def test_only_known_calls_are_answered(resting: Unit, argv: tuple[str, ...]) -> 
     ],
     ids=str,
 )
-def test_a_command_line_that_cannot_be_read_exits_with_2(
+def test_hook_tool_with_a_usage_error_exits_with_2(
     resting: Unit, argv: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(UsageError, match=re.escape(message)) as caught:
@@ -313,7 +311,7 @@ def test_a_command_line_that_cannot_be_read_exits_with_2(
     assert caught.value.code == 2
 
 
-def test_an_unknown_call_of_a_hook_fails_the_test(tmp_path: Path, probe: Path) -> None:
+def test_settle_fails_after_an_unknown_call(tmp_path: Path, probe: Path) -> None:
     def run() -> None:
         with Juju(tmp_path / "machine") as juju:
             app = juju.deploy(probe, "one")
@@ -323,7 +321,7 @@ def test_an_unknown_call_of_a_hook_fails_the_test(tmp_path: Path, probe: Path) -
         run()
 
 
-def test_arguments_are_logged_and_files_are_not(resting: Unit) -> None:
+def test_log_has_arguments_but_not_files(resting: Unit) -> None:
     juju = resting.juju
     assert any("secret-add --label shared" in line for line in juju.log)
     assert not any("password=first" in line for line in juju.log)
@@ -353,7 +351,7 @@ def test_config_has_types_and_defaults(juju: Juju, app: Application) -> None:
         ({"key": "hunter2"}, 'option "key" expected secret'),
     ],
 )
-def test_config_that_does_not_fit_is_refused(
+def test_config_of_a_wrong_type_is_refused(
     resting: Unit, options: dict[str, object], message: str
 ) -> None:
     before = resting.application.config_values
@@ -365,7 +363,7 @@ def test_config_that_does_not_fit_is_refused(
 # --- Secrets
 
 
-def test_a_secret_by_config_must_be_granted_and_is_followed(juju: Juju, app: Application) -> None:
+def test_user_secret_needs_a_grant_and_fires_changes(juju: Juju, app: Application) -> None:
     (unit,) = app.units
     uri = juju.add_secret({"value": "abc"})
     app.config({"key": uri})
@@ -389,9 +387,7 @@ def test_a_secret_by_config_must_be_granted_and_is_followed(juju: Juju, app: App
     assert unit.status == ("blocked", "no such secret")
 
 
-def test_peers_read_the_secret_of_their_application_and_whoever_leads_writes_it(
-    juju: Juju, probe: Path
-) -> None:
+def test_application_secret_is_read_by_peers(juju: Juju, probe: Path) -> None:
     app = juju.deploy(probe, "one", units=2)
     juju.settle()
     leader, other = app.units
@@ -422,9 +418,7 @@ def test_peers_read_the_secret_of_their_application_and_whoever_leads_writes_it(
     call(other, "secret-set", uri, "password=third")
 
 
-def test_a_hook_reads_what_it_wrote_by_uri_and_since_401_by_label(
-    juju: Juju, app: Application
-) -> None:
+def test_hook_reads_its_own_write_as_juju_does(juju: Juju, app: Application) -> None:
     (unit,) = app.units
     uri = juju.databag("one:peers")["secret"]
     by_label = ("--label", "shared", "--refresh", "--format=json")
@@ -451,7 +445,7 @@ def test_a_hook_reads_what_it_wrote_by_uri_and_since_401_by_label(
         juju.settle()
 
 
-def test_an_owner_that_never_read_its_secret_is_not_notified(juju: Juju, app: Application) -> None:
+def test_owner_that_never_read_its_secret_gets_no_event(juju: Juju, app: Application) -> None:
     (unit,) = app.units
     uri = call(unit, "secret-add", "password=first").strip()
     ran = len(unit.runs)
@@ -462,7 +456,7 @@ def test_an_owner_that_never_read_its_secret_is_not_notified(juju: Juju, app: Ap
     assert hooks(unit)[ran:] == ["secret-remove"]
 
 
-def test_secret_uris_need_their_scheme_in_juju_4(
+def test_secret_uri_needs_its_scheme_in_juju_4(
     resting: Unit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     identifier = secret_id(resting.juju.databag("one:peers")["secret"])
@@ -479,7 +473,7 @@ def test_secret_uris_need_their_scheme_in_juju_4(
 # --- Addresses
 
 
-def test_network_get_fails_while_no_address_is_known(
+def test_network_get_without_an_address_fails(
     resting: Unit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resting, "addresses", ())
@@ -489,7 +483,7 @@ def test_network_get_fails_while_no_address_is_known(
     assert message == 'no network config found for binding "peers"'
 
 
-def test_network_get_shows_devices_and_what_is_known_of_them(
+def test_network_get_shows_devices_and_addresses(
     resting: Unit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     addresses = (
@@ -512,7 +506,7 @@ def test_network_get_shows_devices_and_what_is_known_of_them(
 # --- Relations
 
 
-def test_two_applications_see_each_other_in_the_order_of_juju(juju: Juju, probe: Path) -> None:
+def test_relation_events_have_the_order_of_juju(juju: Juju, probe: Path) -> None:
     leader, other = juju.deploy(probe, "one", units=2).units
     (two,) = juju.deploy(probe, "two").units
     juju.settle()
@@ -557,7 +551,7 @@ def test_two_applications_see_each_other_in_the_order_of_juju(juju: Juju, probe:
     assert "permission denied" in refusal(two, "secret-get", uri)
 
 
-def test_endpoints_that_do_not_fit_are_not_related(juju: Juju, probe: Path) -> None:
+def test_relate_with_incompatible_endpoints_fails(juju: Juju, probe: Path) -> None:
     for name in ("one", "two"):
         juju.deploy(probe, name)
     for other in ("two:above", "two:peers", "two:nothing"):
@@ -577,12 +571,12 @@ def test_action_results_are_nested_strings(resting: Unit) -> None:
 
 
 @pytest.mark.parametrize("key", ["Host", "vm_name", "-a", "a-", "a--b", "a..b", "a.stdout"])
-def test_action_keys_follow_the_rule_of_juju(resting: Unit, key: str) -> None:
+def test_action_result_keys_follow_the_rule_of_juju(resting: Unit, key: str) -> None:
     with pytest.raises(JujuError, match="key"):
         tools(resting).call("action-set", ["--", f"{key}=1"], {})
 
 
-def test_parameters_that_the_schema_does_not_allow_never_reach_the_charm(resting: Unit) -> None:
+def test_action_with_invalid_parameters_does_not_run(resting: Unit) -> None:
     unit = resting
     ran = len(unit.runs)
     wrong: list[dict[str, object]] = [{}, {"argv": "is-leader"}, {"argv": [], "more": 1}]
@@ -594,7 +588,7 @@ def test_parameters_that_the_schema_does_not_allow_never_reach_the_charm(resting
     assert len(unit.runs) == ran
 
 
-def test_an_action_that_fails_says_why_and_keeps_its_results(resting: Unit) -> None:
+def test_failed_action_has_its_message_and_results(resting: Unit) -> None:
     with pytest.raises(ActionFailed, match="no such VM") as caught:
         resting.run_action("call", {"argv": ["is-leader"], "then-fail": "no such VM"})
     assert caught.value.results["tool"]["out"] == "True\n"
@@ -603,7 +597,7 @@ def test_an_action_that_fails_says_why_and_keeps_its_results(resting: Unit) -> N
 # --- What people type and read
 
 
-def test_arguments_are_yaml_unless_they_are_taken_as_strings(resting: Unit) -> None:
+def test_arguments_are_yaml_without_string_args(resting: Unit) -> None:
     with pytest.raises(ActionFailed) as refused:
         resting.run("call", "argv=[is-leader]", "then-fail=0101")
     assert str(refused.value) == (
@@ -617,13 +611,13 @@ def test_arguments_are_yaml_unless_they_are_taken_as_strings(resting: Unit) -> N
         resting.run("call", "is-leader")
 
 
-def test_results_are_printed_as_yaml_with_the_output_of_the_action(resting: Unit) -> None:
+def test_results_are_printed_as_yaml_with_the_output(resting: Unit) -> None:
     printed = resting.run("call", "argv=[is-leader]")
 
     assert printed == ('tool:\n  err: ""\n  out: |\n    True\n\nevent call_action\n')
 
 
-def test_juju_run_waits_no_longer_than_it_is_told(resting: Unit) -> None:
+def test_juju_run_stops_waiting_after_its_timeout(resting: Unit) -> None:
     ran = len(resting.runs)
 
     with pytest.raises(ActionFailed, match="timed out waiting for results from: unit one/0"):

@@ -60,9 +60,7 @@ def own_keys(out: testing.State) -> list[str]:
     return [ssh_keys.public_key(content[name]) for name in names if name in content]
 
 
-def test_the_key_is_published_before_there_is_any_host(
-    context: Context, machine: ScratchMachine
-) -> None:
+def test_key_is_published_before_the_first_host(context: Context, machine: ScratchMachine) -> None:
     related = testing.Relation("virtualbox-hosts", remote_units_data={})
 
     out = context.run(context.on.relation_created(related), state(hosts="", relations=[related]))
@@ -72,9 +70,7 @@ def test_the_key_is_published_before_there_is_any_host(
     assert machine.systemctl_calls() == []
 
 
-def test_a_related_host_is_served_pinned_and_without_any_in_config(
-    context: Context, machine: ScratchMachine
-) -> None:
+def test_related_host_is_used_with_pinned_keys(context: Context, machine: ScratchMachine) -> None:
     related = relation()
 
     out = context.run(context.on.relation_changed(related), state(hosts="", relations=[related]))
@@ -84,7 +80,7 @@ def test_a_related_host_is_served_pinned_and_without_any_in_config(
     assert isinstance(out.unit_status, ops.ActiveStatus)
 
 
-def test_related_hosts_stand_beside_those_of_config(
+def test_related_hosts_are_added_to_configured_hosts(
     context: Context, machine: ScratchMachine
 ) -> None:
     related = relation(PUBLISHED, {**PUBLISHED, "address": '"10.0.0.6"'})
@@ -98,9 +94,7 @@ def test_related_hosts_stand_beside_those_of_config(
     ]
 
 
-def test_a_unit_that_leaves_takes_its_host_along_and_the_service_goes_on(
-    context: Context, machine: ScratchMachine
-) -> None:
+def test_host_of_a_removed_unit_is_removed(context: Context, machine: ScratchMachine) -> None:
     related = relation()
     first = context.run(context.on.relation_changed(related), state(relations=[related]))
     machine.systemctl_calls()
@@ -124,7 +118,7 @@ def test_a_unit_that_leaves_takes_its_host_along_and_the_service_goes_on(
     assert isinstance(out.unit_status, ops.ActiveStatus)
 
 
-def test_without_the_relation_and_without_hosts_the_service_stops(
+def test_service_stops_without_relation_and_hosts(
     context: Context, machine: ScratchMachine
 ) -> None:
     related = relation()
@@ -137,7 +131,7 @@ def test_without_the_relation_and_without_hosts_the_service_stops(
     assert machine.systemctl_calls() == ["disable --now maas-virtualbox.service"]
 
 
-def test_an_account_that_config_has_too_is_as_config_says(
+def test_configured_account_has_priority_over_a_related_one(
     context: Context, machine: ScratchMachine
 ) -> None:
     related = relation()
@@ -161,7 +155,7 @@ def test_an_account_that_config_has_too_is_as_config_says(
         ({**PUBLISHED, "zone": '"attic"', "host-keys": "[]"}, "laptop/0 and laptop/1"),
     ],
 )
-def test_two_units_that_publish_one_host_are_blocked(
+def test_two_units_with_the_same_host_block(
     context: Context, machine: ScratchMachine, second: dict[str, str], others: str
 ) -> None:
     related = relation(PUBLISHED, second, {**PUBLISHED, "user": '"lab"'})
@@ -175,7 +169,7 @@ def test_two_units_that_publish_one_host_are_blocked(
     assert served == [("laptop-0", "vbox"), ("laptop-2", "lab")]
 
 
-def test_two_applications_that_publish_one_host_are_blocked(
+def test_two_applications_with_the_same_host_block(
     context: Context, machine: ScratchMachine
 ) -> None:
     related, other = relation(), dataclasses.replace(relation(), remote_app_name="attic")
@@ -188,7 +182,7 @@ def test_two_applications_that_publish_one_host_are_blocked(
     assert names == ["alpha", "laptop-0"]
 
 
-def test_a_name_that_config_gives_to_another_account_is_said_in_the_status(
+def test_related_host_with_a_configured_name_blocks(
     context: Context, machine: ScratchMachine
 ) -> None:
     related = relation()
@@ -207,7 +201,7 @@ def test_a_name_that_config_gives_to_another_account_is_said_in_the_status(
 
 
 @hooks_of_both_jujus
-def test_a_rotation_publishes_the_next_key_and_then_it_alone(
+def test_rotation_publishes_both_keys_and_then_the_new_one(
     context: Context, machine: ScratchMachine, hook: Hook
 ) -> None:
     del machine
@@ -225,9 +219,7 @@ def test_a_rotation_publishes_the_next_key_and_then_it_alone(
     assert keys_in(done, related) == own_keys(done) == [new]
 
 
-def test_a_key_that_people_gave_is_the_one_published(
-    context: Context, machine: ScratchMachine
-) -> None:
+def test_key_of_a_user_secret_is_published(context: Context, machine: ScratchMachine) -> None:
     del machine
     given = ssh_keys.new_private_key()
     secret = testing.Secret({"private-key": given})

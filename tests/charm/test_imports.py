@@ -27,7 +27,7 @@ def test_imports_have_no_cycle(folder: str) -> None:
 
 
 @every_charm
-def test_imports_lead_from_the_charm_to_its_actions(folder: str) -> None:
+def test_actions_do_not_import_the_charm(folder: str) -> None:
     graph = import_graph(ROOT / folder)
     package = "" if folder == "charm" else "virtualbox_host."
 
@@ -36,7 +36,7 @@ def test_imports_lead_from_the_charm_to_its_actions(folder: str) -> None:
     assert importers <= {"charm"}
 
 
-def test_imports_of_a_cycle_are_found(tmp_path: Path) -> None:
+def test_import_graph_finds_a_cycle(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("if TYPE_CHECKING:\n    from b import B\n")
     (tmp_path / "b.py").write_text("def f():\n    import a\n")
 

@@ -115,7 +115,7 @@ def related_to(
     return Requirer.found
 
 
-def test_the_leader_publishes_the_keys_as_soon_as_there_is_a_relation(
+def test_publish_keys_on_the_leader_at_relation_created(
     requirer: testing.Context[Requirer],
 ) -> None:
     relation = testing.Relation("boxes")
@@ -130,7 +130,7 @@ def test_the_leader_publishes_the_keys_as_soon_as_there_is_a_relation(
     }
 
 
-def test_another_unit_than_the_leader_publishes_nothing(
+def test_publish_keys_on_another_unit_does_nothing(
     requirer: testing.Context[Requirer],
 ) -> None:
     relation = testing.Relation("boxes")
@@ -141,7 +141,7 @@ def test_another_unit_than_the_leader_publishes_nothing(
     assert out.get_relation(relation.id).local_app_data == {}
 
 
-def test_what_a_provider_publishes_is_a_host_of_a_host_list(
+def test_hosts_returns_published_accounts(
     requirer: testing.Context[Requirer],
 ) -> None:
     (related,) = related_to(requirer, from_provider(PUBLISHED))
@@ -156,7 +156,7 @@ def test_what_a_provider_publishes_is_a_host_of_a_host_list(
     assert (related.unit, related.gate, related.virtualbox_version) == ("laptop/0", True, "7.2.22")
 
 
-def test_an_account_is_published_to_those_whose_keys_are_there(
+def test_publish_skips_relations_without_keys(
     provider: testing.Context[Provider],
 ) -> None:
     ready = from_requirer(version="1", public_keys=json.dumps([{"key": KEY}]))
@@ -179,7 +179,7 @@ def test_an_account_is_published_to_those_whose_keys_are_there(
     assert not PUBLISHED.keys() & out.get_relation(early.id).local_unit_data.keys()
 
 
-def test_an_older_provider_without_what_came_later_is_good_enough(
+def test_hosts_of_an_older_provider_are_read(
     requirer: testing.Context[Requirer],
 ) -> None:
     (related,) = related_to(requirer, from_provider({"address": '"10.0.0.5"', "user": '"vbox"'}))
@@ -188,7 +188,7 @@ def test_an_older_provider_without_what_came_later_is_good_enough(
     assert (related.gate, related.virtualbox_version) == (False, "")
 
 
-def test_a_newer_provider_is_understood_as_far_as_we_go(
+def test_hosts_of_a_newer_provider_are_read(
     requirer: testing.Context[Requirer],
 ) -> None:
     host_keys = [{"key": "ssh-mldsa65 AAAA"}, {"key": HOST_KEY, "from": "tpm"}]
@@ -206,7 +206,7 @@ def test_a_newer_provider_is_understood_as_far_as_we_go(
     assert Requirer.found[0].host.host_key == (host_list.key_fingerprint(HOST_KEY),)
 
 
-def test_a_newer_requirer_is_understood_as_far_as_we_go(
+def test_keys_of_a_newer_requirer_are_read(
     provider: testing.Context[Provider],
 ) -> None:
     keys = [{"key": "ssh-mldsa65 AAAA"}, {"key": KEY, "valid-until": 2031}]
@@ -235,7 +235,7 @@ def test_a_newer_requirer_is_understood_as_far_as_we_go(
         ({"zone": "[" * 100_000}, ""),
     ],
 )
-def test_what_is_no_host_is_left_out_with_one_line(
+def test_hosts_with_invalid_data_are_ignored_with_one_line(
     requirer: testing.Context[Requirer], changed: dict[str, str], reason: str
 ) -> None:
     found = related_to(requirer, from_provider(PUBLISHED, {**PUBLISHED, **changed}))
@@ -263,7 +263,9 @@ def test_what_is_no_host_is_left_out_with_one_line(
         "",
     ],
 )
-def test_only_a_bare_key_is_authorised(provider: testing.Context[Provider], key: str) -> None:
+def test_keys_with_options_or_comments_are_ignored(
+    provider: testing.Context[Provider], key: str
+) -> None:
     published = json.dumps([{"key": key}, {"key": NEXT_KEY}])
     relation = from_requirer(public_keys=published)
 
@@ -276,7 +278,7 @@ def test_only_a_bare_key_is_authorised(provider: testing.Context[Provider], key:
 
 
 @pytest.mark.parametrize("garbage", ["{", "null", '"a"', '[["b"]]', '{"key": "c"}', "[" * 100_000])
-def test_keys_that_cannot_be_read_are_none(
+def test_keys_that_are_unreadable_are_ignored(
     provider: testing.Context[Provider], garbage: str
 ) -> None:
     good = from_requirer(public_keys=json.dumps([{"key": KEY}]))
@@ -288,7 +290,7 @@ def test_keys_that_cannot_be_read_are_none(
     assert len([log for log in provider.juju_log if log.level == "WARNING"]) == 1
 
 
-def test_a_relation_that_breaks_takes_its_keys_and_hosts_along(
+def test_broken_relation_removes_keys_and_hosts(
     provider: testing.Context[Provider], requirer: testing.Context[Requirer]
 ) -> None:
     keys = from_requirer(public_keys=json.dumps([{"key": KEY}]))
@@ -306,7 +308,7 @@ def test_a_relation_that_breaks_takes_its_keys_and_hosts_along(
     ]
 
 
-def test_a_unit_that_departs_takes_its_host_along(requirer: testing.Context[Requirer]) -> None:
+def test_departed_unit_removes_its_host(requirer: testing.Context[Requirer]) -> None:
     # As Juju has it: in relation-departed the unit is none of the relation's any more.
     relation = from_provider(PUBLISHED)
     state = testing.State(leader=True, relations=[relation])
@@ -316,7 +318,7 @@ def test_a_unit_that_departs_takes_its_host_along(requirer: testing.Context[Requ
     assert [related.unit for related in Requirer.found] == ["laptop/0"]
 
 
-def test_the_interface_is_documented_as_it_is() -> None:
+def test_schema_docstring_names_every_field() -> None:
     from maas_virtualbox.juju import schema  # noqa: PLC0415 - its text is what is looked at
 
     documented: Any = schema.__doc__

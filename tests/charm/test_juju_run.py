@@ -76,9 +76,9 @@ class HostSetup:
 @pytest.fixture
 def setup(monkeypatch: pytest.MonkeyPatch, simulator: Simulator) -> HostSetup:
     """What install-host-extensions runs."""
-    stand_in = HostSetup(ssh_keys.public_key(simulator.key_file.read_text()))
-    monkeypatch.setattr(workload, "run", stand_in.run)
-    return stand_in
+    fake = HostSetup(ssh_keys.public_key(simulator.key_file.read_text()))
+    monkeypatch.setattr(workload, "run", fake.run)
+    return fake
 
 
 @pytest.fixture
@@ -115,14 +115,14 @@ def fingerprint(line: str) -> str:
     return done.stdout.split()[1]
 
 
-def test_a_public_key_can_be_copied_as_printed(unit: Unit, simulator: Simulator) -> None:
+def test_public_key_can_be_copied_as_printed(unit: Unit, simulator: Simulator) -> None:
     line = block(unit.run("get-public-key"), "public-key")
 
     assert "\n" not in line
     assert fingerprint(line) == fingerprint(ssh_keys.public_key(simulator.key_file.read_text()))
 
 
-def test_a_restricted_key_can_be_copied_as_printed(unit: Unit, setup: HostSetup) -> None:
+def test_restricted_key_can_be_copied_as_printed(unit: Unit, setup: HostSetup) -> None:
     line = block(unit.run("install-host-extensions", "host=demo"), "restricted-key")
 
     assert line == f"{scripts.gated('/Users/a person', setup.key)}"
@@ -130,7 +130,7 @@ def test_a_restricted_key_can_be_copied_as_printed(unit: Unit, setup: HostSetup)
 
 
 @pytest.mark.parametrize("name", ["node1", "Ubuntu #2", "node \U0001f600", "blanks   "])
-def test_a_table_is_printed_line_by_line(unit: Unit, simulator: Simulator, name: str) -> None:
+def test_table_is_printed_line_by_line(unit: Unit, simulator: Simulator, name: str) -> None:
     simulator.virtualbox.vms[0].name = name
 
     table = block(unit.run("list-vms"), "vms").splitlines()
@@ -156,7 +156,7 @@ def test_findings_are_printed_line_by_line(unit: Unit, format: str) -> None:  # 
         ("yes", "true or false (true)"),
     ],
 )
-def test_a_name_that_is_none_in_yaml_is_refused(unit: Unit, typed: str, read: str) -> None:
+def test_name_that_yaml_changes_is_refused(unit: Unit, typed: str, read: str) -> None:
     with pytest.raises(JujuError) as refused:
         unit.run("power", f"vm={typed}", "change=off")
 
@@ -180,14 +180,14 @@ def test_a_name_that_is_none_in_yaml_is_refused(unit: Unit, typed: str, read: st
         "trust-vm vm=95581d29-3e5e-472e-8f12-f452e8095714 host=1",
     ],
 )
-def test_every_name_is_refused_as_a_number(unit: Unit, typed: str) -> None:
+def test_name_parameters_refuse_a_number(unit: Unit, typed: str) -> None:
     with pytest.raises(JujuError, match="expected text, but Juju read it as a number"):
         unit.run(*typed.split())
 
 
 @pytest.mark.parametrize("name", ["101", "080027112233", "Ubuntu #2"])
 @pytest.mark.parametrize("quoted", [False, True])
-def test_any_name_is_understood_quoted_or_with_string_args(
+def test_name_is_accepted_quoted_or_with_string_args(
     unit: Unit, simulator: Simulator, name: str, quoted: bool
 ) -> None:
     vm = simulator.virtualbox.vms[0]
@@ -199,7 +199,7 @@ def test_any_name_is_understood_quoted_or_with_string_args(
     assert vm.state == "running"
 
 
-def test_a_name_cut_at_a_hash_is_missed_with_a_hint(unit: Unit, simulator: Simulator) -> None:
+def test_name_with_a_hash_fails_with_a_hint(unit: Unit, simulator: Simulator) -> None:
     simulator.virtualbox.vms[0].name = "Ubuntu #2"
 
     with pytest.raises(JujuError, match="--string-args after `juju run`"):
@@ -211,7 +211,7 @@ def test_a_name_cut_at_a_hash_is_missed_with_a_hint(unit: Unit, simulator: Simul
     ("typed", "flag"),
     [("true", "--remove"), ("yes", "--remove"), ("false", "--gate"), ("off", "--gate")],
 )
-def test_flags_mean_the_same_with_string_args(
+def test_flag_means_the_same_with_string_args(
     unit: Unit, setup: HostSetup, string_args: bool, typed: str, flag: str
 ) -> None:
     unit.run("install-host-extensions", "host=demo", f"remove={typed}", string_args=string_args)
@@ -219,16 +219,16 @@ def test_flags_mean_the_same_with_string_args(
     assert flag in setup.calls[0]
 
 
-def test_a_flag_that_is_none_is_refused(unit: Unit) -> None:
+def test_flag_with_an_invalid_value_is_refused(unit: Unit) -> None:
     with pytest.raises(JujuError, match="remove: expected true or false, not 'maybe'"):
         unit.run("install-host-extensions", "host=demo", "remove=maybe")
 
 
 @pytest.mark.parametrize("grace", ["-1", "721", "soon", "nan"])
-def test_hours_out_of_range_are_refused_with_string_args(unit: Unit, grace: str) -> None:
+def test_grace_out_of_range_is_refused_with_string_args(unit: Unit, grace: str) -> None:
     with pytest.raises(JujuError, match="grace: expected a number from 0 to 720"):
         unit.run("rotate-tokens", f"grace={grace}", string_args=True)
 
 
-def test_hours_are_understood_with_string_args(unit: Unit) -> None:
+def test_grace_is_accepted_with_string_args(unit: Unit) -> None:
     assert "old-tokens-good-until" in unit.run("rotate-tokens", "grace=1.5", string_args=True)

@@ -122,7 +122,7 @@ def sandboxed_report(machine: Machine) -> dict[str, Any]:
     return json.loads(machine.path("/var/lib/maas-virtualbox/report").read_text())
 
 
-def test_the_sandbox_of_our_unit_holds(machine: Machine) -> None:
+def test_machine_enforces_the_sandbox_of_the_service(machine: Machine) -> None:
     report = sandboxed_report(machine)
 
     status = must(machine, "systemctl", "show", "-P", "StatusText", "maas-virtualbox.service")
@@ -157,7 +157,7 @@ def test_the_sandbox_of_our_unit_holds(machine: Machine) -> None:
     }
 
 
-def test_what_is_taken_away_again_has_changed_nothing(machine: Machine) -> None:
+def test_changes_ignores_what_was_reverted(machine: Machine) -> None:
     assert machine.changes() == {}
     sandboxed_report(machine)
     mode = f"{Path('/etc/hosts').stat().st_mode & 0o7777:o}"
@@ -178,7 +178,7 @@ def test_what_is_taken_away_again_has_changed_nothing(machine: Machine) -> None:
     assert machine.changes() == {}
 
 
-def test_a_folder_made_anew_shows_what_it_has_lost(machine: Machine) -> None:
+def test_changes_shows_lost_files_of_a_recreated_folder(machine: Machine) -> None:
     must(machine, "touch", "/run/made")
     must(machine, "rm", "-r", "/etc/apt")
     must(machine, "mkdir", "/etc/apt")
@@ -188,7 +188,7 @@ def test_a_folder_made_anew_shows_what_it_has_lost(machine: Machine) -> None:
     assert {"/etc/apt/apt.conf.d", "/etc/apt/sources.list.d"} <= gone
 
 
-def test_this_machine_is_left_as_it_was(tmp_path: Path) -> None:
+def test_machine_does_not_change_this_machine(tmp_path: Path) -> None:
     if (reason := unsupported()) is not None:
         unavailable(reason)
     with Machine(tmp_path) as machine:
@@ -202,14 +202,14 @@ def test_this_machine_is_left_as_it_was(tmp_path: Path) -> None:
     assert str(tmp_path) not in Path("/proc/mounts").read_text()
 
 
-def test_a_program_that_takes_too_long_is_ended_with_all_it_started(machine: Machine) -> None:
+def test_run_ends_all_processes_after_its_timeout(machine: Machine) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         machine.run(["sh", "-c", "sleep 4711 & sleep 4711"], timeout=0.5)
     while machine.run(["pgrep", "-f", "sleep 4711"]).returncode == 0:
         time.sleep(0.02)
 
 
-def test_the_machine_ends_when_the_test_is_killed(tmp_path: Path) -> None:
+def test_machine_ends_when_the_test_is_killed(tmp_path: Path) -> None:
     if (reason := unsupported()) is not None:
         unavailable(reason)
     code = (
@@ -234,9 +234,7 @@ def test_the_machine_ends_when_the_test_is_killed(tmp_path: Path) -> None:
         assert list(left) == []
 
 
-def test_packed_charms_live_and_die_on_machines_and_leave_nothing(
-    machine: Machine, tmp_path: Path
-) -> None:
+def test_packed_charms_leave_nothing_on_machines(machine: Machine, tmp_path: Path) -> None:
     if (reason := packing.unsupported()) is not None:
         unavailable(reason)
     charm = packing.pack(EMPTY, tmp_path)

@@ -78,7 +78,7 @@ def other(context: Context) -> Context:
         "remove",
     ],
 )
-def test_a_second_application_touches_nothing(
+def test_second_application_changes_nothing(
     context: Context, other: Context, machine: ScratchMachine, event: str
 ) -> None:
     context.run(context.on.config_changed(), state())
@@ -104,7 +104,7 @@ def test_a_second_application_touches_nothing(
         ("enlist", {"dry-run": False, "commission": False, "take-over": False}),
     ],
 )
-def test_a_second_application_uses_no_service_of_the_first(
+def test_second_application_does_not_use_the_first_service(
     context: Context, other: Context, machine: ScratchMachine, action: str, params: dict[str, Any]
 ) -> None:
     context.run(context.on.config_changed(), state())
@@ -118,7 +118,7 @@ def test_a_second_application_uses_no_service_of_the_first(
     assert machine.systemctl_calls() == []
 
 
-def test_a_second_application_takes_over_when_the_first_goes(
+def test_second_application_takes_over_after_the_first(
     context: Context, other: Context, machine: ScratchMachine
 ) -> None:
     first = context.run(context.on.config_changed(), state())
@@ -136,7 +136,7 @@ def test_a_second_application_takes_over_when_the_first_goes(
     assert "acpi" in machine.text(workload.CONFIG_FILE)
 
 
-def test_a_claim_outlives_a_refresh(context: Context, other: Context) -> None:
+def test_lock_survives_a_refresh(context: Context, other: Context) -> None:
     first = context.run(context.on.config_changed(), state())
 
     refreshed = context.run(context.on.upgrade_charm(), first)
@@ -145,7 +145,7 @@ def test_a_claim_outlives_a_refresh(context: Context, other: Context) -> None:
     assert other.run(other.on.update_status(), state()).unit_status == TAKEN
 
 
-def test_a_claim_outlives_a_killed_hook(
+def test_lock_survives_a_killed_hook(
     context: Context, other: Context, machine: ScratchMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(BaseException):
@@ -165,7 +165,7 @@ def test_a_claim_outlives_a_killed_hook(
     assert isinstance(out.unit_status, ops.ActiveStatus)
 
 
-def test_a_unit_that_was_removed_by_force_loses_its_claim(
+def test_lock_of_a_unit_removed_by_force_is_free(
     context: Context, other: Context, machine: ScratchMachine, tmp_path: Path
 ) -> None:
     context.run(context.on.config_changed(), state())
@@ -184,7 +184,7 @@ def test_a_unit_that_was_removed_by_force_loses_its_claim(
     assert not (machine.root / workload.CONFIG).exists()
 
 
-def test_an_installation_without_a_claim_is_claimed_by_its_refresh(
+def test_refresh_of_an_installation_without_a_lock_acquires_it(
     context: Context, other: Context, machine: ScratchMachine
 ) -> None:
     first = context.run(context.on.config_changed(), state())
@@ -221,7 +221,7 @@ PLACED = pytest.mark.parametrize("place", [_folder, _file, _link])
 @PLACED
 @pytest.mark.parametrize("path", [*workload.PATHS, workload.RELEASES])
 @pytest.mark.parametrize("event", ["install", "config_changed"])
-def test_what_was_there_before_is_left_alone(
+def test_existing_path_is_not_changed(
     context: Context,
     machine: ScratchMachine,
     place: Callable[[Path], None],
@@ -254,7 +254,7 @@ def test_what_was_there_before_is_left_alone(
         ),
     ],
 )
-def test_a_foreign_file_beside_ours_is_left_alone(
+def test_foreign_file_in_the_config_folder_blocks(
     context: Context, machine: ScratchMachine, place: Callable[[Path], None], name: str
 ) -> None:
     first = context.run(context.on.config_changed(), state())
@@ -280,7 +280,7 @@ def test_a_foreign_file_beside_ours_is_left_alone(
 
 
 @pytest.mark.parametrize("folder", [workload.STATE, workload.RELEASES])
-def test_a_foreign_file_in_another_folder_outlives_the_charm(
+def test_foreign_file_in_another_folder_stays(
     context: Context, machine: ScratchMachine, folder: Path
 ) -> None:
     first = context.run(context.on.config_changed(), state())
@@ -299,7 +299,7 @@ def test_a_foreign_file_in_another_folder_outlives_the_charm(
     assert not ours.exists()
 
 
-def test_an_account_that_was_there_before_stays(context: Context, machine: ScratchMachine) -> None:
+def test_existing_account_is_not_removed(context: Context, machine: ScratchMachine) -> None:
     machine.accounts.add("maas-virtualbox")
     first = context.run(context.on.config_changed(), state())
 
@@ -308,7 +308,7 @@ def test_an_account_that_was_there_before_stays(context: Context, machine: Scrat
     assert machine.accounts == {"maas-virtualbox"}
 
 
-def test_a_path_that_is_taken_after_the_claim_is_a_status(
+def test_path_occupied_after_the_lock_is_a_status(
     context: Context, machine: ScratchMachine
 ) -> None:
     first = context.run(context.on.config_changed(), state())
@@ -342,7 +342,7 @@ TAKEN_LAPTOP = ops.BlockedStatus(
 @pytest.mark.parametrize(
     "event", ["install", "config_changed", "update_status", "upgrade_charm", "remove"]
 )
-def test_a_second_virtualbox_host_touches_nothing(
+def test_second_virtualbox_host_changes_nothing(
     laptop: Laptop, spare: Laptop, box: Box, event: str
 ) -> None:
     relation = keys_relation(KEY)
@@ -366,7 +366,7 @@ def test_a_second_virtualbox_host_touches_nothing(
         ("delete-vms", {"names": "node0-01", "confirm": True, "power-off": False}),
     ],
 )
-def test_a_second_virtualbox_host_changes_no_vms(
+def test_second_virtualbox_host_does_not_change_vms(
     laptop: Laptop, spare: Laptop, box: Box, action: str, params: dict[str, Any]
 ) -> None:
     laptop.run(laptop.on.config_changed(), laptop_state(vm_count=1))
@@ -378,7 +378,7 @@ def test_a_second_virtualbox_host_changes_no_vms(
     assert list(box.vms) == ["node0-01"]
 
 
-def test_a_second_virtualbox_host_takes_over_account_and_vms(
+def test_second_virtualbox_host_takes_over_account_and_vms(
     laptop: Laptop, spare: Laptop, box: Box
 ) -> None:
     old, new = keys_relation(KEY), keys_relation(NEXT_KEY)
@@ -400,7 +400,7 @@ def test_a_second_virtualbox_host_takes_over_account_and_vms(
     "path",
     [sshd.KEYS.parent, sshd.CONFIG, accounts.TMPFILES, programs.releases(virtualbox.NAME)],
 )
-def test_what_was_there_before_virtualbox_host_is_left_alone(
+def test_virtualbox_host_does_not_change_an_existing_path(
     laptop: Laptop, box: Box, place: Callable[[Path], None], path: Path
 ) -> None:
     place(box.root / path)
@@ -414,7 +414,7 @@ def test_what_was_there_before_virtualbox_host_is_left_alone(
 
 
 @pytest.mark.parametrize("path", [sshd.KEYS, sshd.CONFIG, accounts.TMPFILES])
-def test_a_folder_in_the_place_of_a_file_of_virtualbox_host_is_a_status(
+def test_virtualbox_host_reports_a_folder_instead_of_a_file(
     laptop: Laptop, box: Box, path: Path
 ) -> None:
     relation = keys_relation(KEY)
@@ -431,7 +431,7 @@ def test_a_folder_in_the_place_of_a_file_of_virtualbox_host_is_a_status(
     assert (box.root / path / "notes").read_text() == "mine"
 
 
-def test_a_foreign_file_beside_keys_outlives_virtualbox_host(laptop: Laptop, box: Box) -> None:
+def test_virtualbox_host_keeps_a_foreign_file(laptop: Laptop, box: Box) -> None:
     first = laptop.run(laptop.on.config_changed(), laptop_state())
     foreign = [
         box.root / sshd.KEYS.with_name("notes"),

@@ -112,12 +112,12 @@ def assert_exposed(expression: str, exposed: dict[str, set[str]]) -> set[str]:
 # -- Alert rules ------------------------------------------------------------------------------
 
 
-def test_prometheus_accepts_the_rules(tmp_path: Path) -> None:
+def test_alert_rules_are_valid_for_prometheus(tmp_path: Path) -> None:
     done = promtool("check", "rules", RULES, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_each_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
+def test_alerts_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
     content = yaml.safe_load(RULES.read_text())
     for rule in itertools.chain.from_iterable(group["rules"] for group in content["groups"]):
         del rule["annotations"]["description"]
@@ -127,7 +127,7 @@ def test_each_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_each_alert_is_seen_to_fire_and_to_be_silent() -> None:
+def test_alerts_have_tests_for_firing_and_silence() -> None:
     cases = [
         case
         for test in yaml.safe_load(RULES_TEST.read_text())["tests"]
@@ -144,7 +144,7 @@ def test_each_alert_is_seen_to_fire_and_to_be_silent() -> None:
 
 
 @pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule["alert"])
-def test_an_alert_asks_for_what_the_service_exposes(
+def test_alerts_use_metrics_that_the_service_exposes(
     rule: dict[str, Any], exposed: dict[str, set[str]]
 ) -> None:
     labels = assert_exposed(rule["expr"], exposed)
@@ -155,14 +155,14 @@ def test_an_alert_asks_for_what_the_service_exposes(
 
 
 @pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule["alert"])
-def test_an_alert_says_how_bad_it_is_and_what_to_type(rule: dict[str, Any]) -> None:
+def test_alerts_have_a_severity_and_a_command(rule: dict[str, Any]) -> None:
     assert rule["labels"]["severity"] in {"critical", "warning"}
     description = rule["annotations"]["description"]
     assert charmcraft.actions_in(description) or "juju status maas-virtualbox" in description
     charmcraft.assert_commands_exist(description)
 
 
-def test_the_charm_hands_over_every_rule_with_its_topology(tmp_path: Path) -> None:
+def test_charm_publishes_every_alert_with_its_topology(tmp_path: Path) -> None:
     uuid = "6b8f1c1e-6d0c-4c1e-8e0e-3c1f6c0f2a11"
     topology = cosl.JujuTopology("demo", uuid, "power", "power/0", "maas-virtualbox")
     rules = cosl.AlertRules(query_type="promql", topology=topology)
@@ -178,7 +178,7 @@ def test_the_charm_hands_over_every_rule_with_its_topology(tmp_path: Path) -> No
 # -- Dashboard --------------------------------------------------------------------------------
 
 
-def test_prometheus_understands_every_query_of_the_dashboard(tmp_path: Path) -> None:
+def test_dashboard_queries_are_valid_for_prometheus(tmp_path: Path) -> None:
     names = [each["name"] for each in dashboard()["templating"]["list"]]
     values = {**_BUILT_IN, **{f"${name}": ".*" for name in names}}
     rules: list[dict[str, str]] = []
@@ -193,7 +193,7 @@ def test_prometheus_understands_every_query_of_the_dashboard(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("title", "target"), targets())
-def test_a_panel_asks_for_what_the_service_exposes(
+def test_panels_use_metrics_that_the_service_exposes(
     title: str, target: dict[str, Any], exposed: dict[str, set[str]]
 ) -> None:
     labels = assert_exposed(target["expr"], exposed)
@@ -201,7 +201,7 @@ def test_a_panel_asks_for_what_the_service_exposes(
     assert legend <= labels, title
 
 
-def test_the_dashboard_shows_everything_the_service_exposes(
+def test_dashboard_shows_every_metric(
     exposed: dict[str, set[str]],
 ) -> None:
     shown = {name for _, target in targets() for name, _ in _METRIC.findall(target["expr"])}
@@ -210,7 +210,7 @@ def test_the_dashboard_shows_everything_the_service_exposes(
 
 
 @pytest.mark.parametrize(("title", "target"), targets())
-def test_a_panel_is_bound_to_the_chosen_prometheus_and_topology(
+def test_panels_use_the_chosen_data_source_and_topology(
     title: str, target: dict[str, Any]
 ) -> None:
     assert target["datasource"] == {"type": "prometheus", "uid": "${prometheusds}"}, title
@@ -219,7 +219,7 @@ def test_a_panel_is_bound_to_the_chosen_prometheus_and_topology(
             assert f'{label}=~"${label}"' in matchers, title
 
 
-def test_the_variables_are_those_that_cos_knows() -> None:
+def test_dashboard_variables_are_those_of_cos() -> None:
     variables: list[dict[str, Any]] = dashboard()["templating"]["list"]
     assert [each["name"] for each in variables] == [
         "prometheusds",
@@ -232,7 +232,7 @@ def test_the_variables_are_those_that_cos_knows() -> None:
     assert [each["type"] for each in variables] == ["datasource", *["query"] * 5]
 
 
-def test_the_variables_are_read_from_what_the_service_exposes(
+def test_dashboard_variables_use_existing_labels(
     exposed: dict[str, set[str]],
 ) -> None:
     for each in dashboard()["templating"]["list"][1:]:
@@ -241,12 +241,12 @@ def test_the_variables_are_read_from_what_the_service_exposes(
         assert found[2] in assert_exposed(found[1], exposed)
 
 
-def test_grafana_tells_the_dashboard_by_an_id_of_its_own() -> None:
+def test_dashboard_has_its_own_id() -> None:
     path = DASHBOARD.relative_to(charmcraft.ROOT).as_posix()
     assert dashboard()["uid"] == cosl.DashboardPath40UID.generate("maas-virtualbox", path)
 
 
-def test_no_two_panels_overlap_or_share_an_id() -> None:
+def test_panels_do_not_overlap_or_share_an_id() -> None:
     panels: list[dict[str, Any]] = dashboard()["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     taken: set[tuple[int, int]] = set()
@@ -257,7 +257,7 @@ def test_no_two_panels_overlap_or_share_an_id() -> None:
     assert max(x for x, _ in taken) < 24
 
 
-def test_what_the_dashboard_tells_to_type_exists() -> None:
+def test_dashboard_has_existing_commands() -> None:
     for panel in dashboard()["panels"]:
         charmcraft.assert_commands_exist(panel.get("description", ""))
 

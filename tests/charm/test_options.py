@@ -90,7 +90,7 @@ WRONG_OF_HOST: dict[str, list[Any]] = {
 @pytest.mark.parametrize(
     ("option", "value"), [(option, value) for option in WRONG for value in WRONG[option]]
 )
-def test_a_wrong_option_says_what_is_expected(
+def test_invalid_option_names_what_is_expected(
     context: testing.Context[MAASVirtualBoxCharm],
     machine: ScratchMachine,
     option: str,
@@ -114,7 +114,7 @@ def test_a_wrong_option_says_what_is_expected(
     ("option", "value"),
     [(option, value) for option in WRONG_OF_HOST for value in WRONG_OF_HOST[option]],
 )
-def test_a_wrong_option_of_virtualbox_host_says_what_is_expected(
+def test_invalid_option_of_virtualbox_host_names_the_expected(
     laptop: testing.Context[VirtualBoxHostCharm], box: Box, option: str, value: Any
 ) -> None:
     out = laptop.run(laptop.on.config_changed(), laptop_state(**{option: value}))
@@ -123,7 +123,7 @@ def test_a_wrong_option_of_virtualbox_host_says_what_is_expected(
     assert box.calls == []
 
 
-def test_the_tables_have_every_option() -> None:
+def test_option_tables_are_complete() -> None:
     assert list(WRONG) == list(charmcraft.read()["config"]["options"])
     assert list(WRONG_OF_HOST) == list(charmcraft.read("virtualbox-host")["config"]["options"])
 

@@ -112,7 +112,9 @@ def ask(parameters: dict[str, Any], change: str, token: str | None = None) -> tu
         return answer.status, answer.read().decode()
 
 
-def test_from_deploy_to_remove(charm: Path, machine: Machine, host: Host, tmp_path: Path) -> None:
+def test_packed_charm_from_deploy_to_remove(
+    charm: Path, machine: Machine, host: Host, tmp_path: Path
+) -> None:
     with Juju(tmp_path / "juju") as juju:
         app = juju.deploy(charm, "power", on=[machine])
         (unit,) = app.units
@@ -266,7 +268,7 @@ def check_other_port(
 
 
 @pytest.mark.parametrize("version", ["3.6.12", "4.0.1"])
-def test_rotations_under_both_kinds_of_secrets(
+def test_packed_charm_rotates_in_juju_3_and_4(
     charm: Path, machine: Machine, tmp_path: Path, version: str
 ) -> None:
     with Simulator(vms=1) as simulator, Juju(tmp_path / "juju", version) as juju:
@@ -296,7 +298,9 @@ def test_rotations_under_both_kinds_of_secrets(
         assert list(secret.revisions) == [secret.latest]
 
 
-def test_late_addresses_and_killed_hooks(charm: Path, machine: Machine, tmp_path: Path) -> None:
+def test_packed_charm_with_late_addresses_and_killed_hooks(
+    charm: Path, machine: Machine, tmp_path: Path
+) -> None:
     with Simulator(vms=1) as simulator, Juju(tmp_path / "juju") as juju:
         key = juju.add_secret({"private-key": simulator.key_file.read_text()})
         hosts = f"{simulator.host_entry} name=alpha"
@@ -342,7 +346,7 @@ def check_killed_hook(juju: Juju, unit: Unit, call: str, hook: str) -> None:
         juju.settle()
 
 
-def test_beside_an_old_maas(charm: Path, machine: Machine, tmp_path: Path) -> None:
+def test_packed_charm_beside_an_old_maas(charm: Path, machine: Machine, tmp_path: Path) -> None:
     install_old_maas(machine)
     template = machine.path(f"/{power_template.TEMPLATE}")
     with Simulator(vms=1) as simulator, Juju(tmp_path / "juju") as juju:
@@ -385,7 +389,7 @@ def test_beside_an_old_maas(charm: Path, machine: Machine, tmp_path: Path) -> No
     assert not [path for path in machine.changes() if "virtualbox" in path.lower()]
 
 
-def test_two_applications_on_one_machine(charm: Path, machine: Machine, tmp_path: Path) -> None:
+def test_packed_charm_twice_on_one_machine(charm: Path, machine: Machine, tmp_path: Path) -> None:
     notes = machine.path("/etc/maas-virtualbox/notes")
     notes.parent.mkdir()
     notes.write_text("mine")

@@ -91,9 +91,7 @@ def login(identity: Path, port: int) -> str:
 
 
 @pytest.mark.real
-def test_from_relation_to_power_and_back(
-    pack: Callable[[Path], Path], lab: Lab, tmp_path: Path
-) -> None:
+def test_packed_charms_related(pack: Callable[[Path], Path], lab: Lab, tmp_path: Path) -> None:
     if (reason := machines.unsupported()) is not None:
         unavailable(reason)
     with (

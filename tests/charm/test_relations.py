@@ -60,9 +60,7 @@ def with_relation(before: testing.State, relation: testing.Relation) -> testing.
     return replaced(before, relations={*others, relation})
 
 
-def test_until_the_certificate_is_there_the_unit_waits(
-    context: Context, machine: ScratchMachine
-) -> None:
+def test_unit_waits_for_its_certificate(context: Context, machine: ScratchMachine) -> None:
     relation = testing.Relation("certificates")
 
     out = context.run(context.on.relation_created(relation), state(relations=[relation]))
@@ -72,7 +70,7 @@ def test_until_the_certificate_is_there_the_unit_waits(
     assert machine.systemctl_calls() == []
 
 
-def test_a_service_that_runs_goes_on_until_the_certificate_is_there(
+def test_service_runs_on_while_waiting_for_a_certificate(
     context: Context, machine: ScratchMachine
 ) -> None:
     first = context.run(context.on.config_changed(), state())
@@ -85,7 +83,7 @@ def test_a_service_that_runs_goes_on_until_the_certificate_is_there(
     assert "tls-key-file" not in service_config(machine)
 
 
-def test_the_certificate_makes_the_service_speak_https_and_without_it_http_again(
+def test_certificate_switches_the_service_to_https(
     context: Context, machine: ScratchMachine
 ) -> None:
     relation = testing.Relation("certificates")
@@ -116,7 +114,7 @@ def test_the_certificate_makes_the_service_speak_https_and_without_it_http_again
 @pytest.mark.parametrize(
     ("wrong", "kept"), [({"hosts": "ivan at laptop"}, True), ({"listen_subnet": "x"}, False)]
 )
-def test_a_wrong_option_beside_a_certificate_is_a_status_and_the_service_keeps_it(
+def test_certificate_stays_while_an_option_is_invalid(
     context: Context, machine: ScratchMachine, wrong: dict[str, str], kept: bool
 ) -> None:
     relation = testing.Relation("certificates")
@@ -135,7 +133,7 @@ def test_a_wrong_option_beside_a_certificate_is_a_status_and_the_service_keeps_i
 
 
 @pytest.mark.parametrize("port", [5307, 5400])
-def test_cos_agent_is_told_where_the_metrics_are(context: Context, port: int) -> None:
+def test_cos_agent_gets_the_address_of_the_metrics(context: Context, port: int) -> None:
     relation = testing.Relation("cos-agent")
 
     out = context.run(
@@ -153,7 +151,7 @@ def test_cos_agent_is_told_where_the_metrics_are(context: Context, port: int) ->
     assert master.admin_token() not in json.dumps(document)
 
 
-def test_cos_agent_is_given_rules_with_our_topology_and_a_dashboard(context: Context) -> None:
+def test_cos_agent_gets_alerts_and_a_dashboard(context: Context) -> None:
     relation = testing.Relation("cos-agent")
 
     out = context.run(context.on.relation_created(relation), state(relations=[relation]))

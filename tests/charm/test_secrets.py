@@ -36,7 +36,7 @@ def shared_secret(out: testing.State) -> testing.Secret:
     return secret
 
 
-def test_the_leader_makes_credentials_and_tells_its_peers(
+def test_leader_creates_credentials_and_notifies_peers(
     context: Context, machine: ScratchMachine
 ) -> None:
     out = context.run(context.on.leader_elected(), state())
@@ -50,7 +50,7 @@ def test_the_leader_makes_credentials_and_tells_its_peers(
     assert machine.text(TOKENS_FILE) == made.tokens.to_yaml()
 
 
-def test_credentials_survive_their_way_through_a_secret() -> None:
+def test_credentials_can_be_read_from_their_content() -> None:
     made = credentials.Credentials.new()
     content = made.content()
 
@@ -58,7 +58,7 @@ def test_credentials_survive_their_way_through_a_secret() -> None:
     assert set(content) == {"private-key", "master"}
 
 
-def test_credentials_of_a_newer_leader_are_read() -> None:
+def test_credentials_ignore_keys_of_a_newer_leader() -> None:
     made = credentials.Credentials.new()
 
     read = credentials.Credentials.from_content({**made.content(), "what-is-new": "unknown"})
@@ -66,9 +66,7 @@ def test_credentials_of_a_newer_leader_are_read() -> None:
     assert read.content() == made.content()
 
 
-def test_two_units_share_one_key_and_one_master_secret(
-    context: Context, machine: ScratchMachine
-) -> None:
+def test_units_share_key_and_master_secret(context: Context, machine: ScratchMachine) -> None:
     first = context.run(context.on.leader_elected(), state())
     leaders = machine.text(KEY_FILE), machine.text(TOKENS_FILE)
     (peers,) = first.relations
@@ -86,7 +84,7 @@ def test_two_units_share_one_key_and_one_master_secret(
     assert (machine.text(KEY_FILE), machine.text(TOKENS_FILE)) == leaders
 
 
-def test_a_unit_waits_for_the_leader(context: Context, machine: ScratchMachine) -> None:
+def test_unit_waits_for_the_leader(context: Context, machine: ScratchMachine) -> None:
     out = context.run(context.on.config_changed(), state(leader=False))
 
     assert out.unit_status == ops.WaitingStatus("waiting for the leader to create the credentials")
@@ -98,7 +96,7 @@ def given(content: dict[str, str]) -> testing.Secret:
     return testing.Secret(content)
 
 
-def test_a_given_key_is_used(context: Context, machine: ScratchMachine) -> None:
+def test_key_of_a_user_secret_is_used(context: Context, machine: ScratchMachine) -> None:
     secret = given({"private-key": GIVEN_KEY})
 
     context.run(context.on.config_changed(), state(secrets=[secret], ssh_private_key=secret.id))
@@ -106,9 +104,7 @@ def test_a_given_key_is_used(context: Context, machine: ScratchMachine) -> None:
     assert machine.text(KEY_FILE) == GIVEN_KEY
 
 
-def test_a_given_key_that_is_changed_is_taken_up(
-    context: Context, machine: ScratchMachine
-) -> None:
+def test_changed_key_of_a_user_secret_is_used(context: Context, machine: ScratchMachine) -> None:
     other = ssh_keys.new_private_key()
     secret = testing.Secret({"private-key": GIVEN_KEY}, latest_content={"private-key": other})
     before = state(secrets=[secret], ssh_private_key=secret.id)
@@ -121,7 +117,7 @@ def test_a_given_key_that_is_changed_is_taken_up(
     assert machine.text(KEY_FILE) == other
 
 
-def test_without_the_option_the_charms_own_key_is_back(
+def test_reset_of_ssh_private_key_restores_the_charms_key(
     context: Context, machine: ScratchMachine
 ) -> None:
     secret = given({"private-key": GIVEN_KEY})
@@ -139,7 +135,7 @@ def test_without_the_option_the_charms_own_key_is_back(
 
 
 @pytest.mark.parametrize("option", ["ssh_private_key", "maas_api_key"])
-def test_a_secret_that_is_not_granted_says_the_command(
+def test_secret_without_a_grant_blocks_with_the_command(
     context: Context, machine: ScratchMachine, option: str
 ) -> None:
     uri = "secret:d0000000000000000000"
@@ -155,7 +151,7 @@ def test_a_secret_that_is_not_granted_says_the_command(
     assert machine.systemctl_calls() == []
 
 
-def test_a_grant_is_noticed_by_update_status(context: Context, machine: ScratchMachine) -> None:
+def test_grant_takes_effect_at_update_status(context: Context, machine: ScratchMachine) -> None:
     secret = given({"private-key": GIVEN_KEY})
     blocked = context.run(context.on.config_changed(), state(ssh_private_key=secret.id))
 
@@ -181,7 +177,7 @@ def test_a_grant_is_noticed_by_update_status(context: Context, machine: ScratchM
         ),
     ],
 )
-def test_a_secret_that_is_no_key_is_a_sentence_without_it(
+def test_secret_with_an_invalid_key_is_not_shown(
     context: Context, content: dict[str, str], sentence: str
 ) -> None:
     secret = given(content)
@@ -195,7 +191,7 @@ def test_a_secret_that_is_no_key_is_a_sentence_without_it(
     assert "MARKER" not in out.unit_status.message
 
 
-def test_hosts_from_zones_with_maass_key(context: Context, machine: ScratchMachine) -> None:
+def test_hosts_from_zones_uses_the_key_of_maas(context: Context, machine: ScratchMachine) -> None:
     secret = given({"api-key": "a:b:c"})
     context.run(
         context.on.config_changed(),
@@ -212,7 +208,7 @@ def test_hosts_from_zones_with_maass_key(context: Context, machine: ScratchMachi
     assert machine.text(configured["maas-api-key-file"]) == "a:b:c"
 
 
-def test_a_file_that_is_wanted_no_more_goes(context: Context, machine: ScratchMachine) -> None:
+def test_unused_secret_file_is_removed(context: Context, machine: ScratchMachine) -> None:
     secret = given({"api-key": "a:b:c"})
     first = context.run(
         context.on.config_changed(), state(maas_api_key=secret.id, secrets=[secret])
@@ -224,7 +220,7 @@ def test_a_file_that_is_wanted_no_more_goes(context: Context, machine: ScratchMa
     assert "maas-api-key" not in machine.modes()
 
 
-def test_nothing_secret_is_logged_or_shown(
+def test_secrets_are_not_logged_or_shown(
     context: Context, machine: ScratchMachine, caplog: pytest.LogCaptureFixture
 ) -> None:
     marker = "MARKER:of-the:api-key"

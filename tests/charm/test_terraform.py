@@ -137,7 +137,7 @@ def _plain(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("folder", [MODULE, DEMO], ids=["module", "demo"])
-def test_terraform_files_fit_the_provider(folder: Path) -> None:
+def test_terraform_files_match_the_provider(folder: Path) -> None:
     assert Configuration.read(folder).problems() == []
 
 
@@ -153,7 +153,7 @@ def test_terraform_files_fit_the_provider(folder: Path) -> None:
         ("outputs.tf", "juju_application.this", "juju_application.that", "that is not defined"),
     ],
 )
-def test_terraform_files_with_a_mistake(
+def test_terraform_files_with_a_mistake_are_rejected(
     tmp_path: Path, file: str, right: str, wrong: str, problem: str
 ) -> None:
     module = Path(shutil.copytree(MODULE, tmp_path / "terraform"))
@@ -164,7 +164,7 @@ def test_terraform_files_with_a_mistake(
     assert problem in "\n".join(Configuration.read(module).problems())
 
 
-def test_terraform_endpoints_are_the_charms() -> None:
+def test_terraform_endpoints_are_those_of_the_charm() -> None:
     values, charm = Configuration.read(MODULE).locals(), charmcraft.read()
 
     for role in ("provides", "requires"):
@@ -172,7 +172,7 @@ def test_terraform_endpoints_are_the_charms() -> None:
         assert all(key == name.replace("-", "_") for key, name in values[role].items())
 
 
-def test_terraform_secrets_are_the_charms() -> None:
+def test_terraform_secrets_are_those_of_the_charm() -> None:
     options = charmcraft.read()["config"]["options"]
 
     assert set(Configuration.read(MODULE).locals()["secrets"]) == {
@@ -180,7 +180,7 @@ def test_terraform_secrets_are_the_charms() -> None:
     }
 
 
-def test_terraform_demo_sets_options_that_exist() -> None:
+def test_terraform_demo_sets_existing_options() -> None:
     demo = Configuration.read(DEMO).locals()
     options = set(re.findall(r"[{,] *([a-z-]+) *= *var\.", demo["options"]))
 
@@ -191,5 +191,5 @@ def test_terraform_demo_sets_options_that_exist() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(MODULE.rglob("*.md")), ids=lambda path: path.parent.name)
-def test_terraform_page_commands_exist(path: Path) -> None:
+def test_terraform_page_has_existing_commands(path: Path) -> None:
     charmcraft.assert_commands_exist(path.read_text())

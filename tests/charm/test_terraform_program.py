@@ -5,7 +5,7 @@
 No package registry has Terraform: these tests are collected only where it is installed, and
 `test_terraform.py` checks everywhere what can be checked without it.
 
-The provider is not to be had everywhere: a stand-in serves its recorded schemas, and Terraform's
+The provider is not to be had everywhere: a fake serves its recorded schemas, and Terraform's
 own mocks answer for it. The module's tests, terraform/tests, run as well with the real one.
 """
 
@@ -35,7 +35,7 @@ MODEL = "6b8f1c1e-6d0c-4c1e-8e0e-3c1f6c0f2a11"
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What makes Terraform take the stand-in for the provider, and nothing from the network."""
+    """What makes Terraform use the fake provider, and nothing from the network."""
     folder = tmp_path_factory.mktemp("terraform")
     go.build(HERE / "terraform_provider", folder / "terraform-provider-juju")
     config = folder / "terraformrc"
@@ -112,18 +112,18 @@ def evaluate(
     return evaluate
 
 
-def test_the_files_are_formatted(
+def test_terraform_files_are_formatted(
     terraform: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     done = terraform("fmt", "-check", "-diff", "-recursive")
     assert done.returncode == 0, done.stdout
 
 
-def test_the_module_is_valid(problems: Callable[..., list[str]]) -> None:
+def test_terraform_module_is_valid(problems: Callable[..., list[str]]) -> None:
     assert not problems()
 
 
-def test_the_demonstration_is_valid(
+def test_terraform_demo_is_valid(
     terraform: Callable[..., subprocess.CompletedProcess[str]],
     problems: Callable[..., list[str]],
 ) -> None:
@@ -131,7 +131,7 @@ def test_the_demonstration_is_valid(
     assert not problems(DEMO)
 
 
-def test_the_module_makes_of_its_variables_what_its_own_tests_expect(
+def test_terraform_module_passes_its_own_tests(
     terraform: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     done = terraform("test", "-no-color")
@@ -150,7 +150,7 @@ def test_the_module_makes_of_its_variables_what_its_own_tests_expect(
         ("outputs.tf", "this.name", "this.app", '"app"'),
     ],
 )
-def test_a_mistake_in_the_module_is_found(
+def test_terraform_finds_a_mistake_in_the_module(
     problems: Callable[..., list[str]],
     module: Path,
     file: str,
@@ -174,7 +174,7 @@ def test_a_mistake_in_the_module_is_found(
         ("${var.app_name}-${each.key}", "${each.key}", "would share a secret's name"),
     ],
 )
-def test_a_mistake_that_terraform_sees_no_harm_in_is_found_by_the_module_s_tests(
+def test_terraform_module_tests_find_a_mistake(
     terraform: Callable[..., subprocess.CompletedProcess[str]],
     module: Path,
     right: str,
@@ -189,7 +189,7 @@ def test_a_mistake_that_terraform_sees_no_harm_in_is_found_by_the_module_s_tests
     assert words in done.stderr
 
 
-def test_the_endpoints_of_the_outputs_are_all_the_charm_has(evaluate: Callable[..., Any]) -> None:
+def test_terraform_outputs_have_all_endpoints(evaluate: Callable[..., Any]) -> None:
     charm = charmcraft.read()
     for role in ("provides", "requires"):
         outputs = evaluate(f"local.{role}", model_uuid=MODEL)
@@ -197,7 +197,7 @@ def test_the_endpoints_of_the_outputs_are_all_the_charm_has(evaluate: Callable[.
         assert all(name == endpoint.replace("-", "_") for name, endpoint in outputs.items())
 
 
-def test_the_secrets_of_the_module_are_the_secrets_of_the_charm(
+def test_terraform_module_has_all_secrets_of_the_charm(
     evaluate: Callable[..., Any],
 ) -> None:
     options = charmcraft.read()["config"]["options"]
@@ -205,7 +205,7 @@ def test_the_secrets_of_the_module_are_the_secrets_of_the_charm(
     assert set(evaluate("keys(local.secrets)", model_uuid=MODEL)) == secrets
 
 
-def test_the_options_of_the_demonstration_exist(
+def test_terraform_demo_has_existing_options(
     terraform: Callable[..., subprocess.CompletedProcess[str]], evaluate: Callable[..., Any]
 ) -> None:
     terraform("get", folder=DEMO)

@@ -231,9 +231,7 @@ def keys_relation(*keys: str) -> testing.Relation:
     return dataclasses.replace(published, endpoint="virtualbox-hosts")
 
 
-def test_the_keys_are_bound_to_the_gate_and_revoked_with_the_relation(
-    laptop: Context, box: Box
-) -> None:
+def test_keys_are_restricted_and_revoked_with_the_relation(laptop: Context, box: Box) -> None:
     one, other = keys_relation(KEY), keys_relation(NEXT_KEY)
     gate = f'restrict,command="{HOME}/VBox_host_extensions/gate"'
 
@@ -248,7 +246,7 @@ def test_the_keys_are_bound_to_the_gate_and_revoked_with_the_relation(
     assert box.keys() == [f"{gate} {NEXT_KEY} maas-virtualbox"]
 
 
-def test_a_key_is_revoked_although_an_option_is_wrong(laptop: Context, box: Box) -> None:
+def test_key_is_revoked_while_an_option_is_invalid(laptop: Context, box: Box) -> None:
     relation = keys_relation(KEY)
     first = laptop.run(laptop.on.relation_changed(relation), laptop_state(relation))
     assert box.keys()
@@ -269,7 +267,7 @@ def test_a_key_is_revoked_although_an_option_is_wrong(laptop: Context, box: Box)
         pytest.param([{"hostname": "laptop"}], id="no value"),
     ],
 )
-def test_without_an_address_the_unit_waits_and_publishes_nothing(
+def test_unit_without_an_address_publishes_nothing(
     laptop: Context, box: Box, monkeypatch: pytest.MonkeyPatch, addresses: list[dict[str, str]]
 ) -> None:
     relation = keys_relation(KEY)
@@ -282,7 +280,7 @@ def test_without_an_address_the_unit_waits_and_publishes_nothing(
     assert box.keys()
 
 
-def test_a_unit_publishes_the_ipv6_address_it_is_reached_by(
+def test_unit_publishes_its_ipv6_address(
     laptop: Context, box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del box
@@ -341,9 +339,7 @@ def test_both_charms_together(
     assert owner.workload_version == "7.2.22r1"
 
 
-def test_vms_are_made_as_the_count_grows_and_stay_when_it_shrinks(
-    laptop: Context, box: Box
-) -> None:
+def test_vm_count_creates_vms_and_never_deletes(laptop: Context, box: Box) -> None:
     box.vms["somebody else's"] = False
     laptop.run(laptop.on.config_changed(), laptop_state(vm_count=2, attachment="none"))
     assert list(box.vms) == ["somebody else's", "node0-01", "node0-02"]
@@ -359,7 +355,7 @@ def test_vms_are_made_as_the_count_grows_and_stay_when_it_shrinks(
     )
 
 
-def test_vms_of_a_unit_that_was_removed_count_too(box: Box) -> None:
+def test_vm_count_includes_vms_of_a_removed_unit(box: Box) -> None:
     box.vms = dict.fromkeys(["node0-01", "node0-02", "other", "node0-1"], True)
     later = make_laptop("laptop", 7)
 
@@ -373,9 +369,7 @@ def test_vms_of_a_unit_that_was_removed_count_too(box: Box) -> None:
     assert list(box.vms) == ["node0-01", "other", "node0-1"]
 
 
-def test_a_host_only_network_is_made_without_virtualboxs_own_dhcp_server(
-    laptop: Context, box: Box
-) -> None:
+def test_host_only_network_has_no_dhcp_server(laptop: Context, box: Box) -> None:
     laptop.run(laptop.on.config_changed(), laptop_state(vm_count=1))
 
     assert (box.interfaces, box.served) == (["vboxnet0"], [])
@@ -391,7 +385,7 @@ def test_a_host_only_network_is_made_without_virtualboxs_own_dhcp_server(
         ({"names": "other", "confirm": True}, "maas-virtualbox did not create it", 4),
     ],
 )
-def test_only_delete_vms_deletes_and_only_when_it_is_confirmed(
+def test_delete_vms_needs_confirmation(
     laptop: Context, box: Box, params: dict[str, Any], words: str, left: int
 ) -> None:
     box.vms["other"] = False
@@ -408,7 +402,7 @@ def test_only_delete_vms_deletes_and_only_when_it_is_confirmed(
     assert len(box.vms) == left
 
 
-def test_create_vms_makes_others_of_another_size(laptop: Context, box: Box) -> None:
+def test_create_vms_uses_names_and_sizes(laptop: Context, box: Box) -> None:
     first = laptop.run(laptop.on.config_changed(), laptop_state(attachment="none"))
 
     laptop.run(laptop.on.action("create-vms", params={"names": "big, bigger", "cpus": 4}), first)
@@ -429,7 +423,7 @@ def test_create_vms_makes_others_of_another_size(laptop: Context, box: Box) -> N
         ("delete-vms", ["confirm=maybe"], "confirm: expected true or false, not 'maybe'"),
     ],
 )
-def test_parameters_that_yaml_changed_are_refused(
+def test_parameters_changed_by_yaml_are_refused(
     laptop: Context,
     box: Box,
     typed_parameters: TypedParameters,
@@ -445,7 +439,7 @@ def test_parameters_that_yaml_changed_are_refused(
     assert not [call for call in box.calls if "create" in call or "delete" in call]
 
 
-def test_all_parameters_may_be_text(
+def test_parameters_can_all_be_text(
     laptop: Context, box: Box, typed_parameters: TypedParameters
 ) -> None:
     first = laptop.run(laptop.on.config_changed(), laptop_state(attachment="none"))
@@ -485,7 +479,7 @@ def test_all_parameters_may_be_text(
         ({"install": "maybe"}, "install: expected auto or never"),
     ],
 )
-def test_a_wrong_option_is_one_sentence_and_does_nothing(
+def test_invalid_option_changes_nothing(
     laptop: Context, box: Box, config: dict[str, Any], sentence: str
 ) -> None:
     out = laptop.run(laptop.on.config_changed(), laptop_state(**config))
@@ -496,9 +490,7 @@ def test_a_wrong_option_is_one_sentence_and_does_nothing(
     assert box.calls == []
 
 
-def test_without_virtualbox_and_told_to_leave_it_the_unit_says_what_to_do(
-    laptop: Context, box: Box
-) -> None:
+def test_install_never_without_virtualbox_blocks(laptop: Context, box: Box) -> None:
     box.program = ""
 
     out = laptop.run(laptop.on.config_changed(), laptop_state(install="never"))
@@ -509,7 +501,7 @@ def test_without_virtualbox_and_told_to_leave_it_the_unit_says_what_to_do(
     )
 
 
-def test_virtualbox_is_installed_by_apt_where_it_is_missing(
+def test_virtualbox_is_installed_with_apt_if_missing(
     laptop: Context, box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     box.program = ""
@@ -531,7 +523,7 @@ def test_virtualbox_is_installed_by_apt_where_it_is_missing(
     assert isinstance(out.unit_status, ops.ActiveStatus)
 
 
-def test_a_virtualbox_that_refuses_for_a_moment_is_asked_again(
+def test_virtualbox_command_is_retried(
     laptop: Context, box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(virtualbox, "_RETRY_PAUSES_S", (0.0, 0.0))
@@ -544,7 +536,7 @@ def test_a_virtualbox_that_refuses_for_a_moment_is_asked_again(
     assert out.unit_status == ops.BlockedStatus("local: its service died")
 
 
-def test_without_the_kernel_module_the_unit_is_blocked(laptop: Context, box: Box) -> None:
+def test_unit_without_the_kernel_module_blocks(laptop: Context, box: Box) -> None:
     (box.root / "dev/vboxdrv").unlink()
 
     out = laptop.run(laptop.on.config_changed(), laptop_state())
@@ -553,7 +545,7 @@ def test_without_the_kernel_module_the_unit_is_blocked(laptop: Context, box: Box
     assert "sudo modprobe vboxdrv" in out.unit_status.message
 
 
-def test_a_configuration_that_sshd_does_not_take_is_taken_back(laptop: Context, box: Box) -> None:
+def test_configuration_that_sshd_rejects_is_removed(laptop: Context, box: Box) -> None:
     box.sshd_problem = "line 3: bad option"
 
     out = laptop.run(laptop.on.config_changed(), laptop_state())
@@ -564,9 +556,7 @@ def test_a_configuration_that_sshd_does_not_take_is_taken_back(laptop: Context, 
     assert not (box.root / sshd.CONFIG).exists()
 
 
-def test_remove_takes_back_all_but_virtualbox_the_account_and_the_vms(
-    laptop: Context, box: Box
-) -> None:
+def test_remove_keeps_virtualbox_account_and_vms(laptop: Context, box: Box) -> None:
     relation = keys_relation(KEY)
     first = laptop.run(laptop.on.relation_changed(relation), laptop_state(relation, vm_count=2))
 

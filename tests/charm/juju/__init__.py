@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""A small, strict stand-in for Juju, which runs unpacked charms as real processes.
+"""A small, strict fake of Juju. It runs unpacked charms as real processes.
 
     with Juju(tmp_path) as juju:
         app = juju.deploy(unpacked_charm, "maas-virtualbox", units=2)
@@ -9,12 +9,12 @@
         print(app.units[0].status)                   # ("active", "24 VMs on 3 hosts, 8 running")
         app.units[0].run_action("power", {"vm": "node1", "change": "on"})
 
-Units run in a folder of this machine, or on the machines that `deploy(on=…)` is given. One hook
-runs at a time in the whole model. What a hook writes to databags, secrets and ports holds when it
-exits with 0; status and workload version hold at once.
+Units run in a folder of this machine, or on the machines in `deploy(on=…)`. Hooks of the model run
+one at a time. Changes of databags, secrets and ports take effect when a hook exits with 0. Status
+and workload version take effect at once.
 
-A call of a hook tool that the stand-in does not know, be it a tool or a flag, fails the hook, and
-`settle` and `run_action` then raise JujuError with the call's text.
+If a hook calls an unknown hook tool, or a tool with an unknown flag, the hook fails. Then `settle`
+and `run_action` raise JujuError with the call.
 """
 
 from tests.charm.juju.agent import Run

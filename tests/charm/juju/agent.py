@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs hooks as Juju's unit agent does: the charm's dispatch as a process, hook tools on its PATH.
 
-The tools reach the agent over an abstract UNIX socket, as in Juju: it needs no file, so a machine
-with its own file systems reaches it as long as it shares this machine's network.
+As in Juju, the tools reach the agent over an abstract UNIX socket. Such a socket has no file, so a
+machine with its own file systems can reach it if it shares the network of this machine.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from tests.charm.juju.resolver import Hook
 
 _KILL = -1
-"""Instead of an exit code: the tool kills its hook."""
+"""A special exit code: the tool kills its hook."""
 _BEFORE = {
     "install": ("maintenance", "installing charm software"),
     "stop": ("maintenance", "stopping charm software"),
     "remove": ("maintenance", "cleaning up prior to charm deletion"),
 }
-"""The statuses that Juju itself gives a unit before hooks."""
+"""The statuses that Juju itself sets before hooks."""
 _AFTER = {"stop": ("maintenance", ""), "remove": ("terminated", "")}
-"""And after hooks; what the charm has set in them is never seen."""
+"""The statuses that Juju itself sets after hooks. They replace those of the charm."""
 _HOOK_TIMEOUT_S = 300.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin"
 
@@ -55,7 +55,7 @@ class Run:
     seconds: float
     """How long dispatch took."""
     output: str
-    """What it wrote, standard output first."""
+    """Its standard output, followed by its standard error."""
 
 
 class _Server(socketserver.ThreadingUnixStreamServer):
@@ -64,15 +64,15 @@ class _Server(socketserver.ThreadingUnixStreamServer):
 
 
 class Agent:
-    """The agent of all units. A context manager: it answers hook tools meanwhile."""
+    """The agent of all units. A context manager: inside it, hook tools get responses."""
 
     def __init__(self, juju: Juju) -> None:
         self._juju = juju
         self._lock = threading.Lock()
-        """Held for each call of a tool and while a hook begins or ends."""
+        """Held during each call of a tool, and while a hook begins or ends."""
         self._contexts: dict[str, HookTools] = {}
         self.faults: list[str] = []
-        """Calls that the stand-in does not know, or that came after their hook."""
+        """Unknown calls, and calls after the end of their hook."""
         answer = self._answer
 
         class Handler(socketserver.StreamRequestHandler):
@@ -93,7 +93,7 @@ class Agent:
         self._thread.join()
 
     def install_tools(self, unit: Unit) -> None:
-        """Put the hook tools where a unit's hooks find them."""
+        """Install the hook tools for the hooks of a unit."""
         folder = unit.place.path(unit.tools)
         folder.mkdir(parents=True)
         tool = folder / ".hook-tool"
@@ -103,9 +103,9 @@ class Agent:
             (folder / name).symlink_to(tool.name)
 
     def run(self, unit: Unit, hook: Hook) -> Run:
-        """Dispatch a hook; what it wrote holds if it exits with 0."""
+        """Dispatch a hook. Its changes take effect if it exits with 0."""
         hook.prepare()
-        if hook.name in _BEFORE and not (hook.name == "install" and unit.told.status_set):
+        if hook.name in _BEFORE and not (hook.name == "install" and unit.view.status_set):
             unit.workload_status = _BEFORE[hook.name]
         context = f"{unit.name}-{hook.name or 'action'}-{uuid.uuid4()}"
         before = self._juju.state
@@ -132,7 +132,7 @@ class Agent:
             hook.action.results |= _output(done)
         if run.code == 0:
             unit.commit(tools.state, before)
-            if hook.name == "start" and not unit.told.status_set:
+            if hook.name == "start" and not unit.view.status_set:
                 unit.workload_status = ("unknown", "")
             unit.workload_status = _AFTER.get(hook.name, unit.workload_status)
             hook.succeeded()
@@ -203,14 +203,14 @@ class Agent:
             except UnknownCall as error:
                 self.faults.append(f"{tools.unit.name}: {call}: {error}")
                 answer = (2, "", f"ERROR {call}: {error}\n")
-            except Exception as error:  # noqa: BLE001  # the tool has to get an answer
+            except Exception as error:  # noqa: BLE001  # the tool needs a response
                 self.faults.append(f"{tools.unit.name}: {call}: {error!r}")
-                answer = (2, "", f"ERROR the stand-in failed: {error!r}\n")
+                answer = (2, "", f"ERROR the fake failed: {error!r}\n")
             return json.dumps(answer).encode()
 
 
 def _output(done: Completed) -> dict[str, object]:
-    """What Juju itself adds to an action's results."""
+    """Return what Juju itself adds to an action's results."""
     written = {"stdout": done.stdout, "stderr": done.stderr}
     return {
         "return-code": done.returncode,

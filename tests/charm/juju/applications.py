@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a person at Juju's command line has in hand: a model, its applications and their units."""
+"""The interface for tests: a model, its applications and their units."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ if TYPE_CHECKING:
 _AGENTS = "/var/lib/juju/agents"
 _TOOLS = "/var/lib/juju/tools"
 _HOOKS_LIMIT = 500
-"""More hooks than any test needs: a model that does not come to rest is a fault of the charm."""
+"""More hooks than any test needs. If there are more, the charm has a defect."""
 
 
 class HookFailed(JujuError):
-    """A hook has exited with an error. What it wrote is lost; `settle` runs it again."""
+    """A hook has exited with an error. Its changes are lost. `settle` runs it again."""
 
 
 class ActionFailed(JujuError):
-    """An action has failed, or was refused for its parameters.
+    """An action has failed, or its parameters were refused.
 
     Attributes:
-        results: what it had set by then.
+        results: The results that it has set.
     """
 
     def __init__(self, message: str, results: Mapping[str, Any]) -> None:
@@ -60,9 +60,9 @@ class Juju:
     """A model and its controller. A context manager.
 
     Args:
-        folder: for the units that get no machine of their own.
-        version: of Juju. Since 4.0, a secret's URI needs its scheme; since 4.0.1, a label leads
-            to what the same hook has written.
+        folder: The folder for units that run on this machine.
+        version: The version of Juju. Since 4.0, the URI of a secret needs its scheme. Since 4.0.1,
+            a hook that reads a secret by its label reads its own write.
     """
 
     def __init__(self, folder: Path, version: str = "3.6.12") -> None:
@@ -72,7 +72,7 @@ class Juju:
         self.state = State()
         self.applications: dict[str, Application] = {}
         self.log: list[str] = []
-        """Every call of a hook tool with its arguments, all that hooks log and write."""
+        """Each call of a hook tool with its arguments, and the log and output of hooks."""
         self.agent = Agent(self)
 
     def __enter__(self) -> Self:
@@ -90,9 +90,9 @@ class Juju:
         return [unit for application in self.applications.values() for unit in application.units]
 
     def check(self) -> None:
-        """Raise JujuError if a hook has called what the stand-in does not know."""
+        """Raise JujuError if a hook has made an unknown call."""
         if self.agent.faults:
-            raise JujuError("calls the stand-in does not know:\n" + "\n".join(self.agent.faults))
+            raise JujuError("unknown calls:\n" + "\n".join(self.agent.faults))
 
     def deploy(
         self,
@@ -106,11 +106,11 @@ class Juju:
         """Deploy an unpacked charm; its hooks run with `settle`.
 
         Args:
-            charm: its folder.
-            name: the application.
-            units: how many.
-            on: a place for each unit; by default folders of this machine.
-            config: as for `Application.config`.
+            charm: The folder of the charm.
+            name: The name of the application.
+            units: The number of units.
+            on: The place of each unit. Default: a folder of this machine.
+            config: Options, as for `Application.config`.
         """
         if name in self.applications:
             raise JujuError(f'cannot add application "{name}": application already exists')
@@ -128,14 +128,14 @@ class Juju:
         """Run hooks until none is due.
 
         Raises:
-            HookFailed: a hook has failed.
-            JujuError: there is no end to it, or a hook made a call that is not known.
+            HookFailed: A hook has failed.
+            JujuError: There are always more hooks, or a hook made an unknown call.
         """
         for _ in range(_HOOKS_LIMIT):
             ran = [unit.run_next_hook() for unit in self.units]
             if not any(ran):
                 return
-        raise JujuError(f"no end after {_HOOKS_LIMIT} rounds of hooks: {self.log[-20:]}")
+        raise JujuError(f"still hooks to run after {_HOOKS_LIMIT} rounds: {self.log[-20:]}")
 
     # --- Relations
 
@@ -154,7 +154,7 @@ class Juju:
         return self._add_relation(ends)
 
     def remove_relation(self, one: str, other: str) -> None:
-        """Take a relation away again; units are told with `settle`."""
+        """Remove a relation. `settle` runs the hooks."""
         ends = dict(end.split(":", 1) for end in (one, other))
         for relation in self.state.relations.values():
             if relation.endpoints == ends:
@@ -163,11 +163,11 @@ class Juju:
         raise JujuError(f'relation "{one} {other}" not found')
 
     def databag(self, endpoint: str, owner: str = "") -> dict[str, str]:
-        """What an application or unit says in the one relation of "application:endpoint".
+        """Return a databag of the only relation of an endpoint.
 
         Args:
-            endpoint: where.
-            owner: an application or unit of either side; by default that application.
+            endpoint: "application:endpoint".
+            owner: The application or unit of either side. Default: the application.
         """
         application, _, name = endpoint.partition(":")
         (relation,) = (
@@ -182,25 +182,25 @@ class Juju:
         self.state.relations[relation.id] = relation
         return relation
 
-    # --- Secrets of the person
+    # --- User secrets
 
     def add_secret(self, content: dict[str, str]) -> str:
-        """Add a secret; returns its URI, for config."""
+        """Add a secret. Return its URI, for config."""
         secret = Secret("", {1: check_secret_content(content)})
         self.state.secrets[secret.id] = secret
         return secret.uri
 
     def update_secret(self, uri: str, content: dict[str, str]) -> None:
-        """Give a secret another revision."""
+        """Add a revision to a secret."""
         secret = self.state.secrets[secret_id(uri)]
         secret.revisions[secret.latest + 1] = check_secret_content(content)
 
     def grant_secret(self, uri: str, application: str) -> None:
-        """Let an application read a secret. As in Juju, no hook tells it."""
+        """Grant a secret to an application. As in Juju, this fires no event."""
         self.state.secrets[secret_id(uri)].grants[application] = None
 
     def revoke_secret(self, uri: str, application: str) -> None:
-        """Take a grant back."""
+        """Revoke a grant."""
         del self.state.secrets[secret_id(uri)].grants[application]
 
     def remove_secret(self, uri: str) -> None:
@@ -209,7 +209,7 @@ class Juju:
 
 
 class Application:
-    """An application; made by `Juju.deploy`."""
+    """An application. `Juju.deploy` creates it."""
 
     def __init__(self, juju: Juju, charm: Charm, name: str) -> None:
         self.juju = juju
@@ -225,18 +225,18 @@ class Application:
 
     @property
     def config_values(self) -> dict[str, object]:
-        """What config-get answers: the options that are set or have a default."""
+        """The result of config-get: the options that are set or have a default."""
         return {**self.charm.defaults(), **self._set}
 
     def add_unit(self, place: Place | None = None) -> Unit:
-        """Add a unit on a machine, by default in a folder of this one."""
+        """Add a unit on a machine. Default: in a folder of this machine."""
         unit = Unit(self, next(self._numbers), place or Here(self.juju.folder))
         self.units.append(unit)
         self.leader = self.leader or unit
         return unit
 
     def config(self, options: Mapping[str, object]) -> None:
-        """Set options; None sets one back to its default."""
+        """Set options. None resets an option to its default."""
         new = dict(self._set)
         for name, value in options.items():
             if value is None and name in self.charm.options:
@@ -248,12 +248,12 @@ class Application:
             self.config_version += 1
 
     def refresh(self, charm: Path) -> None:
-        """Give all units another revision of the charm, each on its own `Unit.refresh`."""
+        """Refresh all units to another revision of the charm, with `Unit.refresh`."""
         for unit in self.units:
             unit.refresh(charm)
 
     def remove(self) -> None:
-        """Remove the application with its relations and units; `settle` runs their last hooks."""
+        """Remove the application, its relations and its units. `settle` runs their last hooks."""
         self.dying = True
         for relation in self.juju.state.relations.values():
             if self.name in relation.endpoints:
@@ -263,7 +263,7 @@ class Application:
 
 
 class Unit:
-    """A unit of an application; made by `Application.add_unit`."""
+    """A unit of an application. `Application.add_unit` creates it."""
 
     def __init__(self, application: Application, number: int, place: Place) -> None:
         self.application = application
@@ -279,14 +279,14 @@ class Unit:
         """Status and message that the charm has set."""
         self.workload_version = ""
         self.runs: list[Run] = []
-        """Every hook and action that ran, the failed ones too."""
-        self.told = resolver.Told()
+        """Every hook and action that ran, including failed ones."""
+        self.view = resolver.UnitView()
         self.upgrades = 0
         self.dying = False
         self.failed: resolver.Hook | None = None
-        """The hook that has failed, which Juju retries before any other."""
+        """The failed hook, which Juju retries before any other."""
         self.addresses: tuple[Address, ...] = (Address(place.address),)
-        """What Juju knows of its machine; a change brings config-changed."""
+        """The addresses of its machine. A change fires config-changed."""
         self._kill_at = ""
         self._charm_folder = application.charm.folder
         self._in_place = self._charm_folder
@@ -301,7 +301,7 @@ class Unit:
 
     @property
     def status(self) -> tuple[str, str]:
-        """Status and message, as `juju status` shows them: an error as long as a hook fails."""
+        """Status and message of `juju status`. While a hook fails, the status is error."""
         if self.failed is not None:
             return ("error", f'hook failed: "{self.failed.name}"')
         return self.workload_status
@@ -313,23 +313,23 @@ class Unit:
 
     @property
     def hook_seconds(self) -> list[tuple[str, float]]:
-        """How long each hook and action took, in the order they ran."""
+        """The duration of each hook and action, in order."""
         return [(run.name, run.seconds) for run in self.runs]
 
     def fire(self, hook: str) -> None:
-        """Run a hook that time brings, such as update-status."""
+        """Run a hook that has no cause in the model, such as update-status."""
         self._run(resolver.Hook(hook))
 
     def kill_at(self, call: str) -> None:
-        """Let the next hook that makes a call be killed there, once.
+        """Kill the next hook that makes a call, at that call, once.
 
         Args:
-            call: what the call of the hook tool begins with, such as "config-get".
+            call: The beginning of the call of the hook tool, for example "config-get".
         """
         self._kill_at = call
 
     def run_next_hook(self) -> bool:
-        """Run the hook that is due; whether there was one. HookFailed if it has failed."""
+        """Run the next hook. Return whether there was one. Raise HookFailed if it failed."""
         hook = resolver.next_hook(self) if self in self.application.units else None
         if hook is not None:
             self._run(hook)
@@ -341,16 +341,16 @@ class Unit:
         """Run an action as a person types it: `juju run UNIT NAME ARGUMENTS`.
 
         Args:
-            name: the action's.
-            arguments: such as "vm=node1", which Juju reads as YAML.
-            string_args: whether they are text (`--string-args`).
-            wait: seconds that the person waits; the action runs on.
+            name: The name of the action.
+            arguments: For example "vm=node1". Juju reads them as YAML.
+            string_args: Whether they are text (`--string-args`).
+            wait: Seconds to wait. The action continues after that.
 
         Returns:
-            What is printed.
+            The output.
 
         Raises:
-            ActionFailed: Juju refuses the arguments, the action failed or took too long.
+            ActionFailed: Juju refuses the arguments, or the action failed or took too long.
         """
         action = self._action(name, arguments, string_args=string_args)
         run = self._run_action(action)
@@ -362,54 +362,54 @@ class Unit:
     def run_action(
         self, name: str, parameters: Mapping[str, object] | None = None
     ) -> dict[str, Any]:
-        """Run an action as a program does, with parameters that no YAML has changed.
+        """Run an action as a program does, with parameters that are not read as YAML.
 
         Returns:
-            Its results, nested as its keys have dots; those of the charm are strings.
+            The results. A dot in a key makes a nested result. Results of the charm are strings.
 
         Raises:
-            ActionFailed: it failed, or its schema does not allow the parameters.
+            ActionFailed: The action failed, or its schema does not allow the parameters.
         """
         action = self._action(name, given=parameters)
         self._run_action(action)
         return action.results
 
     def refresh(self, charm: Path) -> None:
-        """Give the unit another revision of the charm: upgrade-charm swaps the charm's folder."""
+        """Refresh the unit to another revision of the charm. upgrade-charm replaces the folder."""
         self.application.charm = Charm.load(charm)
         self._charm_folder = charm
         self.upgrades += 1
 
     def remove(self) -> None:
-        """Remove the unit; `settle` runs its last hooks."""
+        """Remove the unit. `settle` runs its last hooks."""
         self.dying = True
 
     # --- For the agent and the resolver
 
     def is_killed_at(self, call: str) -> bool:
-        """Whether the hook that makes a call is killed there."""
+        """Return whether the hook is killed at this call."""
         killed = bool(self._kill_at) and call.startswith(self._kill_at)
         if killed:
             self._kill_at = ""
         return killed
 
     def swap_charm(self) -> None:
-        """Put the charm in place that the unit is to have, if it has another one."""
+        """Replace the charm's folder, if the unit was refreshed."""
         if self._in_place != self._charm_folder:
             self._put(self._charm_folder)
 
     def commit(self, state: State, before: State) -> None:
-        """Take over what a hook of this unit has written."""
+        """Apply the changes of a hook of this unit."""
         for relation, name in state.count_changes_since(before):
-            # A leader is not told what it says itself to its peers.
+            # A leader gets no event for its own changes of the peer data.
             if relation.is_peer and name == self.application.name:
-                self.told.relations[relation.id].application = relation.versions[name]
+                self.view.relations[relation.id].application = relation.versions[name]
         self.juju.state = state
 
     def left(self, relation: int) -> None:
-        """Leave a relation; the last one to leave a dying one ends it."""
+        """Leave a relation. The last unit that leaves a dying relation removes it."""
         state = self.juju.state
-        self.told.relations.pop(relation, None)
+        self.view.relations.pop(relation, None)
         state.relations[relation].members.discard(self.name)
         if state.relations[relation].dying and not state.relations[relation].members:
             del state.relations[relation]
@@ -419,11 +419,11 @@ class Unit:
                 }
 
     def gone(self) -> None:
-        """Delete what Juju has put on the machine, and elect another leader."""
+        """Delete Juju's files from the machine, and elect another leader."""
         for folder in (self.place.path(self.charm).parent, self.place.path(self.tools)):
             shutil.rmtree(folder)
             with contextlib.suppress(OSError):
-                # Folders that others use too are not empty.
+                # Folders that other units also use are not empty.
                 folder.parent.rmdir()
                 folder.parent.parent.rmdir()
         self.juju.state.ports.pop(self.name, None)
@@ -463,8 +463,8 @@ class Unit:
         return Action(name, parameters)
 
     def _run_action(self, action: Action) -> Run:
-        # Juju runs it between hooks, also before one is retried, but never before install.
-        while self.failed is None and (not self.told.installed or self.told.queued):
+        # Juju runs an action between hooks, even before a retry, but never before install.
+        while self.failed is None and (not self.view.installed or self.view.queued):
             self.run_next_hook()
         run = self.juju.agent.run(self, resolver.Hook("", action=action))
         self.runs.append(run)
@@ -488,7 +488,7 @@ class Unit:
             raise HookFailed(f"{self.name}: {run.name} failed with {run.code}:\n{log}")
 
     def _put(self, source: Path) -> None:
-        """Copy a charm to its place. What hooks have written there stays, as with Juju."""
+        """Copy a charm to its folder. As in Juju, files that hooks have written there stay."""
         self._in_place = source
         folder = self.place.path(self.charm)
         for old in self._deployed:

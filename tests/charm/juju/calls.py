@@ -1,9 +1,9 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the command lines of hook tools as Juju's own parser does, and prints as it does.
+"""Parses the command lines of hook tools and formats their output, as Juju does.
 
-A tool is a method: its positional parameters are the tool's arguments, its keyword-only ones the
-flags. What does not fit is an `UnknownCall`.
+A tool is a method. Its positional parameters are the tool's arguments, and its keyword-only
+parameters are the flags. Any other call is an `UnknownCall`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Tool = Callable[..., object]
 _Tool = TypeVar("_Tool", bound=Tool)
 
 _FORMATTED: set[Tool] = set()
-"""The tools whose answer is printed as --format says."""
+"""The tools that have the flag --format."""
 
 
 def formatted(method: _Tool) -> _Tool:
@@ -29,11 +29,11 @@ def formatted(method: _Tool) -> _Tool:
 
 
 class UnknownCall(Exception):
-    """A hook has called what the stand-in does not know."""
+    """A hook has made a call that the fake does not know."""
 
 
 def parse(method: Tool, arguments: Sequence[str]) -> tuple[list[str], dict[str, str | bool]]:
-    """Part flags from arguments as Juju does, for which "--flag value" may stand anywhere."""
+    """Separate flags from arguments, as Juju does. "--flag value" can be anywhere."""
     parameters = inspect.signature(method).parameters
     known = {
         name.replace("_", "-"): parameter.default
@@ -59,7 +59,7 @@ def parse(method: Tool, arguments: Sequence[str]) -> tuple[list[str], dict[str, 
         variable = name.replace("-", "_")
         if isinstance(known[name], bool):
             if value.lower() not in {"", "true", "false"}:
-                raise UnknownCall(f"{argument} is neither true nor false")
+                raise UnknownCall(f"{argument}: expected true or false")
             flags[variable] = value.lower() != "false"
         elif equals or rest:
             flags[variable] = value if equals else rest.pop(0)
@@ -74,7 +74,7 @@ def parse(method: Tool, arguments: Sequence[str]) -> tuple[list[str], dict[str, 
 
 
 def render(method: Tool, value: object, style: str) -> str:
-    """What a tool prints for its answer."""
+    """Return the output of a tool for a value."""
     if method not in _FORMATTED:
         return "" if value is None else f"{value}\n"
     if style == "json":

@@ -1,8 +1,8 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Juju's client: what `juju run` makes of its arguments, and prints of an action's results.
+"""Juju's client: how `juju run` reads its arguments and prints the results of an action.
 
-YAML is read and written by Juju's own libraries, in the Go program tests/charm/juju_client.
+The Go program tests/charm/juju_client reads and writes YAML with Juju's own libraries.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def parameters(
     """Return the parameters that reach the charm.
 
     Args:
-        actions: the charm's actions.yaml.
-        action: the action's name.
-        arguments: as they are typed, such as "vm=101".
-        string_args: whether they are taken as text (`--string-args`).
-        given: those of a file (`--params`).
+        actions: The charm's actions.yaml.
+        action: The name of the action.
+        arguments: The arguments as typed, for example "vm=101".
+        string_args: Whether they are text (`--string-args`).
+        given: Parameters from a file (`--params`).
 
     Raises:
-        JujuError: Juju refuses them.
+        JujuError: Juju refuses the parameters.
     """
     flags = [*(["-string-args"] if string_args else []), *(["-params"] if given else [])]
     printed = _run("params", *flags, str(actions), action, *arguments, given=given)
@@ -53,7 +53,7 @@ def parameters(
 
 
 def show(results: Mapping[str, Any], *, failure: str = "") -> str:
-    """Return what `juju run` prints when an action has ended."""
+    """Return the output of `juju run` after an action."""
     status = "failed" if failure else "completed"
     result = {"id": "2", "status": status, "message": failure, "results": results}
     return _run("print", given=result)
@@ -75,7 +75,7 @@ def _run(*arguments: str, given: Mapping[str, object] | None) -> str:
 
 @functools.cache
 def _program() -> Path:
-    """Build the program, unless it was built of the same source before."""
+    """Build the program, unless it was already built from the same source."""
     digest = hashlib.sha256()
     for name in ("go.mod", "go.sum", "main.go"):
         digest.update((_SOURCE / name).read_bytes())
@@ -85,6 +85,6 @@ def _program() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as partial:
             go.build(_SOURCE, built := Path(partial) / program.name)
-            # Another run of the tests may have been faster.
+            # Another test run may have built it in the meantime.
             os.replace(built, program)  # noqa: PTH105
     return program

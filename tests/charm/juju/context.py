@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the calls of one hook have in common: who calls, what they read and write."""
+"""The context of one hook: its unit, and the state that its calls read and write."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Action:
-    """An action that runs."""
+    """A running action."""
 
     def __init__(self, name: str, parameters: dict[str, object]) -> None:
         self.name = name
@@ -25,22 +25,22 @@ class Action:
         self.results: dict[str, Any] = {}
         self.messages: list[str] = []
         self.failure = ""
-        """Why it failed, in the charm's own words."""
+        """The charm's message about its failure."""
 
 
 class HookContext:
-    """One hook that runs."""
+    """A running hook."""
 
     def __init__(self, unit: Unit, hook: Hook, state: State, before: State) -> None:
         self.unit = unit
         self.hook = hook
         self.state = state
-        """A copy of the model's, taken over when the hook succeeds."""
+        """A copy of the model's state, which replaces it if the hook succeeds."""
         self._before = before
         self._relabelled: set[str] = set()
-        """The secrets that the hook has given a label, by id."""
+        """The IDs of the secrets to which the hook has given a label."""
         self._files: Mapping[str, str] = {}
-        """The files that the call at hand names in its arguments; "-" is its input."""
+        """The content of files in the arguments of the current call; "-" is its standard input."""
 
     @property
     def _action(self) -> Action:
@@ -57,11 +57,11 @@ class HookContext:
             raise JujuError(refusal)
 
     def _relations(self) -> list[Relation]:
-        """The relations that the unit takes part in."""
+        """Return the relations of the unit."""
         return [it for it in self.state.relations.values() if self.unit.name in it.members]
 
     def _relation(self, reference: str) -> Relation:
-        """Find a relation by what follows -r; by default the hook's."""
+        """Find a relation by the value of -r. Default: the relation of the hook."""
         if not reference and self.hook.relation is None:
             raise JujuError("no relation id specified")
         endpoint, _, number = reference.rpartition(":")

@@ -1,9 +1,9 @@
 #!/usr/bin/python3 -IS
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Every hook tool: hands its call to the agent that runs the hook, and its answer back.
+"""The program of every hook tool. It sends the call to the agent and prints the response.
 
-It starts without site-packages, because a hook makes a dozen calls.
+It starts without site-packages to save time, because a hook makes a dozen calls.
 """
 
 import json
@@ -16,7 +16,7 @@ _TIMEOUT_S = 60.0
 
 
 def _files(arguments: list[str]) -> dict[str, str]:
-    """Read the files that arguments name: the agent may have another /tmp than this process."""
+    """Read the files in the arguments, because the agent may have a different /tmp."""
     found: dict[str, str] = {}
     for index, argument in enumerate(arguments):
         if index and arguments[index - 1] == "--file":
@@ -34,7 +34,7 @@ def _files(arguments: list[str]) -> dict[str, str]:
 
 
 def main() -> int:
-    """Make the call; returns the exit code."""
+    """Make the call. Return the exit code."""
     request = {
         "context": os.environ.get("JUJU_CONTEXT_ID", ""),
         "tool": os.path.basename(sys.argv[0]),
@@ -43,13 +43,13 @@ def main() -> int:
     }
     with socket.socket(socket.AF_UNIX) as agent:
         agent.settimeout(_TIMEOUT_S)
-        # "@" is how an abstract socket is written: it is reached in every mount namespace.
+        # "@" marks an abstract socket, which can be reached from every mount namespace.
         agent.connect(os.environ["JUJU_AGENT_SOCKET_ADDRESS"].replace("@", "\0", 1))
         agent.sendall(json.dumps(request).encode() + b"\n")
         with agent.makefile("rb") as answer:
             code, output, errors = json.loads(answer.readline())
     if code < 0:
-        # All of the hook, as the kernel does it when memory is short: the group is the hook's.
+        # Kill the process group, which is the whole hook, as the kernel does if memory is short.
         os.kill(0, signal.SIGKILL)
     sys.stdout.write(output)
     sys.stderr.write(errors)

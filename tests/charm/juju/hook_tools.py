@@ -1,10 +1,10 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The hook tools, as Juju 3.6 answers them (internal/worker/uniter/runner in its sources).
+"""The hook tools of Juju 3.6 (internal/worker/uniter/runner in its sources).
 
-What no method or parameter is there for is an `UnknownCall`: a charm that makes it needs this
-module to learn it, from Juju and not from a guess. Left out on purpose: storage, resources,
-payloads, metrics, Kubernetes, and the rotation and expiry of secrets by the clock.
+A call without a method or parameter here is an `UnknownCall`. If a charm needs it, add it with the
+behaviour of Juju's source. These are intentionally missing: storage, resources, payloads, metrics,
+Kubernetes, and the rotation and expiry of secrets by time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OTHERS = (
     *("pod-spec-set", "relation-model-get", "resource-get", "storage-add", "storage-get"),
     *("storage-list", "unit-get"),
 )
-"""Tools that Juju has; those without a method here fail when they are called."""
+"""Tools of Juju without a method here. They fail when they are called."""
 
 _RESULT_KEY = re.compile(r"[a-z0-9](?:-?[a-z0-9])*")
 _RESERVED_RESULT_KEYS = {"stdout", "stdout-encoding", "stderr", "stderr-encoding"}
@@ -37,29 +37,29 @@ _STATUSES = {"maintenance", "blocked", "waiting", "active"}
 
 
 class HookTools(SecretTools):
-    """What a hook's calls read and write. Made for one hook, by the agent.
+    """The hook tools of one hook. The agent creates it.
 
-    A method raises JujuError for what Juju refuses.
+    A method raises JujuError if Juju refuses the call.
     """
 
     def call(self, tool: str, arguments: Sequence[str], files: Mapping[str, str]) -> str:
         """Run a tool.
 
         Args:
-            tool: its name, for example "relation-get".
-            arguments: what follows it.
-            files: the contents of the files that arguments name; "-" is its input.
+            tool: The name of the tool, for example "relation-get".
+            arguments: The arguments of the tool.
+            files: The content of the files in the arguments; "-" is standard input.
 
         Returns:
-            What it prints.
+            The output of the tool.
 
         Raises:
-            JujuError: Juju refuses.
-            UnknownCall: nobody has told this class how Juju answers.
+            JujuError: Juju refuses the call.
+            UnknownCall: The fake does not know the call.
         """
         method = _TOOLS.get(tool)
         if method is None:
-            raise UnknownCall(f"the stand-in has no hook tool {tool}")
+            raise UnknownCall(f"the fake has no hook tool {tool}")
         positional, flags = parse(method, arguments)
         style = flags.pop("format", "smart")
         self._files = files
@@ -98,24 +98,28 @@ class HookTools(SecretTools):
         addresses = self.unit.addresses
         if not addresses:
             raise JujuError(f'no network config found for binding "{binding}"')
-        reached = next((each for each in addresses if each.value), None)
-        devices = list(dict.fromkeys(each.device for each in addresses))
-        # In JSON, an entry has no "address"; what is not known is empty or left out.
+        first = next((address for address in addresses if address.value), None)
+        devices = list(dict.fromkeys(address.device for address in addresses))
+        # In JSON, an entry has no "address". Unknown values are empty or missing.
         return {
             "bind-addresses": [
                 {
                     "mac-address": "",
                     "interface-name": device,
                     "addresses": [
-                        {"hostname": each.hostname, "value": each.value, "cidr": each.cidr}
-                        for each in addresses
-                        if each.device == device
+                        {
+                            "hostname": address.hostname,
+                            "value": address.value,
+                            "cidr": address.cidr,
+                        }
+                        for address in addresses
+                        if address.device == device
                     ],
                 }
                 for device in devices
             ],
-            **({"egress-subnets": [reached.subnet]} if reached else {}),
-            **({"ingress-addresses": [reached.value]} if reached else {}),
+            **({"egress-subnets": [first.subnet]} if first else {}),
+            **({"ingress-addresses": [first.value]} if first else {}),
         }
 
     @formatted
@@ -140,7 +144,7 @@ class HookTools(SecretTools):
             self._application.status = (status, message)
         else:
             self.unit.workload_status = (status, message)
-            self.unit.told.status_set = True
+            self.unit.view.status_set = True
 
     # --- Actions
 
@@ -219,8 +223,8 @@ class HookTools(SecretTools):
             if not name:
                 raise JujuError("no unit or application specified")
         own = application_of(name) == self._application.name
-        # A unit reads what the others say, what it says itself, and, as the leader, what its
-        # application says; peers also read each other.
+        # A unit reads the databags of the other side and its own. The leader also reads the
+        # databag of its application. Peers also read each other's databags.
         if application_of(name) not in found.endpoints or (
             own
             and not found.is_peer
@@ -244,7 +248,7 @@ class HookTools(SecretTools):
         found = self._relation(r or relation)
         if app:
             return found.remote_application(self._application.name)
-        units = set(self.unit.told.relations[found.id].members)
+        units = set(self.unit.view.relations[found.id].members)
         if found.id == self.hook.relation and self.hook.remote_unit:
             if self.hook.name.endswith("-relation-departed"):
                 units.discard(self.hook.remote_unit)
@@ -268,7 +272,7 @@ class HookTools(SecretTools):
             if not value:
                 del bag[key]
 
-    # --- What a unit has stored with the controller
+    # --- State that a unit stores with the controller
 
     def state_delete(self, key: str) -> None:
         self.state.stored.get(self.unit.name, {}).pop(key, None)
@@ -311,4 +315,4 @@ _TOOLS: dict[str, Tool] = {
     if not name.startswith("_") and name != "call"
 }
 NAMES = sorted({*_TOOLS, *OTHERS})
-"""The hook tools a hook finds on its PATH."""
+"""The hook tools on the PATH of a hook."""

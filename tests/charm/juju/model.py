@@ -1,9 +1,9 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a Juju model holds: charms as they are unpacked, relations with their databags, secrets.
+"""The data of a Juju model: unpacked charms, relations with their databags, secrets.
 
-Nothing here runs a process. A hook works on a copy of `State`, which takes the place of the old
-one when the hook has succeeded: as in Juju, a hook that fails has written nothing.
+This module does not run processes. A hook works on a copy of `State`, which replaces the old state
+if the hook succeeds. As in Juju, a failed hook changes nothing.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _SECRET_URI = re.compile(r"(?:secret:)?(?://[-0-9a-f]+/)?([0-9a-v]{20})")
 
 
 class JujuError(Exception):
-    """Juju refuses what was asked of it; worded as Juju words it where that is known."""
+    """Juju refuses a request. The message is that of Juju, if it is known."""
 
     code = 1
-    """What the hook tool exits with."""
+    """The exit code of the hook tool."""
 
 
 class UsageError(JujuError):
@@ -39,13 +39,13 @@ class UsageError(JujuError):
 
 
 def application_of(name: str) -> str:
-    """The application of a unit; an application's own name stays as it is."""
+    """Return the application of a unit. The name of an application is returned unchanged."""
     return name.partition("/")[0]
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Version:
-    """A version of Juju, as far as charms see a difference."""
+    """A version of Juju, with the differences that charms can see."""
 
     major: int
     minor: int
@@ -53,7 +53,7 @@ class Version:
 
     @classmethod
     def parse(cls, text: str) -> Version:
-        """Read such as "3.6.12"."""
+        """Parse a version such as "3.6.12"."""
         return cls(*map(int, text.split(".")))
 
     def __str__(self) -> str:
@@ -61,11 +61,11 @@ class Version:
 
     @property
     def reads_own_writes(self) -> bool:
-        """Whether a label leads to what the same hook has written (juju#18713)."""
+        """Whether a hook that reads a secret by label reads its own write (juju#18713)."""
         return self >= Version(4, 0, 1)
 
     def reads_secret_uri(self, text: str) -> bool:
-        """Whether a text is a secret's URI: since 4.0 it needs a scheme."""
+        """Return whether a text is the URI of a secret. Since 4.0, it needs a scheme."""
         found = _SECRET_URI.fullmatch(text)
         return found is not None and (self.major < 4 or text.startswith("secret:"))
 
@@ -78,20 +78,20 @@ class Address:
     """An address of a machine, as network-get shows it."""
 
     value: str
-    """An IP address; a host name where Juju could not resolve it; or empty."""
+    """An IP address, a host name that Juju could not resolve, or empty."""
     cidr: str = ""
     hostname: str = ""
     device: str = "eth0"
 
     @property
     def subnet(self) -> str:
-        """Of this address alone, as in egress-subnets."""
+        """The subnet that contains only this address, as in egress-subnets."""
         return f"{self.value}/{128 if ':' in self.value else 32}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Endpoint:
-    """A relation that a charm's metadata offers."""
+    """An endpoint in the metadata of a charm."""
 
     role: str
     """provides, requires or peers."""
@@ -105,7 +105,7 @@ class Charm:
     folder: Path
     endpoints: dict[str, Endpoint]
     bindings: frozenset[str]
-    """Names that network-get takes."""
+    """The names that network-get accepts."""
     options: dict[str, dict[str, Any]]
     actions: dict[str, dict[str, Any]]
 
@@ -127,10 +127,10 @@ class Charm:
         )
 
     def config_value(self, name: str, value: object, version: Version) -> object:
-        """Check a value of an option; strings are read as `juju config` reads them.
+        """Validate the value of an option. Strings are parsed as in `juju config`.
 
         Raises:
-            JujuError: there is no such option, or it has another type.
+            JujuError: The option does not exist, or has another type.
         """
         if name not in self.options:
             raise JujuError(f'unknown option "{name}"')
@@ -150,7 +150,7 @@ class Charm:
         return value
 
     def defaults(self) -> dict[str, object]:
-        """The options that have a default."""
+        """Return the options that have a default, with their defaults."""
         return {
             name: option["default"]
             for name, option in self.options.items()
@@ -167,17 +167,17 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 
 @dataclasses.dataclass
 class Relation:
-    """A relation of two applications, or of one with itself (peers)."""
+    """A relation of two applications, or of one application with itself (peers)."""
 
     id: int
     endpoints: dict[str, str]
-    """Its one or two applications and the name that each has for it."""
+    """The endpoint of each of its one or two applications."""
     bags: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict[str, dict[str, str]])
     """The databags of applications and units."""
     versions: dict[str, int] = dataclasses.field(default_factory=dict[str, int])
-    """How often each databag has changed."""
+    """The number of changes of each databag."""
     members: set[str] = dataclasses.field(default_factory=set[str])
-    """The units in it."""
+    """The units that have entered it."""
     dying: bool = False
 
     @property
@@ -186,46 +186,46 @@ class Relation:
         return len(self.endpoints) == 1
 
     def remote_application(self, application: str) -> str:
-        """The application on the other side."""
+        """Return the application on the other side."""
         return next((name for name in self.endpoints if name != application), application)
 
     def remote_units(self, unit: str) -> list[str]:
-        """The members that a unit sees."""
+        """Return the members that a unit sees."""
         remote = self.remote_application(application_of(unit))
         return sorted(name for name in self.members - {unit} if application_of(name) == remote)
 
 
 @dataclasses.dataclass
 class Secret:
-    """A secret of an application, of a unit, or of the person who uses Juju."""
+    """A secret of an application, of a unit, or of a user."""
 
     owner: str
-    """An application or unit, or nothing for a person's."""
+    """The application or unit; empty for a user secret."""
     revisions: dict[int, dict[str, str]]
     label: str = ""
     description: str = ""
     rotate: str = ""
     expire: str = ""
     grants: dict[str, int | None] = dataclasses.field(default_factory=dict[str, "int | None"])
-    """Who may read it, application or unit, and the relation that the grant hangs on."""
+    """The applications and units that may read it, each with the relation of its grant."""
     tracked: dict[str, int] = dataclasses.field(default_factory=dict[str, int])
-    """The revision that each unit which has read it keeps to."""
+    """The revision that each reading unit tracks."""
     labels: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
-    """The label that each reader has given it."""
-    removals_told: set[int] = dataclasses.field(default_factory=set[int])
-    """The revisions that its owner was told nobody needs any more."""
+    """The label of each reader."""
+    removals_notified: set[int] = dataclasses.field(default_factory=set[int])
+    """The unused revisions of which the owner was notified."""
     id: str = dataclasses.field(
         default_factory=lambda: "".join(secrets.choice(_SECRET_ID_ALPHABET) for _ in range(20))
     )
 
     @property
     def uri(self) -> str:
-        """How people write it in config."""
+        """The URI for config."""
         return f"secret:{self.id}"
 
     @property
     def full_uri(self) -> str:
-        """How secret-add prints it."""
+        """The URI as printed by secret-add."""
         return f"secret://{MODEL_UUID}/{self.id}"
 
     @property
@@ -234,17 +234,17 @@ class Secret:
         return max(self.revisions)
 
     def is_readable_by(self, unit: str) -> bool:
-        """Whether a unit may read it."""
+        """Return whether a unit may read it."""
         allowed = {self.owner, *self.grants}
         return unit in allowed or application_of(unit) in allowed
 
     def unneeded(self) -> list[int]:
-        """The revisions that nobody keeps to."""
+        """Return the revisions that no unit tracks."""
         return sorted(set(self.revisions) - {self.latest} - set(self.tracked.values()))
 
 
 def check_secret_content(content: dict[str, str]) -> dict[str, str]:
-    """Return the content of a secret; JujuError if it is empty or has a key that is not valid."""
+    """Return the content of a secret. Raise JujuError if it is empty or has an invalid key."""
     if not content:
         raise JujuError("empty secret value not valid")
     for key in content:
@@ -254,7 +254,7 @@ def check_secret_content(content: dict[str, str]) -> dict[str, str]:
 
 
 def secret_id(uri: str) -> str:
-    """The id in a secret's URI; JujuError if it is none."""
+    """Return the ID in the URI of a secret. Raise JujuError if the URI is invalid."""
     if (found := _SECRET_URI.fullmatch(uri)) is None:
         raise JujuError(f'secret URI "{uri}" not valid')
     return found[1]
@@ -262,20 +262,20 @@ def secret_id(uri: str) -> str:
 
 @dataclasses.dataclass
 class State:
-    """What hooks change, and what is taken back when they fail."""
+    """What hooks change. If a hook fails, its changes are discarded."""
 
     relations: dict[int, Relation] = dataclasses.field(default_factory=dict[int, Relation])
     secrets: dict[str, Secret] = dataclasses.field(default_factory=dict[str, Secret])
-    """By id."""
+    """The secrets by ID."""
     ports: dict[str, set[str]] = dataclasses.field(default_factory=dict[str, set[str]])
-    """The ports each unit has opened, as "80/tcp"."""
+    """The open ports of each unit, for example "80/tcp"."""
     stored: dict[str, dict[str, str]] = dataclasses.field(
         default_factory=dict[str, dict[str, str]]
     )
-    """What each unit has put away with state-set."""
+    """What each unit has stored with state-set."""
 
     def count_changes_since(self, before: State) -> list[tuple[Relation, str]]:
-        """Raise the version of every databag that differs; returns these databags."""
+        """Increment the version of each databag that differs. Return these databags."""
         changed: list[tuple[Relation, str]] = []
         for relation in self.relations.values():
             for name, bag in relation.bags.items():

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where units run: a machine of their own (tests/charm/machine.py), or a folder of this one."""
+"""Where units run: on their own machine (tests/charm/machine.py), or in a folder of this one."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Completed = subprocess.CompletedProcess[str]
 
 
 class Place(Protocol):
-    """A machine, as far as Juju's agent needs one."""
+    """What Juju's agent needs from a machine."""
 
     address: str
-    """The IP address that network-get answers with."""
+    """The IP address that network-get returns."""
 
     def path(self, path: str) -> Path:
-        """Where a file of it (an absolute path there) is found from here."""
+        """Return the path on this machine of a file with an absolute path on that machine."""
         ...
 
     def inner(self, path: str) -> str:
-        """What the machine's own processes call that file."""
+        """Return the path of that file for the processes of that machine."""
         ...
 
     def run(
@@ -39,10 +39,10 @@ class Place(Protocol):
         input: str | None = None,  # noqa: A002
         timeout: float = 60.0,
     ) -> Completed:
-        """Run a program there, as root, with this environment and no other.
+        """Run a program on that machine, as root, with only this environment.
 
         Raises:
-            subprocess.TimeoutExpired: it took longer than `timeout` seconds and was killed.
+            subprocess.TimeoutExpired: It took longer than `timeout` seconds and was killed.
         """
         ...
 
@@ -55,7 +55,7 @@ def run_group(
     input: str | None = None,  # noqa: A002
     timeout: float,
 ) -> Completed:
-    """Like `subprocess.run`, but a timeout ends also what the program has started."""
+    """Like `subprocess.run`, but a timeout also ends the processes that the program started."""
     pipe = subprocess.PIPE
     with subprocess.Popen(
         argv,
@@ -77,7 +77,7 @@ def run_group(
 
 
 class Here:
-    """A folder of this machine. For charms that touch nothing outside of it."""
+    """A folder of this machine, for charms that change nothing outside it."""
 
     address = "127.0.0.1"
 

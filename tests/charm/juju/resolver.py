@@ -1,10 +1,10 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which hook a unit runs next: what the unit was told, against how things are.
+"""Decides which hook a unit runs next: it compares what the unit knows with the model.
 
 The order is that of Juju's uniter (internal/worker/uniter/resolver.go, relation/resolver.go,
-operation/runhook.go): no queue of events, so that what changes twice before a unit looks is told
-once. Only what follows upgrade-charm, and the first config-changed, is queued.
+operation/runhook.go). There is no queue of events: two changes before the next hook cause one
+event. Only the hooks after upgrade-charm and after the first config-changed are queued.
 """
 
 from __future__ import annotations
@@ -26,36 +26,36 @@ class Hook:
     """One dispatch of a charm."""
 
     name: str
-    """As in JUJU_HOOK_NAME; an action's is empty."""
+    """The value of JUJU_HOOK_NAME; empty for an action."""
     relation: int | None = None
     remote_application: str = ""
     remote_unit: str = ""
     departing_unit: str = ""
     environment: tuple[tuple[str, str], ...] = ()
-    """What else the charm is told."""
+    """Further environment variables."""
     action: Action | None = None
     prepare: Callable[[], object] = lambda: None
-    """What Juju does before it."""
+    """What Juju does before the hook."""
     succeeded: Callable[[], object] = lambda: None
-    """Notes what the unit knows now."""
+    """Records what the unit knows after the hook."""
 
 
 @dataclasses.dataclass
-class Seen:
-    """What a unit was told of one relation."""
+class RelationView:
+    """What a unit knows about one relation."""
 
     created: bool = False
     members: dict[str, int] = dataclasses.field(default_factory=dict[str, int])
-    """The remote units that have joined, and the version of their databags."""
+    """The version of the databag of each remote unit that has joined."""
     application: int = 0
     """The version of the remote application's databag."""
     joined: str = ""
-    """A unit that has joined and whose changed hook is due, before any other."""
+    """A unit that has joined. Its changed hook is next."""
 
 
 @dataclasses.dataclass
-class Told:
-    """What a unit was told until now."""
+class UnitView:
+    """What a unit knows about the model."""
 
     installed: bool = False
     started: bool = False
@@ -65,37 +65,37 @@ class Told:
     """Whether the charm has ever set the unit's status."""
     config: int = -1
     addresses: tuple[Address, ...] = ()
-    """As they were at the last config-changed."""
+    """The addresses at the last config-changed."""
     queued: str = ""
-    """A hook that has to be the next."""
+    """The hook that must be next."""
     upgrades: int = 0
-    relations: dict[int, Seen] = dataclasses.field(default_factory=dict[int, Seen])
+    relations: dict[int, RelationView] = dataclasses.field(default_factory=dict[int, RelationView])
     secrets: dict[str, int] = dataclasses.field(default_factory=dict[str, int])
     """The newest revision of each secret."""
 
 
 def next_hook(unit: Unit) -> Hook | None:
-    """The hook that a unit runs next, or None when it knows all there is to know."""
+    """Return the next hook of a unit; None if it knows the current state of the model."""
     return next(_due(unit), None)
 
 
 def _due(unit: Unit) -> Iterator[Hook]:
-    told = unit.told
+    view = unit.view
     if unit.failed is not None:
-        # Nothing but actions until it has succeeded.
+        # Only actions run until the failed hook has succeeded.
         yield unit.failed
-    if told.queued:
-        yield _named(unit, told.queued)
-    if told.installed and not unit.dying:
+    if view.queued:
+        yield _named(unit, view.queued)
+    if view.installed and not unit.dying:
         yield from _before_others(unit)
     if unit.dying:
         yield from _end(unit)
         return
-    if not told.installed:
+    if not view.installed:
         yield _named(unit, "install")
-    if told.upgrades != unit.upgrades:
+    if view.upgrades != unit.upgrades:
         yield _named(unit, "upgrade-charm")
-    if told.config != unit.application.config_version or told.addresses != unit.addresses:
+    if view.config != unit.application.config_version or view.addresses != unit.addresses:
         yield _named(unit, "config-changed")
     for relation in _relations(unit):
         if relation.dying:
@@ -105,49 +105,49 @@ def _due(unit: Unit) -> Iterator[Hook]:
 
 
 def _named(unit: Unit, name: str) -> Hook:
-    """Return a hook of the unit's life, with what follows from it."""
-    told, upgrades = unit.told, unit.upgrades
+    """Return a lifecycle hook, with its consequences."""
+    view, upgrades = unit.view, unit.upgrades
     match name:
         case "install":
-            # A unit that is refreshed before it is installed has only ever had the new charm.
+            # A unit that was refreshed before its install hook has only had the new charm.
             known = {"installed": True, "upgrades": upgrades}
-            return Hook(name, prepare=unit.swap_charm, succeeded=_set(told, **known))
+            return Hook(name, prepare=unit.swap_charm, succeeded=_set(view, **known))
         case "upgrade-charm":
             known = {"upgrades": upgrades, "queued": "config-changed"}
-            return Hook(name, prepare=unit.swap_charm, succeeded=_set(told, **known))
+            return Hook(name, prepare=unit.swap_charm, succeeded=_set(view, **known))
         case "config-changed":
             known = {
                 "config": unit.application.config_version,
                 "addresses": unit.addresses,
-                "queued": "" if told.started else "start",
+                "queued": "" if view.started else "start",
             }
-            return Hook(name, succeeded=_set(told, **known))
+            return Hook(name, succeeded=_set(view, **known))
         case "start":
-            return Hook(name, succeeded=_set(told, started=True, queued=""))
+            return Hook(name, succeeded=_set(view, started=True, queued=""))
         case _:
             raise AssertionError(name)
 
 
 def _before_others(unit: Unit) -> Iterator[Hook]:
-    """Yield what comes before all others once the unit is installed."""
-    told = unit.told
+    """Yield the hooks that precede all others after install."""
+    view = unit.view
     _enter(unit)
     for relation in _relations(unit):
-        seen = told.relations.get(relation.id)
+        seen = view.relations.get(relation.id)
         if seen is not None and not seen.created and not relation.dying:
             hook = _relation_hook(unit, relation, "created")
             yield dataclasses.replace(hook, succeeded=_set(seen, created=True))
-    if unit.is_leader and not told.leader:
-        yield Hook("leader-elected", succeeded=_set(told, leader=True))
+    if unit.is_leader and not view.leader:
+        yield Hook("leader-elected", succeeded=_set(view, leader=True))
     yield from _secrets(unit)
 
 
 def _end(unit: Unit) -> Iterator[Hook]:
     for relation in _relations(unit):
         yield from _leave(unit, relation)
-    if unit.told.started and not unit.told.stopped:
-        yield Hook("stop", succeeded=_set(unit.told, stopped=True))
-    elif unit.told.installed:
+    if unit.view.started and not unit.view.stopped:
+        yield Hook("stop", succeeded=_set(unit.view, stopped=True))
+    elif unit.view.installed:
         yield Hook("remove", succeeded=unit.gone)
     else:
         unit.gone()
@@ -158,7 +158,7 @@ def _relations(unit: Unit) -> list[Relation]:
     return [relation for relation in found if unit.application.name in relation.endpoints]
 
 
-def _set(record: Told | Seen, **values: object) -> Callable[[], None]:
+def _set(record: UnitView | RelationView, **values: object) -> Callable[[], None]:
     def apply() -> None:
         for name, value in values.items():
             setattr(record, name, value)
@@ -176,12 +176,12 @@ def _relation_hook(unit: Unit, relation: Relation, event: str, remote_unit: str 
 
 
 def _enter(unit: Unit) -> None:
-    """Let a unit take part in all relations that are alive, before it is told of the first."""
-    addresses = [each for each in unit.addresses if each.value]
+    """Add a unit to all relations that are not dying, before its first relation hook."""
+    addresses = [address for address in unit.addresses if address.value]
     for relation in _relations(unit):
         if unit.name not in relation.members and not relation.dying:
             relation.members.add(unit.name)
-            unit.told.relations[relation.id] = Seen()
+            unit.view.relations[relation.id] = RelationView()
             relation.bags[unit.name] = {}
             for address in addresses[:1]:
                 relation.bags[unit.name] = {
@@ -192,7 +192,7 @@ def _enter(unit: Unit) -> None:
 
 
 def _leave(unit: Unit, relation: Relation) -> Iterator[Hook]:
-    seen = unit.told.relations.get(relation.id)
+    seen = unit.view.relations.get(relation.id)
     if seen is not None:
         for member in sorted(seen.members):
             yield _departed(unit, relation, seen, member)
@@ -203,7 +203,7 @@ def _leave(unit: Unit, relation: Relation) -> Iterator[Hook]:
     unit.left(relation.id)
 
 
-def _departed(unit: Unit, relation: Relation, seen: Seen, member: str) -> Hook:
+def _departed(unit: Unit, relation: Relation, seen: RelationView, member: str) -> Hook:
     return dataclasses.replace(
         _relation_hook(unit, relation, "departed", member),
         departing_unit=unit.name if unit.dying or unit.application.dying else member,
@@ -212,10 +212,10 @@ def _departed(unit: Unit, relation: Relation, seen: Seen, member: str) -> Hook:
 
 
 def _follow(unit: Unit, relation: Relation) -> Iterator[Hook]:
-    """Yield the hooks of a relation that is alive, as nextHookForRelation orders them."""
-    seen = unit.told.relations.get(relation.id)
+    """Yield the hooks of a relation that is not dying, in the order of nextHookForRelation."""
+    seen = unit.view.relations.get(relation.id)
     if seen is None:
-        # It is dying, and this unit has left it already.
+        # The unit has already left the relation.
         return
     remote = relation.remote_application(unit.application.name)
     members = relation.remote_units(unit.name)
@@ -236,7 +236,7 @@ def _follow(unit: Unit, relation: Relation) -> Iterator[Hook]:
             yield _changed(unit, relation, seen, member)
 
 
-def _changed(unit: Unit, relation: Relation, seen: Seen, member: str) -> Hook:
+def _changed(unit: Unit, relation: Relation, seen: RelationView, member: str) -> Hook:
     known = {**seen.members, member: relation.versions.get(member, 0)}
     hook = _relation_hook(unit, relation, "changed", member)
     return dataclasses.replace(hook, succeeded=_set(seen, members=known, joined=""))
@@ -251,19 +251,19 @@ def _secrets(unit: Unit) -> Iterator[Hook]:
         label = secret.labels.get(unit.name) or own_label
         named = (("JUJU_SECRET_ID", secret.uri), ("JUJU_SECRET_LABEL", label))
         latest = secret.latest
-        known = max(secret.tracked.get(unit.name, latest), unit.told.secrets.get(secret.id, 0))
-        # The owner too, unless it has read the latest since it wrote it.
+        known = max(secret.tracked.get(unit.name, latest), unit.view.secrets.get(secret.id, 0))
+        # This includes the owner, unless it has read its latest revision.
         if known < latest and secret.is_readable_by(unit.name):
-            note = functools.partial(unit.told.secrets.__setitem__, secret.id, latest)
+            note = functools.partial(unit.view.secrets.__setitem__, secret.id, latest)
             yield Hook("secret-changed", environment=named, succeeded=note)
         for revision in secret.unneeded() if owner else ():
-            if revision not in secret.removals_told:
+            if revision not in secret.removals_notified:
                 numbered = (*named, ("JUJU_SECRET_REVISION", str(revision)))
                 note = functools.partial(_note_removal, unit, secret.id, revision)
                 yield Hook("secret-remove", environment=numbered, succeeded=note)
 
 
 def _note_removal(unit: Unit, identifier: str, revision: int) -> None:
-    # The charm may have removed it meanwhile.
+    # The charm may have removed the secret in the meantime.
     if (secret := unit.juju.state.secrets.get(identifier)) is not None:
-        secret.removals_told.add(revision)
+        secret.removals_notified.add(revision)

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The hook tools for secrets: who may read, who may write, and which revision a reader sees."""
+"""The hook tools for secrets, with their access rules and revisions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DURATION = re.compile(r"[-+]?(\d+(\.\d*)?(ns|us|µs|ms|s|m|h))+")
 
 
 class SecretTools(HookContext):
-    """A method for each tool, as in `HookTools`."""
+    """One method for each tool, as in `HookTools`."""
 
     def secret_add(
         self,
@@ -101,7 +101,7 @@ class SecretTools(HookContext):
         for secret in self.state.secrets.values():
             if self._manages(secret) and wanted in {secret.id, secret.label}:
                 known = self._before.secrets.get(secret.id, secret)
-                told = {
+                details = {
                     "revision": known.latest,
                     "label": secret.label,
                     "owner": "unit" if secret.owner == self.unit.name else "application",
@@ -109,7 +109,7 @@ class SecretTools(HookContext):
                     "rotation": secret.rotate,
                     "expiry": secret.expire,
                 }
-                return {secret.id: {name: value for name, value in told.items() if value}}
+                return {secret.id: {name: value for name, value in details.items() if value}}
         raise JujuError(f'secret "{wanted}" not found')
 
     def secret_remove(self, uri: str, *, revision: str = "") -> None:
@@ -144,7 +144,7 @@ class SecretTools(HookContext):
         self._describe(secret, label, description, rotate, expire)
         if label:
             self._relabelled.add(secret.id)
-        # What one hook sets becomes one revision, and none if the content stays as it was.
+        # All changes of one hook become one revision; an unchanged content becomes none.
         before = self._before.secrets.get(secret.id)
         latest = before.latest if before else 0
         if content or file:
@@ -153,13 +153,13 @@ class SecretTools(HookContext):
             if before is None or values != before.revisions[latest]:
                 secret.revisions[latest + 1] = values
 
-    # --- Below the tools
+    # --- Helpers
 
     def _latest_seen(self, secret: Secret, *, by_label: bool) -> int:
-        """The newest revision that the hook sees.
+        """Return the newest revision that the hook sees.
 
-        What it has written itself is not with the controller yet, and a label leads there. Since
-        Juju 4.0.1 it leads the owner to what the hook has written, as the URI always did.
+        The controller does not have the hook's own writes yet, and a label is looked up there.
+        Since Juju 4.0.1, the owner reads its own write also by label, and not only by URI.
         """
         before = self._before.secrets.get(secret.id)
         if before is None:
@@ -178,7 +178,7 @@ class SecretTools(HookContext):
         return self.state.secrets[identifier]
 
     def _labelled(self, label: str) -> Secret:
-        """The secret that this unit or the owner (itself or its application) calls so."""
+        """Return the secret to which this unit, or the owner, has given a label."""
         if not label:
             raise UsageError("require either a secret URI or label")
         mine = {self.unit.name, self._application.name}
