@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What is shown of text from outside: everything, and nothing that a terminal obeys."""
+"""Text from outside is shown completely, but cannot control a terminal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def is_safe(text: str) -> bool:
     return all(char.isprintable() or char == "\n" for char in text)
 
 
-def test_a_line_shows_what_is_visible_and_escapes_the_rest() -> None:
+def test_printable_escapes_what_is_not_visible() -> None:
     shown = escape.printable(NAME)
 
     assert shown.startswith("M\xfcller \U0001f600 \\x00\\t\\n")
@@ -41,14 +41,14 @@ def test_a_line_shows_what_is_visible_and_escapes_the_rest() -> None:
 
 
 @given(values)
-def test_json_is_safe_and_means_the_same(value: object) -> None:
+def test_printable_json_is_safe_and_equivalent(value: object) -> None:
     shown = escape.printable_json(value)
 
     assert is_safe(shown)
     assert json.loads(shown) == value
 
 
-def test_json_on_a_terminal_escapes_c1_and_bidi(capsys: pytest.CaptureFixture[str]) -> None:
+def test_print_rows_as_json_escapes_c1_and_bidi(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_rows((), (), output.Format.JSON, [{"name": NAME}])
 
     printed = capsys.readouterr().out
@@ -60,7 +60,9 @@ def test_json_on_a_terminal_escapes_c1_and_bidi(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize("as_format", [output.Format.TABLE, output.Format.PLAIN])
-def test_cells_are_escaped(capsys: pytest.CaptureFixture[str], as_format: output.Format) -> None:
+def test_print_rows_escapes_cells(
+    capsys: pytest.CaptureFixture[str], as_format: output.Format
+) -> None:
     output.print_rows(("NAME", "MACS"), [(NAME, (NAME, NAME))], as_format, None)
 
     printed = capsys.readouterr().out.replace("\t", "")
@@ -68,7 +70,7 @@ def test_cells_are_escaped(capsys: pytest.CaptureFixture[str], as_format: output
     assert printed.count("\\u202e") == 3
 
 
-def test_json_over_http_is_ascii() -> None:
+def test_json_response_is_ascii() -> None:
     body = JSONResponse({"name": NAME}).body
 
     assert bytes(body).isascii()
@@ -76,7 +78,7 @@ def test_json_over_http_is_ascii() -> None:
     assert json.loads(bytes(body)) == {"name": NAME}
 
 
-def test_a_programs_log_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_line_formatter_escapes_messages(capsys: pytest.CaptureFixture[str]) -> None:
     formatter = escape.LineFormatter("program: ")
     try:
         raise ValueError(NAME)
@@ -91,7 +93,7 @@ def test_a_programs_log_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == ""
 
 
-def test_an_extension_scripts_error_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_extension_script_escapes_its_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert extension_script.run(None, "on", NAME) == extension_script.NO_VM  # type: ignore[arg-type]
 
     assert is_safe(capsys.readouterr().err)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def lines(
     capsys: pytest.CaptureFixture[str], total: int, step_s: float, *rest: output.Format
 ) -> Sequence[str]:
-    """What is printed while `total` things are done, one every `step_s`."""
+    """Return the lines printed while `total` items are done, one every `step_s`."""
     clock = itertools.count(0, step_s)
     with output.count_progress("enlisting", total, *rest, clock=lambda: next(clock)) as tick:
         for _ in range(total):
@@ -28,7 +28,9 @@ def lines(
     return err.splitlines()
 
 
-def test_progress_in_a_pipe_is_a_line_every_30_s(capsys: pytest.CaptureFixture[str]) -> None:
+def test_count_progress_in_a_pipe_prints_a_line_every_30_s(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     printed = lines(capsys, 1000, 1.0)
 
     assert len(printed) == 33
@@ -44,13 +46,13 @@ def test_progress_in_a_pipe_is_a_line_every_30_s(capsys: pytest.CaptureFixture[s
         (99, 9.0, output.Format.JSON),
     ],
 )
-def test_progress_in_a_pipe_is_silent_if_quick_or_json(
+def test_count_progress_is_silent_if_quick_or_json(
     capsys: pytest.CaptureFixture[str], total: int, step_s: float, as_format: output.Format
 ) -> None:
     assert lines(capsys, total, step_s, as_format) == []
 
 
-def test_print_error_lets_no_line_of_a_message_look_like_another_error(
+def test_print_error_lets_no_newline_forge_an_error(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     output.print_error("demo/a\nmaas-virtualbox: demo: all VMs are off\r\nx: failed")

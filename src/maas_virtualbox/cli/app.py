@@ -265,7 +265,11 @@ def find_vms(
             return error
 
     unique = list(dict.fromkeys(selectors))
-    with futures.ThreadPoolExecutor(max(1, len(unique)), "find") as threads:
+    with (
+        output.progress_bar() as bar,
+        futures.ThreadPoolExecutor(max(1, len(unique)), "find") as threads,
+    ):
+        bar.add_task("finding VMs", total=None)
         results = list(threads.map(find, unique))
     vms = {(vm.host.name, vm.uuid): vm for vm in results if isinstance(vm, VM)}
     return list(vms.values()), [error for error in results if isinstance(error, errors.Error)]

@@ -73,14 +73,18 @@ def print_rows(
         as_format: a table, plain (cells separated by tabs, without headings) or JSON.
         objects: what to print as JSON.
     """
+    cells = [[_cell(value) for value in row] for row in values]
     if as_format is Format.JSON:
         print(printable_json(objects))
-        return
-    cells = [[_cell(value) for value in row] for row in values]
-    if as_format is Format.PLAIN:
+    elif as_format is Format.PLAIN:
         for row in cells:
             print("\t".join(row))
-        return
+    else:
+        _print_table(columns, cells)
+
+
+def _print_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    """Print a table: with lines and colours on a terminal, only aligned in a pipe."""
     out = console.Console(width=None if sys.stdout.isatty() else 10_000, highlight=False)
     grid = table.Table(box=box.SIMPLE_HEAD if out.is_terminal else None, pad_edge=False)
     for column in columns:

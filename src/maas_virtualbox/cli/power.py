@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from maas_virtualbox.fleet.fleet import Fleet, VMResult
-    from maas_virtualbox.host.host import VM
+    from maas_virtualbox.host.host import VM, VirtualBoxHost
 
     class Action(Protocol):
         """An action of a fleet on many VMs, such as `Fleet.power_on_vms`."""
@@ -52,7 +52,8 @@ if TYPE_CHECKING:
 def list_(ctx: typer.Context, host: HostOption = "", zone: ZoneOption = "") -> None:
     """List all VMs of all hosts."""
     options: Options = ctx.obj
-    with options.fleet() as fleet:
+    with options.fleet() as fleet, output.progress_bar() as bar:
+        bar.add_task("polling hosts", total=None)
         reports = fleet.reports(host=host, zone=zone, exact=True)
     output.print_vms([vm for report in reports for vm in report.vms], options.format)
     for report in reports:
@@ -118,26 +119,34 @@ def reset(
 @app.command(rich_help_panel=Panel.HOSTS)
 def check(
     ctx: typer.Context,
-    names: Annotated[
+    hosts: Annotated[
         list[str] | None, typer.Argument(metavar="HOST", help="Names; default: all hosts.")
     ] = None,
 ) -> None:
-    """Check hosts and VMs, and print how to fix what is wrong."""
+    """Check hosts and VMs for problems, and show how to fix them."""
     options: Options = ctx.obj
-    with options.fleet() as fleet, output.progress_bar() as bar:
-        wanted = [owner for name in names or [""] for owner in fleet.scope(host=name)]
-        task = bar.add_task("checking", total=len(wanted))
-        findings: list[checks.Finding] = []
-        with futures.ThreadPoolExecutor(max_workers=max(1, len(wanted))) as threads:
-            for found in threads.map(checks.check_host, wanted):
-                findings += found
-                bar.advance(task)
-        findings += check_claims(fleet.claims(wanted))
+    with options.fleet() as fleet:
+        chosen = [host for name in hosts or [""] for host in fleet.scope(host=name)]
+        findings = [*_check_hosts(chosen), *check_claims(fleet.claims(chosen))]
     output.print_findings(findings, options.format)
     if warning := power_template.upgrade_warning(Path("/")):
         output.print_error(warning)
     if checks.worst_level(findings) is checks.Level.ERROR:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _check_hosts(hosts: Sequence[VirtualBoxHost]) -> list[checks.Finding]:
+    """Check hosts in parallel, with a progress bar."""
+    findings: list[checks.Finding] = []
+    with (
+        output.progress_bar() as bar,
+        futures.ThreadPoolExecutor(max(1, len(hosts)), "check") as threads,
+    ):
+        task = bar.add_task("check", total=len(hosts))
+        for found in threads.map(checks.check_host, hosts):
+            findings += found
+            bar.advance(task)
+    return findings
 
 
 def _act_on_found(
