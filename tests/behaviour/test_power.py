@@ -52,6 +52,36 @@ def test_on_returns_when_the_vm_runs(bench: Bench, fleet: mv.Fleet) -> None:
     assert fleet.find("node01").power is Power.ON
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_power_on_and_off_are_one_command_each(
+    bench: Bench, fleet: mv.Fleet, *, cached: bool
+) -> None:
+    vm = fleet.find("node01")
+    commands: list[int] = []
+
+    for change in (fleet.power_on, fleet.power_off):
+        if not cached:
+            fleet.hosts[0].state.invalidate()
+        before = bench.commands_run()
+        change(vm)
+        commands.append(bench.commands_run() - before)
+
+    assert commands == [1, 1]
+    assert state(bench, vm.uuid) == "poweroff"
+
+
+def test_power_of_a_host_that_was_never_polled_is_one_command(bench: Bench) -> None:
+    with benches.fleet_of(bench) as known:
+        vm = known.find("node01")
+    with benches.fleet_of(bench) as fleet:
+        fleet.hosts[0].vboxmanage.installation(timeout=20.0)
+        before = bench.commands_run()
+
+        fleet.hosts[0].power_on(vm.uuid)
+
+    assert bench.commands_run() - before == 1
+
+
 def test_off_returns_when_no_process_runs_the_vm(bench: Bench, fleet: mv.Fleet) -> None:
     vm = fleet.find("node01")
     fleet.power_on(vm)
