@@ -1,8 +1,8 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m tests.benchmarks [charm|enlistment|hostile|library|service]…` measures, prints
-tables, and exits 1 if a mark is missed. Without a name it measures all; `charm` and `library` need
-root on Debian 12."""
+"""`python -m tests.benchmarks [charm|enlistment|hostile|library|power|service]…` measures, prints
+tables, and exits 1 if a mark is missed. Without a name it measures all; `charm`, `library` and
+`power` need root on Debian 12."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _ALL = {
     "enlistment": enlistment.run,
     "hostile": hostile.run,
     "library": library.run,
+    "power": library.run_power,
     "service": service.run,
 }
 

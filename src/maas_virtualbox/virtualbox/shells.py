@@ -149,11 +149,12 @@ _REGISTRY = (
     f'-v max={MAX_FILE} "$A" "$d/VirtualBox.xml"; }}; '
 )
 
-_PROCESSES = 'ps -ww -U "$(id -u)" -o pid= -o args='
+_ACCOUNT = "I=$(id -u); "
+_PROCESSES = 'ps -ww -U "$I" -o pid= -o args='
 
-# Prints a line for each process that runs the VM $U. The last `-startvm` of a process counts: the
-# VM's name, which is not to be trusted, stands before it.
-_RUNS = "r() { " + _PROCESSES + ' | sed -n "s/.*-startvm [ {]*/@/;/^@$U/p"; }; '
+# Defines `r`, which prints a line for each process that runs the VM $U. The last `-startvm` of a
+# process counts: the VM's name, which is not to be trusted, stands before it.
+_RUNS = _ACCOUNT + "r() { " + _PROCESSES + ' | sed -n "s/.*-startvm [ {]*/@/;/^@$U/p"; }; '
 
 # Expects $S, what to read of each settings file, and the options of `list` as arguments.
 _STATE = (
@@ -162,7 +163,7 @@ _STATE = (
     'm registry; printf "%s" "$d"; a "$S" ""; m end $s'
 )
 
-POLL = "N=$1; P=$2; S=$3; A=$4; shift 4; " + _FRAME + _REGISTRY + _STATE
+POLL = "N=$1; P=$2; S=$3; A=$4; shift 4; " + _FRAME + _REGISTRY + _ACCOUNT + _STATE
 
 # The guard reads the settings file first and the processes last, immediately before the call.
 START = (
@@ -174,14 +175,14 @@ START = (
     + _STATE
 )
 
-# While it waits it prints a dot every 20 ms, which ends it if the connection is gone. A `sleep`
+# While it waits it prints a dot every 15 ms, which ends it if the connection is gone. A `sleep`
 # that takes whole seconds only makes fewer rounds.
 POWER_OFF = (
     "N=$1; P=$2; U=$3; A=$4; S=heads; shift 4; " + _FRAME + _REGISTRY + _RUNS + "c() { "
     'm call; "$P" -q controlvm "$U" poweroff 2>&1; s=$?; m called $s; '
     "[ $s = 0 ] || { m end $s; exit 0; }; i=0; "
-    'while [ -n "$(r)" ]; do i=$((i+1)); [ $i -gt 60 ] && return; printf .; '
-    "sleep 0.02 2>/dev/null || { sleep 1; i=$((i+30)); }; done; m done; m end 0; exit 0; }; "
+    'while [ -n "$(r)" ]; do i=$((i+1)); [ $i -gt 100 ] && return; printf .; '
+    "sleep 0.01 2>/dev/null || { sleep 1; i=$((i+50)); }; done; m done; m end 0; exit 0; }; "
     '[ -z "$(r)" ] || c; ' + _STATE
 )
 
