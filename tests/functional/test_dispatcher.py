@@ -181,3 +181,18 @@ def test_vm_that_moved_to_another_host_is_found(simulator: Simulator) -> None:
 
         asyncio.run(play())
         assert second.virtualbox.vm(uuid).state is VMState.RUNNING
+
+
+def test_power_actions_of_a_warm_service_are_one_command_each(simulator: Simulator) -> None:
+    uuid = simulator.virtualbox.vm("node01").uuid
+    commands: list[list[str]] = []
+
+    async def play() -> None:
+        async with serving(simulator) as desk:
+            for change in (Change.ON, Change.OFF):
+                before = len(simulator.commands)
+                await desk.act(uuid, change, CALLER)
+                commands.append([command.kind for command in simulator.commands[before:]])
+
+    asyncio.run(play())
+    assert [len(kinds) for kinds in commands] == [1, 1], commands
