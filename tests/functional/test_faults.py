@@ -46,7 +46,7 @@ def node01(simulator: Simulator) -> SimulatedVM:
 
 
 @pytest.mark.parametrize("action", [Action.TRUNCATE, Action.DROP])
-def test_an_answer_that_breaks_off_is_asked_for_once_more(
+def test_poll_repeats_after_a_truncated_answer(
     simulator: Simulator, fleet: mv.Fleet, action: Action
 ) -> None:
     simulator.inject(Fault(action, on="poll"))
@@ -54,9 +54,7 @@ def test_an_answer_that_breaks_off_is_asked_for_once_more(
     assert len(fleet.vms()) == 3
 
 
-def test_an_answer_that_breaks_off_twice_is_an_error(
-    simulator: Simulator, fleet: mv.Fleet
-) -> None:
+def test_poll_fails_after_two_truncated_answers(simulator: Simulator, fleet: mv.Fleet) -> None:
     simulator.inject(Fault(Action.TRUNCATE, on="poll", times=2))
 
     (report,) = fleet.reports()
@@ -65,7 +63,7 @@ def test_an_answer_that_breaks_off_twice_is_an_error(
     assert "cut off" in str(report.error)
 
 
-def test_a_flood_does_not_fill_the_memory(simulator: Simulator, fleet: mv.Fleet) -> None:
+def test_poll_limits_a_flood_of_output(simulator: Simulator, fleet: mv.Fleet) -> None:
     simulator.inject(Fault(Action.FLOOD, on="poll", times=10))
 
     (report,) = fleet.reports()
@@ -73,9 +71,7 @@ def test_a_flood_does_not_fill_the_memory(simulator: Simulator, fleet: mv.Fleet)
     assert isinstance(report.error, mv.OversizedOutput)
 
 
-def test_a_start_whose_connection_breaks_still_ends_with_the_vm_on(
-    simulator: Simulator, fleet: mv.Fleet
-) -> None:
+def test_power_on_survives_a_broken_connection(simulator: Simulator, fleet: mv.Fleet) -> None:
     simulator.inject(Fault(Action.DROP, on="startvm"))
 
     fleet.power_on("node01")
@@ -83,7 +79,7 @@ def test_a_start_whose_connection_breaks_still_ends_with_the_vm_on(
     assert (node01(simulator).state, node01(simulator).starts) == (VMState.RUNNING, 1)
 
 
-def test_a_lock_error_is_tried_again(simulator: Simulator, fleet: mv.Fleet) -> None:
+def test_power_on_retries_a_lock_error(simulator: Simulator, fleet: mv.Fleet) -> None:
     words = texts.locked_by_session("node01")
     simulator.inject(Fault(Action.FAIL, on="startvm", times=3, stderr=words))
 
@@ -93,7 +89,7 @@ def test_a_lock_error_is_tried_again(simulator: Simulator, fleet: mv.Fleet) -> N
     assert node01(simulator).state is VMState.RUNNING
 
 
-def test_a_lock_that_never_opens_ends_at_the_deadline_with_virtualboxs_words(
+def test_power_on_of_a_locked_vm_ends_at_the_deadline(
     simulator: Simulator, fleet: mv.Fleet
 ) -> None:
     words = texts.locked_by_session("node01")
@@ -103,7 +99,7 @@ def test_a_lock_that_never_opens_ends_at_the_deadline_with_virtualboxs_words(
         fleet.power_on("node01", timeout=2.0)
 
 
-def test_a_stalled_observation_holds_nobody_up(simulator: Simulator, fleet: mv.Fleet) -> None:
+def test_poll_that_stalls_delays_no_caller(simulator: Simulator, fleet: mv.Fleet) -> None:
     simulator.inject(Fault(Action.DELAY, on="poll", seconds=10.0))
     before = simulator.count("poll")
     began = time.monotonic()
@@ -118,7 +114,7 @@ def test_a_stalled_observation_holds_nobody_up(simulator: Simulator, fleet: mv.F
     assert 2 <= simulator.count("poll") - before <= 3
 
 
-def test_a_hanging_host_is_down_in_time_and_delays_no_other(simulator: Simulator) -> None:
+def test_host_that_hangs_delays_no_other_host(simulator: Simulator) -> None:
     with Simulator(vms=2, key_file=simulator.key_file) as good:
         entries = f"{simulator.host_entry} name=hangs, {good.host_entry} name=good"
         with mv.Fleet(mv.parse_hosts(entries), identity=good.key_file) as fleet:
@@ -137,9 +133,7 @@ def test_a_hanging_host_is_down_in_time_and_delays_no_other(simulator: Simulator
     assert time.monotonic() - began < state.CALL_TIMEOUT_S  # its own limit, without ours
 
 
-def test_virtualbox_that_was_moved_is_looked_for_again(
-    simulator: Simulator, fleet: mv.Fleet
-) -> None:
+def test_vboxmanage_is_searched_again_after_a_move(simulator: Simulator, fleet: mv.Fleet) -> None:
     simulator.inject(Fault(Action.FAIL, on="startvm", exit_code=127))
 
     with pytest.raises(mv.VBoxManageMissing, match="upgraded"):
@@ -149,9 +143,7 @@ def test_virtualbox_that_was_moved_is_looked_for_again(
     assert simulator.count("probe") == 2
 
 
-def test_a_start_that_fails_says_why_with_the_end_of_the_log(
-    simulator: Simulator, fleet: mv.Fleet
-) -> None:
+def test_power_on_shows_the_log_of_a_failed_start(simulator: Simulator, fleet: mv.Fleet) -> None:
     node01(simulator).start_error = "Out of everything (VERR_NO_MEMORY)"
 
     with pytest.raises(mv.PowerError, match="VERR_NO_MEMORY") as caught:
@@ -161,7 +153,7 @@ def test_a_start_that_fails_says_why_with_the_end_of_the_log(
     assert simulator.count("startvm") == 1
 
 
-def test_a_crashed_vm_is_on_and_boots_anew(simulator: Simulator, fleet: mv.Fleet) -> None:
+def test_power_on_restarts_a_crashed_vm(simulator: Simulator, fleet: mv.Fleet) -> None:
     fleet.power_on("node01")
     simulator.virtualbox.crash_vm("node01")
     fleet.hosts[0].state.invalidate()
@@ -173,9 +165,7 @@ def test_a_crashed_vm_is_on_and_boots_anew(simulator: Simulator, fleet: mv.Fleet
     assert (node01(simulator).state, node01(simulator).starts) == (VMState.RUNNING, 2)
 
 
-def test_a_vm_that_takes_long_to_restore_is_waited_for_and_hardly_asked(
-    simulator: Simulator, fleet: mv.Fleet
-) -> None:
+def test_power_on_waits_for_a_slow_restore(simulator: Simulator, fleet: mv.Fleet) -> None:
     vm = node01(simulator)
     vm.state, vm.pids = VMState.RESTORING, [4711]  # somebody else resumes it
 
@@ -189,7 +179,7 @@ def test_a_vm_that_takes_long_to_restore_is_waited_for_and_hardly_asked(
     assert simulator.count("showvminfo") <= 2
 
 
-def test_reset_of_a_crashed_vm_runs(simulator: Simulator, fleet: mv.Fleet) -> None:
+def test_reset_restarts_a_crashed_vm(simulator: Simulator, fleet: mv.Fleet) -> None:
     fleet.power_on("node01")
     simulator.virtualbox.crash_vm("node01")
 
@@ -198,7 +188,7 @@ def test_reset_of_a_crashed_vm_runs(simulator: Simulator, fleet: mv.Fleet) -> No
     assert node01(simulator).state is VMState.RUNNING
 
 
-def test_a_process_that_outlives_its_vm_is_waited_for() -> None:
+def test_power_off_waits_for_a_process_that_outlives_its_vm() -> None:
     # Under load the end of a process stalls for seconds; this was taken for a split brain.
     with Simulator(vms=1, timings=Timings(stop=3.0)) as simulator:
         hosts = mv.parse_hosts(simulator.host_entry)
@@ -210,7 +200,7 @@ def test_a_process_that_outlives_its_vm_is_waited_for() -> None:
         assert simulator.virtualbox.processes("node01") == 0
 
 
-def test_an_aborted_saved_vm_boots_anew(simulator: Simulator, fleet: mv.Fleet) -> None:
+def test_power_on_boots_an_aborted_saved_vm(simulator: Simulator, fleet: mv.Fleet) -> None:
     node01(simulator).state = VMState.ABORTED_SAVED
 
     fleet.power_on("node01")
@@ -219,9 +209,7 @@ def test_an_aborted_saved_vm_boots_anew(simulator: Simulator, fleet: mv.Fleet) -
     assert not node01(simulator).last_start_resumed
 
 
-def test_an_inaccessible_vm_is_unknown_and_not_started(
-    simulator: Simulator, fleet: mv.Fleet
-) -> None:
+def test_power_on_refuses_an_inaccessible_vm(simulator: Simulator, fleet: mv.Fleet) -> None:
     vm = fleet.find("node01")
     node01(simulator).accessible = False
     fleet.hosts[0].state.settings(Deadline.after(state.CALL_TIMEOUT_S), max_age=0.0)
@@ -233,7 +221,7 @@ def test_an_inaccessible_vm_is_unknown_and_not_started(
     assert not any("startvm" in call for call in simulator.virtualbox.calls)
 
 
-def test_power_off_of_an_inaccessible_vm_succeeds(simulator: Simulator, fleet: mv.Fleet) -> None:
+def test_power_off_of_an_inaccessible_vm(simulator: Simulator, fleet: mv.Fleet) -> None:
     uuid = node01(simulator).uuid
     node01(simulator).accessible = False
     fleet.hosts[0].state.settings(Deadline.after(state.CALL_TIMEOUT_S), max_age=0.0)
@@ -243,7 +231,7 @@ def test_power_off_of_an_inaccessible_vm_succeeds(simulator: Simulator, fleet: m
     assert not any("poweroff" in call for call in simulator.virtualbox.calls)
 
 
-def test_a_file_broken_below_its_head_costs_no_second_command_a_look(
+def test_poll_of_a_broken_settings_file_is_one_command(
     simulator: Simulator, fleet: mv.Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = simulator.virtualbox.registry
@@ -262,9 +250,7 @@ def test_a_file_broken_below_its_head_costs_no_second_command_a_look(
     assert simulator.count("poll") - before == 5
 
 
-def test_twenty_threads_on_three_vms_never_take_two_locks_of_one(
-    simulator: Simulator, fleet: mv.Fleet
-) -> None:
+def test_actions_never_take_two_locks_of_one_vm(simulator: Simulator, fleet: mv.Fleet) -> None:
     def act(number: int) -> None:
         name = f"node{number % 3 + 1:02}"
         (fleet.power_on if number % 2 else fleet.power_off)(name)
@@ -277,7 +263,7 @@ def test_twenty_threads_on_three_vms_never_take_two_locks_of_one(
     assert simulator.virtualbox.second_copies == 0
 
 
-def test_settings_files_that_are_not_found_are_asked_of_virtualbox(
+def test_poll_without_settings_files_uses_the_long_list(
     simulator: Simulator, fleet: mv.Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     simulator.virtualbox.crash_vm("node02")
@@ -300,7 +286,7 @@ def test_settings_files_that_are_not_found_are_asked_of_virtualbox(
     }
 
 
-def test_a_thousand_vms_are_two_commands_and_few_seconds() -> None:
+def test_poll_of_a_thousand_vms_is_two_commands() -> None:
     with Simulator(vms=1000) as simulator:
         hosts = mv.parse_hosts(simulator.host_entry)
         with mv.Fleet(hosts, identity=simulator.key_file) as fleet:
@@ -310,7 +296,7 @@ def test_a_thousand_vms_are_two_commands_and_few_seconds() -> None:
         assert [command.kind for command in simulator.commands] == ["probe", "poll"]
 
 
-def test_the_simulator_fails_on_any_other_command(simulator: Simulator) -> None:
+def test_simulator_fails_on_any_other_command(simulator: Simulator) -> None:
     _, port = simulator.host_entry.rsplit(":", 1)
     client = paramiko.Transport(("127.0.0.1", int(port)))
     client.connect(username="vbox", pkey=paramiko.PKey.from_path(simulator.key_file))
@@ -326,7 +312,7 @@ def test_the_simulator_fails_on_any_other_command(simulator: Simulator) -> None:
     assert words == b"simulator: unknown command: rm -rf /\n"
 
 
-def test_unknown_names_are_no_load_on_a_host(simulator: Simulator, fleet: mv.Fleet) -> None:
+def test_find_of_unknown_names_polls_once(simulator: Simulator, fleet: mv.Fleet) -> None:
     before = simulator.count("poll")
 
     for number in range(50):
@@ -336,7 +322,7 @@ def test_unknown_names_are_no_load_on_a_host(simulator: Simulator, fleet: mv.Fle
     assert simulator.count("poll") - before <= 1
 
 
-def test_an_unknown_vm_while_a_host_is_down_is_not_called_unknown(simulator: Simulator) -> None:
+def test_find_while_a_host_is_down(simulator: Simulator) -> None:
     entries = f"{simulator.host_entry} name=up zone=a, x@127.0.0.1:1 name=dead zone=b"
     with mv.Fleet(mv.parse_hosts(entries), identity=simulator.key_file) as fleet:
         with pytest.raises(mv.HostDown, match=r"^VM 'nosuch' .* Host dead, which may own"):
@@ -349,7 +335,7 @@ def test_an_unknown_vm_while_a_host_is_down_is_not_called_unknown(simulator: Sim
             fleet.find("node01", zone="c")
 
 
-def test_a_vm_both_of_two_accounts_have_needs_its_host(simulator: Simulator) -> None:
+def test_find_of_a_vm_of_two_accounts_needs_the_host(simulator: Simulator) -> None:
     port = simulator.host_entry.rpartition(":")[2]
     entries = f"vbox@127.0.0.1:{port} name=one, vbox@localhost:{port} name=two"
     with mv.Fleet(mv.parse_hosts(entries), identity=simulator.key_file) as fleet:
@@ -360,7 +346,7 @@ def test_a_vm_both_of_two_accounts_have_needs_its_host(simulator: Simulator) -> 
         assert fleet.find("node01", host="two").host.name == "two"
 
 
-def test_finding_a_vm_ends_in_time_when_a_host_hangs(simulator: Simulator) -> None:
+def test_find_ends_in_time_when_a_host_hangs(simulator: Simulator) -> None:
     simulator.inject(Fault(Action.HANG, times=100))
     hosts = mv.parse_hosts(f"{simulator.host_entry} name=demo")
     with mv.Fleet(hosts, identity=simulator.key_file) as fleet:

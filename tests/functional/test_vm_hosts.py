@@ -118,7 +118,7 @@ RUNNING, STOPPED, UNKNOWN = (
 # -- The service ------------------------------------------------------------------------------
 
 
-def test_a_claim_changes_no_answer_and_no_action(
+def test_service_ignores_a_claim(
     service: ServiceProcess, laptop: Simulator, hostile: Simulator, uuid: str
 ) -> None:
     assert query(service, uuid) == STOPPED
@@ -136,7 +136,7 @@ def test_a_claim_changes_no_answer_and_no_action(
     assert hostile.virtualbox.vm(uuid).state is VMState.RUNNING
 
 
-def test_a_claim_is_logged_once_counted_and_shown(
+def test_service_logs_counts_and_shows_a_claim(
     service: ServiceProcess, hostile: Simulator, uuid: str
 ) -> None:
     query(service, uuid)
@@ -158,7 +158,7 @@ def test_a_claim_is_logged_once_counted_and_shown(
     assert service.log.count(f"hostile lists VMs that are not known to be its own: {uuid}") == 1
 
 
-def test_a_host_that_is_down_keeps_its_vms_over_a_restart(
+def test_service_keeps_vms_of_a_host_that_is_down(
     service: ServiceProcess, laptop: Simulator, hostile: Simulator, uuid: str
 ) -> None:
     assert query(service, uuid) == STOPPED
@@ -179,7 +179,7 @@ def test_a_host_that_is_down_keeps_its_vms_over_a_restart(
     wait_until(lambda: query(service, uuid) == STOPPED)
 
 
-def test_what_was_seen_is_remembered_after_sigkill(
+def test_service_remembers_hosts_after_sigkill(
     service: ServiceProcess, tmp_path: Path, laptop: Simulator, hostile: Simulator, uuid: str
 ) -> None:
     wait_until((tmp_path / "vm-hosts.json").exists)
@@ -192,7 +192,7 @@ def test_what_was_seen_is_remembered_after_sigkill(
     assert query(service, uuid) == UNKNOWN
 
 
-def test_a_vm_that_moved_is_followed(
+def test_service_follows_a_vm_that_moved(
     service: ServiceProcess, laptop: Simulator, hostile: Simulator, uuid: str
 ) -> None:
     assert query(service, uuid) == STOPPED
@@ -206,7 +206,7 @@ def test_a_vm_that_moved_is_followed(
     assert "not known to be its own" not in service.log
 
 
-def test_a_copied_name_and_mac_do_not_touch_power_by_uuid(
+def test_service_ignores_a_copied_name_and_mac_by_uuid(
     service: ServiceProcess, laptop: Simulator, hostile: Simulator, uuid: str
 ) -> None:
     vm = laptop.virtualbox.vm(uuid)
@@ -223,7 +223,7 @@ def test_a_copied_name_and_mac_do_not_touch_power_by_uuid(
     wait_until(lambda: query(service, uuid) == UNKNOWN)
 
 
-def test_a_conflict_at_first_sight_is_for_a_person(
+def test_service_waits_for_a_decision_at_first_sight(
     laptop: Simulator, hostile: Simulator, uuid: str, tmp_path: Path, run: Run
 ) -> None:
     steal(hostile, uuid)
@@ -249,7 +249,7 @@ def test_a_conflict_at_first_sight_is_for_a_person(
         assert query(service, uuid) == RUNNING
 
 
-def test_trust_vm_works_at_once_and_twice_at_once(
+def test_trust_vm_takes_effect_in_a_running_service(
     service: ServiceProcess, laptop: Simulator, hostile: Simulator, uuid: str
 ) -> None:
     other = laptop.virtualbox.vm("node02").uuid
@@ -274,7 +274,7 @@ def test_trust_vm_works_at_once_and_twice_at_once(
     assert query(service, uuid) == RUNNING
 
 
-def test_other_vms_in_each_poll_neither_grow_the_file_nor_disturb_others(
+def test_service_limits_the_file_of_a_host_with_changing_vms(
     service: ServiceProcess, hostile: Simulator, uuid: str, tmp_path: Path
 ) -> None:
     assert query(service, uuid) == STOPPED
@@ -295,7 +295,7 @@ def test_other_vms_in_each_poll_neither_grow_the_file_nor_disturb_others(
     assert len(service.log) < 20_000
 
 
-def test_a_lost_or_broken_file_does_not_stop_the_service(
+def test_service_starts_with_a_broken_file(
     service: ServiceProcess, tmp_path: Path, uuid: str
 ) -> None:
     service.stop()
@@ -317,9 +317,7 @@ def fleet(laptop: Simulator, hostile: Simulator, path: Path | None = None) -> Fl
     return Fleet(listed, identity=laptop.key_file, vm_hosts=path, policy=policy)
 
 
-def test_a_fleet_remembers_in_memory_for_its_life_time(
-    laptop: Simulator, hostile: Simulator, uuid: str
-) -> None:
+def test_fleet_remembers_hosts_in_memory(laptop: Simulator, hostile: Simulator, uuid: str) -> None:
     with fleet(laptop, hostile) as first:
         assert first.find(uuid).host.name == "laptop"
         steal(hostile, uuid)
@@ -345,7 +343,7 @@ def test_a_fleet_remembers_in_memory_for_its_life_time(
         second.find(uuid)
 
 
-def test_a_fleet_with_a_file_remembers_what_another_saw(
+def test_fleet_remembers_hosts_in_a_file(
     laptop: Simulator, hostile: Simulator, uuid: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "vm-hosts.json"
@@ -362,7 +360,7 @@ def test_a_fleet_with_a_file_remembers_what_another_saw(
         assert caught.value.vms == []
 
 
-def test_a_vm_that_moved_is_found_where_only_its_new_host_is_asked(
+def test_fleet_finds_a_vm_that_moved_into_the_scope(
     laptop: Simulator, hostile: Simulator, uuid: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "vm-hosts.json"
@@ -382,7 +380,7 @@ def test_a_vm_that_moved_is_found_where_only_its_new_host_is_asked(
         assert [vm.uuid for vm in found] == [uuid]
 
 
-def test_a_vm_called_like_a_uuid_does_not_stand_in_for_a_host_that_is_down(
+def test_fleet_does_not_find_a_vm_named_like_a_uuid(
     laptop: Simulator, hostile: Simulator, uuid: str
 ) -> None:
     hostile.virtualbox.add_vm(uuid)
@@ -395,7 +393,7 @@ def test_a_vm_called_like_a_uuid_does_not_stand_in_for_a_host_that_is_down(
 # -- The command line, the fence agent and the plugin -----------------------------------------
 
 
-def test_the_command_line_leaves_claims_out_and_says_so(
+def test_cli_omits_claims_with_a_message(
     run: Run, config_file: Path, laptop: Simulator, hostile: Simulator, uuid: str
 ) -> None:
     options = ("--config", str(config_file))
@@ -455,7 +453,7 @@ def test_trust_vm_shows_and_decides(
     assert shown("--host", "laptop")["host"] == "laptop"
 
 
-def test_trust_vm_decides_about_a_host_that_is_down(
+def test_trust_vm_for_a_host_that_is_down(
     run: Run,
     config_file: Path,
     laptop: Simulator,
@@ -495,7 +493,7 @@ def test_trust_vm_refuses_wrong_usage(
     assert (code != 0, out, message in err) == (True, "", True)
 
 
-def test_the_fence_agent_never_fences_an_impostor(
+def test_fence_agent_ignores_a_claim(
     run: Run,
     config_file: Path,
     laptop: Simulator,
@@ -516,7 +514,7 @@ def test_the_fence_agent_never_fences_an_impostor(
     assert hostile.count("poweroff") == 0
 
 
-def test_the_plugin_does_not_count_claims(
+def test_nagios_plugin_ignores_claims(
     run: Run,
     config_file: Path,
     hostile: Simulator,

@@ -106,7 +106,7 @@ def stored(path: Path) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("order", [(A, B, C), (C, B, A), (B, A, C)])
-def test_hosts_first_polled_at_once_are_a_conflict_in_any_order(
+def test_first_polls_in_any_order_are_a_conflict(
     order: tuple[HostConfig, ...],
 ) -> None:
     made = VMHosts((A, B, C))
@@ -120,7 +120,7 @@ def test_hosts_first_polled_at_once_are_a_conflict_in_any_order(
     assert made.can_answer(B, VM)
 
 
-def test_a_late_host_is_not_awaited_for_ever() -> None:
+def test_late_host_is_no_longer_awaited() -> None:
     made = VMHosts((A, B, C))
     made.record_poll(B, [VM])
     made.record_failure(C)
@@ -132,7 +132,7 @@ def test_a_late_host_is_not_awaited_for_ever() -> None:
     assert not made.can_answer(A, VM)
 
 
-def test_a_claim_starts_and_ends_with_what_hosts_list() -> None:
+def test_claim_starts_and_ends_with_the_listing() -> None:
     made = settled()
     made.record_poll(A, [VM])
 
@@ -146,7 +146,7 @@ def test_a_claim_starts_and_ends_with_what_hosts_list() -> None:
     assert made.claims_made(B) == 1
 
 
-def test_a_vm_that_the_first_host_no_longer_lists_has_moved() -> None:
+def test_vm_moves_when_its_first_host_no_longer_lists_it() -> None:
     made = settled()
     made.record_poll(A, [VM])
     made.record_poll(B, [VM])
@@ -157,7 +157,7 @@ def test_a_vm_that_the_first_host_no_longer_lists_has_moved() -> None:
     assert made.claims() == []
 
 
-def test_a_vm_that_moved_while_its_host_was_down_is_followed_when_it_is_back() -> None:
+def test_vm_that_moved_belongs_to_a_host_that_is_down() -> None:
     made = settled()
     made.record_poll(A, [VM])
     made.record_failure(A)
@@ -169,7 +169,7 @@ def test_a_vm_that_moved_while_its_host_was_down_is_followed_when_it_is_back() -
     assert made.host_of(VM) is B
 
 
-def test_trust_decides_a_conflict_and_the_claim_stays_visible() -> None:
+def test_trust_decides_a_conflict() -> None:
     made = VMHosts((A, B))
     made.record_poll(A, [VM])
     made.record_poll(B, [VM])
@@ -180,7 +180,7 @@ def test_trust_decides_a_conflict_and_the_claim_stays_visible() -> None:
     assert [(claim.host, claim.first) for claim in made.claims()] == [(A, B)]
 
 
-def test_close_waits_for_a_write_that_has_begun(
+def test_close_waits_for_a_write_in_progress(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "vm-hosts.json"
@@ -201,7 +201,7 @@ def test_close_waits_for_a_write_that_has_begun(
     assert stored(path) == {A.account: [VM]}
 
 
-def test_vms_beyond_the_limit_are_served_and_not_remembered(tmp_path: Path) -> None:
+def test_vms_beyond_the_limit_are_not_stored(tmp_path: Path) -> None:
     path = tmp_path / "vm-hosts.json"
     made = settled(path)
     made.record_poll(A, [VM])
@@ -223,7 +223,7 @@ def test_vms_beyond_the_limit_are_served_and_not_remembered(tmp_path: Path) -> N
 # -- Logging ----------------------------------------------------------------------------------
 
 
-def test_each_claim_is_logged_once_and_many_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_claims_are_logged_once_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     made = settled()
     vms = [str(uuids.uuid4()) for _ in range(1000)]
     made.record_poll(A, vms)
@@ -240,7 +240,7 @@ def test_each_claim_is_logged_once_and_many_in_one_line(caplog: pytest.LogCaptur
     assert len(line) < 500
 
 
-def test_a_vm_that_moved_while_the_service_was_stopped_is_no_claim(
+def test_vm_that_moved_during_a_stop_is_not_a_claim(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = settled(tmp_path / "vm-hosts.json")
@@ -259,7 +259,7 @@ def test_a_vm_that_moved_while_the_service_was_stopped_is_no_claim(
 # -- The state file ---------------------------------------------------------------------------
 
 
-def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
+def test_file_survives_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "state" / "vm-hosts.json"
     before = settled(path)
     before.record_poll(A, [VM])
@@ -273,7 +273,7 @@ def test_a_restart_forgets_nothing(tmp_path: Path) -> None:
     assert not made.can_answer(B, VM)
 
 
-def test_what_is_killed_has_written_all_the_same(tmp_path: Path) -> None:
+def test_file_survives_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "vm-hosts.json"
     made = settled(path)
     made.record_poll(A, [VM])
@@ -283,7 +283,7 @@ def test_what_is_killed_has_written_all_the_same(tmp_path: Path) -> None:
     assert stored(path) == {A.account: [VM]}
 
 
-def test_many_changes_are_written_seldom(tmp_path: Path) -> None:
+def test_file_is_written_seldom(tmp_path: Path) -> None:
     path = tmp_path / "vm-hosts.json"
     made = settled(path)
     made.record_poll(A, [VM])
@@ -322,7 +322,7 @@ def test_many_changes_are_written_seldom(tmp_path: Path) -> None:
         "removed",
     ],
 )
-def test_what_identifies_a_host(tmp_path: Path, now: str, expected: str | None) -> None:
+def test_host_is_identified_by_its_account(tmp_path: Path, now: str, expected: str | None) -> None:
     path = tmp_path / "vm-hosts.json"
     before = settled(path, A, B)
     before.record_poll(A, [VM])
@@ -334,7 +334,7 @@ def test_what_identifies_a_host(tmp_path: Path, now: str, expected: str | None) 
     assert (host and host.name) == expected
 
 
-def test_a_new_address_is_kept(tmp_path: Path) -> None:
+def test_host_with_a_new_address_keeps_its_vms(tmp_path: Path) -> None:
     path = tmp_path / "vm-hosts.json"
     before = settled(path, A)
     before.record_poll(A, [VM])
@@ -345,7 +345,7 @@ def test_a_new_address_is_kept(tmp_path: Path) -> None:
     assert stored(path) == {"ivan@10.0.0.99": [VM]}
 
 
-def test_a_host_that_left_the_list_is_forgotten_when_another_has_its_vm(tmp_path: Path) -> None:
+def test_removed_host_loses_a_vm_that_another_host_lists(tmp_path: Path) -> None:
     path = tmp_path / "vm-hosts.json"
     before = settled(path)
     before.record_poll(A, [VM, OTHER])
@@ -359,7 +359,7 @@ def test_a_host_that_left_the_list_is_forgotten_when_another_has_its_vm(tmp_path
     assert stored(path) == {A.account: [OTHER], B.account: [VM]}
 
 
-def test_a_decision_is_not_undone_by_a_poll_before_it(tmp_path: Path) -> None:
+def test_trust_is_not_undone_by_an_earlier_poll(tmp_path: Path) -> None:
     path = tmp_path / "vm-hosts.json"
     service = settled(path)
     service.record_poll(A, [VM])
@@ -376,7 +376,7 @@ def test_a_decision_is_not_undone_by_a_poll_before_it(tmp_path: Path) -> None:
     assert service.host_of(VM) is A
 
 
-def test_another_process_that_trusts_is_noticed(tmp_path: Path) -> None:
+def test_trust_of_another_process_takes_effect(tmp_path: Path) -> None:
     path = tmp_path / "vm-hosts.json"
     service = settled(path)
     service.record_poll(A, [VM])
@@ -392,7 +392,7 @@ def test_another_process_that_trusts_is_noticed(tmp_path: Path) -> None:
     assert stored(path) == {B.account: [VM]}
 
 
-def test_a_change_that_was_not_written_yet_does_not_undo_a_decision(tmp_path: Path) -> None:
+def test_trust_is_not_undone_by_an_unwritten_change(tmp_path: Path) -> None:
     path = tmp_path / "vm-hosts.json"
     service = settled(path)
     service.record_poll(A, [VM])
@@ -405,7 +405,7 @@ def test_a_change_that_was_not_written_yet_does_not_undo_a_decision(tmp_path: Pa
     assert service.host_of(VM) is B
 
 
-def test_trust_by_many_processes_at_once_loses_nothing(tmp_path: Path) -> None:
+def test_trust_by_many_processes_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "vm-hosts.json"
     vms = [str(uuids.uuid4()) for _ in range(40)]
 
@@ -431,7 +431,7 @@ def test_trust_by_many_processes_at_once_loses_nothing(tmp_path: Path) -> None:
     ],
     ids=["empty", "no-utf-8", "list", "version", "uuid", "deep", "number"],
 )
-def test_a_broken_file_is_moved_aside_with_one_warning(
+def test_broken_file_is_copied_with_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
     path = tmp_path / "vm-hosts.json"
@@ -449,7 +449,7 @@ def test_a_broken_file_is_moved_aside_with_one_warning(
 
 
 @pytest.mark.parametrize("how", ["removed", "broken"])
-def test_a_file_lost_while_the_service_runs_is_written_again(tmp_path: Path, how: str) -> None:
+def test_deleted_file_is_written_again(tmp_path: Path, how: str) -> None:
     path = tmp_path / "vm-hosts.json"
     made = settled(path)
     made.record_poll(A, [VM])
@@ -466,9 +466,7 @@ def test_a_file_lost_while_the_service_runs_is_written_again(tmp_path: Path, how
     assert stored(path) == {A.account: [VM]}
 
 
-def test_a_file_that_cannot_be_used_is_said_once_and_stops_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unusable_file_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "vm-hosts.json"
     path.mkdir()
 
@@ -486,7 +484,7 @@ def test_a_file_that_cannot_be_used_is_said_once_and_stops_nothing(
     assert made.host_of(VM) is A
 
 
-def test_a_lock_that_is_never_released_is_an_error_and_no_hang(
+def test_lock_that_is_never_released_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vm_hosts_file, "_LOCK_TIMEOUT_S", 0.1)
