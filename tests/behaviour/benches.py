@@ -139,7 +139,7 @@ class RealBench:
 
 
 class GatedBench(RealBench):
-    """The same, with a key that is bound to the gate."""
+    """The same, with a restricted key."""
 
     def __init__(self, lab: Lab, account: str, folder: Path) -> None:
         super().__init__(lab, account)

@@ -1,7 +1,7 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
 """Gives every test of the suite a simulated host, and the same test a real VirtualBox, once with a
-key that may do all and once with one that is bound to the gate.
+key that may do all and once with a restricted key.
 
 `-m "not real"` and `-m real` choose one of the two.
 """

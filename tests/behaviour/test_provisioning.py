@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PROGRAM = Path(sys.executable).with_name("maas-virtualbox")
 
-# A key that is bound to the gate may neither make nor delete.
+# A restricted key may neither create nor delete VMs.
 free = pytest.mark.parametrize(
     "bench", ["simulator", pytest.param("virtualbox", marks=pytest.mark.real)], indirect=True
 )

@@ -69,7 +69,7 @@ class HostSetup:
         """Answer as the program does."""
         del key, timeout
         self.calls.append(arguments)
-        line = scripts.gated("/Users/a person", self.key)
+        line = scripts.restrict_key("/Users/a person", self.key)
         return programs.Result(json.dumps({"files": [], "authorized_key": line}), "")
 
 
@@ -125,7 +125,7 @@ def test_public_key_can_be_copied_as_printed(unit: Unit, simulator: Simulator) -
 def test_restricted_key_can_be_copied_as_printed(unit: Unit, setup: HostSetup) -> None:
     line = block(unit.run("install-host-extensions", "host=demo"), "restricted-key")
 
-    assert line == f"{scripts.gated('/Users/a person', setup.key)}"
+    assert line == f"{scripts.restrict_key('/Users/a person', setup.key)}"
     assert fingerprint(line) == fingerprint(setup.key)
 
 

@@ -56,7 +56,7 @@ def authorise(root: Path, account: Account, keys: Sequence[str]) -> None:
         Blocked: sshd rejects the configuration, which was restored.
     """
     revoke(root, keys)
-    lines = [f"{scripts.gated(account.home, key)}\n" for key in keys]
+    lines = [f"{scripts.restrict_key(account.home, key)}\n" for key in keys]
     # Owned by root, readable by all: sshd reads it as the account, which must not change it.
     atomic_files.write(root / KEYS, "".join(lines).encode(), 0o644)
     config = (

@@ -1,11 +1,11 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a VirtualBox host can be given: the extension scripts, and the gate for a restricted key.
+"""Installs scripts on a host: the extension scripts, and the script `gate` for restricted keys.
 
-`~/VBox_host_extensions/` holds `startvm`, `stopvm`, `killvm` and `checkvm`, as in 2015, for people
-and their scripts; this library does not need them. `gate` is a forced command: a key that is bound
-to it in `authorized_keys` can switch VMs and do nothing else. Making and deleting VMs needs
-another key: whoever steals the one that MAAS uses every minute must not get at anybody's disks.
+`~/VBox_host_extensions/` has the legacy scripts `startvm`, `stopvm`, `killvm` and `checkvm`, for
+people and their scripts; this library does not need them. `gate` is a forced command: a restricted
+key, which `authorized_keys` limits to it, can only control power. Creating and deleting VMs needs
+another key, so that a thief of the key that MAAS uses every minute cannot delete disks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from maas_virtualbox.virtualbox import shells
 if TYPE_CHECKING:
     import paramiko
 
-    from maas_virtualbox.fleet.fleet import VirtualBoxHost
+    from maas_virtualbox.host.host import VirtualBoxHost
 
 FOLDER = "VBox_host_extensions"
 SCRIPTS = ("startvm", "stopvm", "killvm", "checkvm", "gate")
@@ -34,55 +34,58 @@ _LOCALES = ("C.UTF-8", "en_US.UTF-8")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Written:
-    """One file on a host."""
+    """The result for one file on a host."""
 
     name: str
+    """Its name in the folder."""
+
     changed: bool
-    """Whether it was not there as it is now."""
+    """Whether it was written or removed; False: nothing had to be done."""
 
 
 def scripts(programs: tuple[str, ...]) -> dict[str, str]:
-    """Return the scripts by name, for a host whose VBoxManage is at one of some paths."""
+    """Return the scripts by name, for a host that has VBoxManage at one of these paths."""
     values = {"programs": programs, "version": VERSION, **_gate_values(programs)}
     return {name: templates.render(f"{FOLDER}/{name}", **values) for name in SCRIPTS}
 
 
-def install(owner: VirtualBoxHost) -> list[Written]:
-    """Write the scripts on a host, whole or not at all; what is there already is left.
+def install(host: VirtualBoxHost) -> list[Written]:
+    """Write the scripts on a host, each atomically. Scripts that are there already are kept.
 
     Raises:
-        HostError: the host cannot be asked, or is a Windows host; the text says which.
+        HostSetupRefused: the host runs Windows, or the key is a restricted key.
+        HostError: the host cannot be used.
     """
-    where = owner.vboxmanage.installation(timeout=_TIMEOUT_S)
+    installation = host.vboxmanage.installation(timeout=_TIMEOUT_S)
     written: list[Written] = []
-    for name, content in scripts((where.program,)).items():
-        answer = _run(owner, _posix(owner).install(FOLDER, name, content))
+    for name, content in scripts((installation.program,)).items():
+        answer = _run(host, _posix(host).install(FOLDER, name, content))
         if answer not in ("changed", "same"):
-            raise errors.BadOutput(str(owner.config), f"{FOLDER}/{name} was not written: {answer}")
+            raise errors.BadOutput(str(host.config), f"{FOLDER}/{name} was not written: {answer}")
         written.append(Written(name, answer == "changed"))
     return written
 
 
-def remove(owner: VirtualBoxHost) -> list[Written]:
+def remove(host: VirtualBoxHost) -> list[Written]:
     """Remove the scripts from a host, and their folder if nothing else is in it."""
-    removed = _run(owner, _posix(owner).remove(FOLDER, SCRIPTS)).split()
+    removed = _run(host, _posix(host).remove(FOLDER, SCRIPTS)).split()
     return [Written(name, name in removed) for name in SCRIPTS]
 
 
-def authorized_key(owner: VirtualBoxHost, key: paramiko.PKey, *, gate: bool) -> str:
+def authorized_key(host: VirtualBoxHost, key: paramiko.PKey, *, gate: bool) -> str:
     """Return the line for the account's `~/.ssh/authorized_keys`.
 
     Args:
-        owner: the host.
+        host: the host.
         key: the private key that logs in.
-        gate: bind the key to the gate, which has to be installed.
+        gate: whether to make it a restricted key; the script `gate` must be installed.
     """
     line = f"{key.get_name()} {key.get_base64()}"
-    return gated(_run(owner, _posix(owner).home()), line) if gate else f"{line} {_COMMENT}"
+    return restrict_key(_run(host, _posix(host).home()), line) if gate else f"{line} {_COMMENT}"
 
 
-def gated(home: str, key: str) -> str:
-    """Return the line that binds a public key to the gate.
+def restrict_key(home: str, key: str) -> str:
+    """Return the line that makes a public key a restricted key.
 
     Args:
         home: the account's home folder.
@@ -92,29 +95,30 @@ def gated(home: str, key: str) -> str:
     return f'restrict,command="{program}" {key} {_COMMENT}'
 
 
-def _posix(owner: VirtualBoxHost) -> shells.Posix:
-    shell = owner.vboxmanage.installation(timeout=_TIMEOUT_S).shell
+def _posix(host: VirtualBoxHost) -> shells.Posix:
+    shell = host.vboxmanage.installation(timeout=_TIMEOUT_S).shell
     if not isinstance(shell, shells.Posix):
         raise errors.HostSetupRefused(
-            str(owner.config), "the extension scripts are for Linux and macOS, and this is Windows"
+            str(host.config),
+            "the extension scripts need Linux or macOS, but the host runs Windows",
         )
     return shell
 
 
-def _run(owner: VirtualBoxHost, command: str) -> str:
-    result = owner.transport.run(command, deadline=Deadline.after(_TIMEOUT_S))
+def _run(host: VirtualBoxHost, command: str) -> str:
+    result = host.transport.run(command, deadline=Deadline.after(_TIMEOUT_S))
     if result.exit_code != 0:
-        words = result.stderr.decode("utf-8", "replace").strip()
+        message = result.stderr.decode("utf-8", "replace").strip()
         raise errors.HostSetupRefused(
-            str(owner.config),
-            f"{words or f'exit code {result.exit_code}'}; a key that is bound to the gate cannot"
-            " do this: say another with --key",
+            str(host.config),
+            f"{message or f'exit code {result.exit_code}'}; a restricted key cannot do this: use"
+            " another key with --key",
         )
     return result.stdout.decode("utf-8", "replace").strip()
 
 
 def _gate_values(programs: tuple[str, ...]) -> dict[str, object]:
-    """What the gate lets through: every command line of `shells.Posix` that `VBoxManage` sends."""
+    """Return what `gate` allows: each command line of `shells.Posix` that `VBoxManage` sends."""
     exact: list[str] = []
     prefixes: list[str] = []
     for shell in map(shells.Posix, _LOCALES):
@@ -140,7 +144,7 @@ def _gate_values(programs: tuple[str, ...]) -> dict[str, object]:
 
 
 def _calls() -> list[list[str]]:
-    """Every call of VBoxManage that the library makes to control power, about the VM `_UUID`."""
+    """Return each call of VBoxManage that controls power, for the VM `_UUID`."""
     return [
         ["list", "vms"],
         ["list", "--long", "vms"],
