@@ -1,12 +1,12 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""A fake of a MAAS region: the calls of its REST API that we make, answered as MAAS 3.7.3 does.
+"""A fake MAAS region. It responds to this project's calls of the REST API like MAAS 3.7.3.
 
-`tests/unit/test_maas_recording.py` holds it to what a real region answered: status, fields,
-defaults and the kind of each error. The sentences are its own. It is strict too: a call or a field
-that none of ours should send stays in `Region.strange`, whatever the answer is.
+`tests/unit/test_maas_recording.py` compares it with the recorded responses of a real region:
+status, fields, defaults and the type of each error. The texts differ. `Region.unexpected` lists
+every call and field that this project should not send.
 
-`Region.real` makes one that is as slow as a real region, and as unprepared as a fresh one.
+`Region.real` creates a region that is as slow as a real one, and as incomplete as a fresh one.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEY = "kq3VbConsumer:hT5mToken:w9%Secret"
-"""An administrator's."""
+"""The API key of an administrator."""
 USER_KEY = "user:user-token:user-secret"
-"""Somebody else's."""
+"""The API key of another user."""
 
 Form = dict[str, list[str]]
 
@@ -59,7 +59,7 @@ _POWER: dict[str, dict[str, str | None]] = {
         "power_verify_ssl": "n",
     },
 }
-"""The parameters of each power type with their defaults; None: it is required."""
+"""The parameters of each power type with their defaults. None: the parameter is required."""
 
 _SECRETS = ("power_pass", "power_token")
 _PREFIX = "power_parameters_"
@@ -79,7 +79,7 @@ _WRONG = "it is not valid"
 
 
 class Refused(Exception):
-    """An answer that is none of success."""
+    """A response with an error status."""
 
     def __init__(self, status: int, body: object) -> None:
         super().__init__(f"{status} {body}")
@@ -88,24 +88,24 @@ class Refused(Exception):
 
 
 class Dead(Exception):
-    """The connection ends without an answer."""
+    """The connection ends without a response."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Latencies:
-    """How long a real region takes: 856 machines were listed in 17.7 s, their power parameters in
-    3.2 s, and one was made in 0.4 to 2.4 s."""
+    """The latencies of a real region. It listed 856 machines in 17.7 s and their power parameters
+    in 3.2 s, and created a machine in 0.4 to 2.4 s."""
 
     scale: float
-    """The tests' seconds for one of a real region."""
+    """The seconds in tests for one second of a real region."""
     listed_s: float = 17.7 / 856
     powers_s: float = 3.2 / 856
     made_s: tuple[float, ...] = (0.4, 0.9, 1.4, 1.9, 2.4)
-    """In turn."""
+    """Used one after the other."""
     other_s: float = 0.1
 
     def of(self, call: tuple[str, str, str], machines: int, number: int) -> float:
-        """Return the seconds for a call: method, path and op."""
+        """Return the seconds for a call, given as method, path and op."""
         made_s = self.made_s[number % len(self.made_s)]
         seconds = {
             ("GET", "machines/", ""): self.listed_s * machines,
@@ -117,7 +117,7 @@ class Latencies:
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """One request that was understood."""
+    """One request."""
 
     method: str
     path: str
@@ -126,7 +126,7 @@ class Call:
 
 
 class Region:
-    """What the region knows, and all that was asked of it. May be shared between threads."""
+    """The region's content and the calls it received. Threads may share it."""
 
     def __init__(self) -> None:
         self.users = {KEY: ("admin", True), USER_KEY: ("bob", False)}
@@ -137,37 +137,38 @@ class Region:
         self.racks = {"rack1": ["10.0.0.0/24", "2001:db8::/64"]}
         self.regions = ["region1"]
         self.images: list[str] = ["amd64", "arm64"]
-        """The architectures of the images it has."""
+        """The architectures of its boot images."""
         self.version = "3.7.3"
         self.calls: list[Call] = []
-        self.strange: list[str] = []
+        self.unexpected: list[str] = []
+        """Calls and fields that this project should not send."""
         self.headers: list[Mapping[str, str]] = []
         self.most_at_once = 0
         self.delay_s = 0.0
         self.latencies: Latencies | None = None
         self.answers = threading.Event()
-        """While it is not set, requests wait for their answers."""
+        """While it is not set, requests get no response."""
         self.answers.set()
         self.pauses_after_writes: int | None = None
-        """Clears `answers` once."""
+        """Clear `answers` once after this number of writes."""
         self.is_old = False
-        """Whether it has the API 1.0 instead, of which we read zones."""
+        """Whether it has the API 1.0, of which this project reads the zones, instead of 2.0."""
         self.forced: list[tuple[int, str]] = []
-        """Answers to the next requests, whatever they are; the last one is given for ever."""
+        """Status and body of the next responses. The last one is repeated."""
         self.dies_after_writes: int | None = None
         self.loses_answer_to = ""
-        """A path whose writes are carried out, and not answered."""
+        """Writes to paths that start like this are carried out but get no response."""
         self.url = ""
         self._lock = threading.Lock()
         self._now = 0
         self._created = itertools.count()
         self.last_number = 0
-        """Of what has a number: machines and interfaces."""
+        """The last number of a machine or interface."""
 
     @classmethod
     def real(cls, scale: float = 0.001) -> Region:
-        """A fresh region with the latencies of a real one: it has no images and no racks, and a
-        person has registered a device."""
+        """Return a fresh region with a real region's latencies. It has no images and no racks, and
+        one device."""
         made = cls()
         made.latencies = Latencies(scale)
         made.images = []
@@ -177,25 +178,27 @@ class Region:
 
     @property
     def writes(self) -> list[Call]:
-        """The calls that change something."""
+        """The calls that write."""
         return [call for call in self.calls if call.method != "GET"]
 
     @property
     def reads(self) -> list[Call]:
-        """The calls that do not."""
+        """The calls that only read."""
         return [call for call in self.calls if call.method == "GET"]
 
-    def forget_calls(self) -> None:
-        """Count from here on."""
+    def clear_calls(self) -> None:
+        """Forget all calls so far."""
         self.calls.clear()
         self.headers.clear()
 
     def machine(self, hostname: str) -> dict[str, Any]:
-        """The machine of that name."""
-        return next(each for each in self.machines.values() if each["hostname"] == hostname)
+        """Return the machine with this hostname."""
+        return next(
+            machine for machine in self.machines.values() if machine["hostname"] == hostname
+        )
 
     def add_device(self, hostname: str, macs: Sequence[str] = ()) -> dict[str, Any]:
-        """A device: a node that is no machine, with a hostname and MACs that nobody else gets."""
+        """Add a device: a node that is not a machine, with its own hostname and MACs."""
         made: dict[str, Any] = {
             "system_id": self._next_id("dev"),
             "hostname": hostname,
@@ -207,7 +210,7 @@ class Region:
         return made
 
     def add_machine(self, hostname: str, **options: Any) -> dict[str, Any]:
-        """A machine somebody else made; `macs`, `power` (type and parameters), or any field."""
+        """Add a machine. Options: `macs`, `power` (type and parameters), and any field."""
         macs = options.pop("macs", ())
         power_type, parameters = options.pop("power", ("", {}))
         made: dict[str, Any] = {
@@ -238,7 +241,7 @@ class Region:
     def answer(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, str]:
-        """Return status and body. Raises `Dead`."""
+        """Return the status and body of a response. Raises `Dead`."""
         with self._lock:
             self._now += 1
             self.most_at_once = max(self.most_at_once, self._now)
@@ -265,16 +268,11 @@ class Region:
         op = query.pop("op", [""])[0]
         self.headers.append(headers)
         if self.forced:
-            status, forced = self.forced.pop(0) if len(self.forced) > 1 else self.forced[0]
             self.calls.append(Call(method, url.path, op, {}))
-            return status, forced
+            return self.forced.pop(0) if len(self.forced) > 1 else self.forced[0]
         if query:
-            raise self._odd(f"parameters of {method} {target}")
-        path = url.path.removeprefix("/MAAS")
-        version, _, path = path.removeprefix("/api/").partition("/")
-        path = urllib.parse.unquote(path)
-        if version != ("1.0" if self.is_old else "2.0"):
-            raise self._odd(f"the API {version} for {path}", 410)
+            raise self._unexpected(f"parameters of {method} {target}")
+        path = self._api_path(url.path)
         route, match = self._route(method, path, op)
         is_admin = self._log_in(headers, path)
         if route.refusal is not None and not is_admin:
@@ -282,12 +280,24 @@ class Region:
         form = self._read_form(headers, body)
         result = route.handler(*match.groups(), *([form] if method != "GET" else []))
         self.calls.append(Call(method, path, op, form))
+        self._after(method, path)
+        return 200, json.dumps(result)
+
+    def _api_path(self, path: str) -> str:
+        """Return the path below the API's prefix."""
+        prefix, _, path = path.removeprefix("/MAAS").removeprefix("/api/").partition("/")
+        path = urllib.parse.unquote(path)
+        if prefix != ("1.0" if self.is_old else "2.0"):
+            raise self._unexpected(f"the API {prefix} for {path}", 410)
+        return path
+
+    def _after(self, method: str, path: str) -> None:
+        """Simulate failures after a call was carried out."""
         if len(self.writes) == self.pauses_after_writes:
             self.pauses_after_writes = None
             self.answers.clear()
         if method != "GET" and self.loses_answer_to and path.startswith(self.loses_answer_to):
             raise Dead
-        return 200, json.dumps(result)
 
     def _latency_s(self, method: str, target: str) -> float:
         if self.latencies is None:
@@ -300,27 +310,26 @@ class Region:
             return self.latencies.of(call, len(self.machines), number)
 
     def _route(self, method: str, path: str, op: str) -> tuple[_Route, re.Match[str]]:
-        """Return who answers. MAAS looks at the path first, then at method and op; at the login
-        only then."""
+        """Return the handler. MAAS checks path, method and op before the login."""
         found = [
             (route, match)
             for route in self._routes()
             if (match := re.fullmatch(route.path, path)) is not None
         ]
         if not found:
-            raise self._odd(f"the call {method} {path}", 404)
+            raise self._unexpected(f"the call {method} {path}", 404)
         if method not in {route.method for route, _ in found}:
-            raise self._odd(f"the method {method} of {path}", 405, "")
+            raise self._unexpected(f"the method {method} of {path}", 405, "")
         for route, match in found:
             if (route.method, route.op) == (method, op):
                 return route, match
-        raise self._odd(f"the call {method} {path} op={op}")
+        raise self._unexpected(f"the call {method} {path} op={op}")
 
     def _read_form(self, headers: Mapping[str, str], body: bytes) -> Form:
         if not body:
             return {}
         if headers.get("Content-Type") != "application/x-www-form-urlencoded":
-            raise self._odd(f"a body of type {headers.get('Content-Type')}")
+            raise self._unexpected(f"a body of type {headers.get('Content-Type')}")
         return urllib.parse.parse_qs(body.decode(), keep_blank_values=True, strict_parsing=True)
 
     def _log_in(self, headers: Mapping[str, str], path: str) -> bool:
@@ -328,44 +337,30 @@ class Region:
         if not header and path == "version/":
             return False
         if not header:
-            raise self._odd(f"no login for {path}")
-        pairs = (part.strip().partition("=") for part in header.removeprefix("OAuth ").split(","))
-        found = {name: urllib.parse.unquote(value.strip('"')) for name, _, value in pairs}
-        signature = found.get("oauth_signature", "")
-        consumer, token = found.get("oauth_consumer_key", ""), found.get("oauth_token", "")
-        secret = urllib.parse.unquote(signature.removeprefix("&"))
-        formed = (
-            header.startswith("OAuth ")
-            and found.get("oauth_signature_method") == "PLAINTEXT"
-            and found.get("oauth_version") == "1.0"
-            and found.get("oauth_nonce")
-            and found.get("oauth_timestamp", "").isdecimal()
-            and signature.startswith("&")
-        )
-        if not formed:
-            raise Refused(401, "bad OAuth header")
+            raise self._unexpected(f"no login for {path}")
+        consumer, token, secret = _parse_oauth(header)
         known = {tuple(key.split(":")[:2]): key.split(":")[2] for key in self.users}
         if (consumer, token) not in known:
-            # The real one quotes an unknown token.
+            # The real region quotes an unknown token.
             raise Refused(401, f"no such key: {token}")
         if known[consumer, token] != secret:
-            # The real one quotes what it expected, which is the user's secret.
+            # The real region quotes the signature that it expected: the user's secret.
             raise Refused(401, f"bad signature, expected: &{known[consumer, token]}")
         self.user = self.users[f"{consumer}:{token}:{secret}"]
         return self.user[1]
 
-    def _odd(self, what: str, status: int = 400, body: str | None = None) -> Refused:
-        self.strange.append(what)
+    def _unexpected(self, what: str, status: int = 400, body: str | None = None) -> Refused:
+        self.unexpected.append(what)
         return Refused(status, f"unknown here: {what}" if body is None else body)
 
     def _routes(self) -> list[_Route]:
-        words = "for administrators only"
+        text = "for administrators only"
         return [
             _Route("GET", r"boot-resources/", self._boot_resources),
             _Route("GET", r"devices/", self._devices),
             _Route("GET", r"machines/", self._machines),
-            _Route("GET", r"machines/", self._power_parameters, "power_parameters", words),
-            _Route("GET", r"machines/(\w+)/", self._powers_of, "power_parameters", words),
+            _Route("GET", r"machines/", self._power_parameters, "power_parameters", text),
+            _Route("GET", r"machines/(\w+)/", self._powers_of, "power_parameters", text),
             _Route("GET", r"rackcontrollers/", self._racks),
             _Route("GET", r"regioncontrollers/", self._region_controllers),
             _Route("GET", r"tags/", self._tags),
@@ -380,7 +375,7 @@ class Region:
             ),
             _Route("POST", r"tags/", self._create_tag, refusal=""),
             _Route("POST", r"tags/([\w-]+)/", self._update_nodes, "update_nodes", ""),
-            _Route("POST", r"zones/", self._create_zone, refusal=words),
+            _Route("POST", r"zones/", self._create_zone, refusal=text),
             _Route("PUT", r"machines/(\w+)/", self._update_machine, refusal=""),
             _Route("PUT", r"nodes/(\w+)/interfaces/(\d+)/", self._update_interface, refusal=""),
             _Route("PUT", r"tags/([\w-]+)/", self._update_tag, refusal=""),
@@ -403,7 +398,7 @@ class Region:
         return list(self.devices.values())
 
     def _machines(self) -> list[dict[str, Any]]:
-        return [self._shown(each) for each in self.machines.values()]
+        return [self._shown(machine) for machine in self.machines.values()]
 
     def _shown(self, machine: Mapping[str, Any]) -> dict[str, Any]:
         zone = {"name": machine["zone"], "description": self.zones[machine["zone"]]}
@@ -412,7 +407,7 @@ class Region:
         }
 
     def _power_parameters(self) -> dict[str, dict[str, str]]:
-        return {name: each["power_parameters"] for name, each in self.machines.items()}
+        return {name: machine["power_parameters"] for name, machine in self.machines.items()}
 
     def _powers_of(self, system_id: str) -> dict[str, str]:
         return self._machine(system_id)["power_parameters"]
@@ -455,26 +450,32 @@ class Region:
         return self.add_device(form["hostname"][0], form["mac_addresses"])
 
     def _create_machine(self, form: Form) -> dict[str, Any]:
-        is_admin = self.user[1]
-        wants = form.get("commission", ["true"])[0] == "true"
         macs = [mac.lower().replace("-", ":") for mac in form.get("mac_addresses", ())]
         blank: dict[str, Any] = {"power_type": "", "power_parameters": {}, "system_id": ""}
-        refused: dict[str, list[str]] = {}
-        name = form.get("architecture", [""])[0]
-        if name not in [f"{each}/generic" for each in self.images]:
-            refused["architecture"] = [f"{name} is none of {self.images}" if name else _REQUIRED]
-        wrong = [each for each in macs if self._mac_refusal(each)]
-        if not macs or wrong:
-            refused["mac_addresses"] = [self._mac_refusal(wrong[0]) if wrong else _REQUIRED]
-            if "power_type" in form:
-                refused["power_type"] = ["without interfaces"]
+        refused = self._refused_architecture(form) | self._refused_macs(form, macs)
         changes = self._checked(form, blank, refused)
         hostname: object = changes.pop("hostname", "") or f"random-{self.last_number}"
         made = self.add_machine(str(hostname), macs=list(dict.fromkeys(macs)))
         made |= changes
-        if wants and is_admin:
+        is_admin = self.user[1]
+        if is_admin and form.get("commission", ["true"])[0] == "true":
             self._start_commissioning(made)
         return self._shown(made)
+
+    def _refused_architecture(self, form: Form) -> dict[str, list[str]]:
+        name = form.get("architecture", [""])[0]
+        if name in [f"{image}/generic" for image in self.images]:
+            return {}
+        return {"architecture": [f"{name} is none of {self.images}" if name else _REQUIRED]}
+
+    def _refused_macs(self, form: Form, macs: Sequence[str]) -> dict[str, list[str]]:
+        refusals = [text for mac in macs if (text := self._mac_refusal(mac))]
+        if macs and not refusals:
+            return {}
+        refused = {"mac_addresses": [refusals[0] if refusals else _REQUIRED]}
+        if "power_type" in form:
+            refused["power_type"] = ["without interfaces"]
+        return refused
 
     def _update_machine(self, system_id: str, form: Form) -> dict[str, Any]:
         machine = self._machine(system_id)
@@ -484,16 +485,16 @@ class Region:
     def _commission(self, system_id: str, form: Form) -> dict[str, Any]:
         machine = self._machine(system_id)
         if form:
-            self._odd("fields of commission")
+            self._unexpected("fields of commission")
         if machine["status_name"] not in _COMMISSIONED_FROM:
             raise Refused(409, f"not while it is {machine['status_name']}")
         self._start_commissioning(machine)
         return self._shown(machine)
 
     def _start_commissioning(self, machine: dict[str, Any]) -> None:
-        """The machine stays as it is where no rack reaches its BMC."""
+        """Start commissioning. If no rack reaches the BMC, the machine stays as it is."""
         uri = str(machine["power_parameters"].get("power_on_uri", ""))
-        subnets = [ipaddress.ip_network(each) for some in self.racks.values() for each in some]
+        subnets = [ipaddress.ip_network(cidr) for cidrs in self.racks.values() for cidr in cidrs]
         if uri and not any(
             ipaddress.ip_address(urllib.parse.urlsplit(uri).hostname or "") in subnet
             for subnet in subnets
@@ -504,50 +505,55 @@ class Region:
     def _checked(
         self, form: Form, machine: Mapping[str, Any], refused: dict[str, list[str]]
     ) -> dict[str, Any]:
-        """Return what a form changes in a machine; refuses all that is wrong at once, with what
-        was found before."""
+        """Return the changes of a machine in a form.
+
+        Raises:
+            Refused: some values are wrong, including those that are refused already.
+        """
         given = {name: values[0] for name, values in form.items()}
-        known = {f"{_PREFIX}{each}" for each in _POWER.get(given.get("power_type", "webhook"), {})}
+        known = {f"{_PREFIX}{name}" for name in _POWER.get(given.get("power_type", "webhook"), {})}
         if odd := [name for name in form if name not in {*_FIELDS, *known}]:
-            self._odd(f"the fields {odd} of a machine")
-        changes: dict[str, Any] = {
-            name: given[name]
-            for name in ("architecture", "hostname", "power_type", "zone")
-            if given.get(name)
-        }
+            self._unexpected(f"the fields {odd} of a machine")
+        names = ("architecture", "hostname", "power_type", "zone")
+        changes: dict[str, Any] = {name: given[name] for name in names if given.get(name)}
         others = [
-            each
-            for each in (*self.machines.values(), *self._other_nodes())
-            if each["system_id"] != machine["system_id"]
+            node
+            for node in (*self.machines.values(), *self._other_nodes())
+            if node["system_id"] != machine["system_id"]
         ]
         if "hostname" in changes:
-            label, _, domain = changes["hostname"].partition(".")
-            changes["hostname"] = label
-            if domain not in ("", "maas") or not _LABEL.fullmatch(label) or len(label) > 63:
-                refused["hostname"] = [_WRONG]
-            elif label in [each["hostname"] for each in others]:
-                refused["hostname"] = [_TAKEN]
-            elif _LIKE_AN_ADDRESS.fullmatch(label):
-                changes["hostname"] = f"random-{self.last_number}"
+            hostname = self._checked_hostname(changes["hostname"], others, refused)
+            changes["hostname"] = hostname
         if changes.get("zone", "default") not in self.zones:
             refused["zone"] = [_WRONG]
         power = self._checked_power(given, machine, refused)
         if refused:
             raise Refused(400, refused)
-        if power["power_type"] == "webhook" and any(
-            each.get("power_type") == "webhook"
-            and _compared(each["power_parameters"]) == _compared(power["power_parameters"])
-            and _compared(power["power_parameters"])
-            for each in others
-        ):
+        if power["power_type"] == "webhook" and _is_bmc_used(power["power_parameters"], others):
             raise Refused(409, _CONFLICT)
         return {**changes, **power}
+
+    def _checked_hostname(
+        self, name: str, others: Sequence[Mapping[str, Any]], refused: dict[str, list[str]]
+    ) -> str:
+        """Return the hostname without the domain. MAAS replaces one that looks like an address."""
+        label, _, domain = name.partition(".")
+        if domain not in ("", "maas") or not _LABEL.fullmatch(label) or len(label) > 63:
+            refused["hostname"] = [_WRONG]
+        elif label in [node["hostname"] for node in others]:
+            refused["hostname"] = [_TAKEN]
+        elif _LIKE_AN_ADDRESS.fullmatch(label):
+            return f"random-{self.last_number}"
+        return label
 
     def _checked_power(
         self, given: Mapping[str, str], machine: Mapping[str, Any], refused: dict[str, list[str]]
     ) -> dict[str, Any]:
-        """Return power type and parameters; unless the check is skipped, defaults are added and
-        what is missing or unknown is refused."""
+        """Return the power type and parameters.
+
+        Unless the form skips the check, defaults are added, and missing and unknown parameters
+        are refused.
+        """
         power_type = given.get("power_type", machine["power_type"])
         if power_type not in _POWER:
             refused["power_type"] = [_WRONG]
@@ -557,17 +563,14 @@ class Region:
             for name, value in given.items()
             if name.startswith(_PREFIX) and name != _SKIP
         }
-        kept: dict[str, str] = machine["power_parameters"]
-        merged = {**(kept if power_type == machine["power_type"] else {}), **parameters}
-        touched = "power_type" in given or parameters
-        if touched and given.get(_SKIP) != "true" and "power_type" not in refused:
+        current: dict[str, str] = machine["power_parameters"]
+        merged = {**(current if power_type == machine["power_type"] else {}), **parameters}
+        is_changed = "power_type" in given or parameters
+        if is_changed and given.get(_SKIP) != "true" and "power_type" not in refused:
             defaults = _POWER[power_type]
             merged = {n: v for n, v in defaults.items() if v is not None} | merged
-            missing = [name for name, value in defaults.items() if value is None]
-            if set(missing) - merged.keys() or merged.keys() - defaults.keys():
-                refused["power_parameters"] = [_REQUIRED]
-            elif merged.get("power_verify_ssl", "n") not in ("n", "y"):
-                refused["power_parameters"] = [_WRONG]
+            if text := _refused_parameters(merged, defaults):
+                refused["power_parameters"] = [text]
         return {"power_type": power_type, "power_parameters": merged}
 
     def _other_nodes(self) -> list[dict[str, Any]]:
@@ -581,8 +584,8 @@ class Region:
     def _mac_refusal(self, mac: str) -> str:
         used = {
             nic["mac_address"]
-            for each in (*self.machines.values(), *self._other_nodes())
-            for nic in each["interface_set"]
+            for node in (*self.machines.values(), *self._other_nodes())
+            for nic in node["interface_set"]
         }
         if not _MAC.fullmatch(mac):
             return _WRONG
@@ -605,15 +608,15 @@ class Region:
         self, machine: dict[str, Any], form: Form, statuses: tuple[str, ...], number: int | None
     ) -> dict[str, Any]:
         self._expect(form, "mac_address", of="an interface")
-        nics = [each for each in machine["interface_set"] if each["id"] == number]
+        nics = [nic for nic in machine["interface_set"] if nic["id"] == number]
         if number is not None and not nics:
             raise Refused(404, "no such interface")
         if machine["status_name"] not in statuses:
             raise Refused(409, f"not while it is {machine['status_name']}")
         mac = form.get("mac_address", [""])[0]
-        words = self._mac_refusal(mac)
-        if words or "-" in mac:
-            raise Refused(400, {"mac_address": [words if mac else _REQUIRED]})
+        refusal = self._mac_refusal(mac)
+        if refusal or "-" in mac:
+            raise Refused(400, {"mac_address": [refusal if mac else _REQUIRED]})
         if number is None:
             self._add_interface(machine, mac)
             return machine["interface_set"][-1]
@@ -631,7 +634,7 @@ class Region:
         self._tag(name)
         new = form.get("name", [name])[0]
         if new != name:
-            self._odd(f"a new name for the tag {name}")
+            self._unexpected(f"a new name for the tag {name}")
             self._checked_name(form, r"[\w-]+", self.tags)
         self.tags[name] = form["comment"][0].strip()
         return {"name": name, "comment": self.tags[name]}
@@ -639,10 +642,10 @@ class Region:
     def _update_nodes(self, name: str, form: Form) -> dict[str, int]:
         self._tag(name)
         if not form or form.keys() - {"add", "remove"}:
-            self._odd(f"the fields {sorted(form)} of update_nodes")
+            self._unexpected(f"the fields {sorted(form)} of update_nodes")
         count = {"added": 0, "removed": 0}
         for verb in ("add", "remove"):
-            # The real one passes over machines that it does not have.
+            # The real region ignores machines that it does not have.
             for system_id in self.machines.keys() & set(form.get(verb, ())):
                 tags = self.machines[system_id]["tag_names"]
                 if (name in tags) is (verb == "remove"):
@@ -669,15 +672,15 @@ class Region:
         return name
 
     def _expect(self, form: Form, *names: str, of: str) -> None:
-        """Note fields that are not ours; the real one ignores them, or says what is missing."""
+        """Note fields that this project does not send. The real region ignores or refuses them."""
         if form.keys() != set(names) or any(len(values) != 1 for values in form.values()):
-            self._odd(f"the fields {sorted(form)} of {of}")
+            self._unexpected(f"the fields {sorted(form)} of {of}")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Route:
-    """Who answers a call, and what another than an administrator is answered with 403; None: the
-    same."""
+    """The handler of a call, and the body of the 403 for users who are not administrators. None:
+    they may call it too."""
 
     method: str
     path: str
@@ -686,16 +689,52 @@ class _Route:
     refusal: str | None = None
 
 
+def _parse_oauth(header: str) -> tuple[str, str, str]:
+    """Return consumer, token and secret of an OAuth PLAINTEXT header."""
+    pairs = (part.strip().partition("=") for part in header.removeprefix("OAuth ").split(","))
+    found = {name: urllib.parse.unquote(value.strip('"')) for name, _, value in pairs}
+    signature = found.get("oauth_signature", "")
+    is_valid = (
+        header.startswith("OAuth ")
+        and found.get("oauth_signature_method") == "PLAINTEXT"
+        and found.get("oauth_version") == "1.0"
+        and found.get("oauth_nonce")
+        and found.get("oauth_timestamp", "").isdecimal()
+        and signature.startswith("&")
+    )
+    if not is_valid:
+        raise Refused(401, "bad OAuth header")
+    secret = urllib.parse.unquote(signature.removeprefix("&"))
+    return found.get("oauth_consumer_key", ""), found.get("oauth_token", ""), secret
+
+
+def _refused_parameters(parameters: Mapping[str, str], defaults: Mapping[str, str | None]) -> str:
+    """Return why MAAS refuses power parameters; empty if it accepts them."""
+    required = {name for name, value in defaults.items() if value is None}
+    if required - parameters.keys() or parameters.keys() - defaults.keys():
+        return _REQUIRED
+    return "" if parameters.get("power_verify_ssl", "n") in ("n", "y") else _WRONG
+
+
+def _is_bmc_used(parameters: Mapping[str, str], nodes: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether another machine has the same power parameters."""
+    compared = _compared(parameters)
+    return bool(compared) and any(
+        node.get("power_type") == "webhook" and _compared(node["power_parameters"]) == compared
+        for node in nodes
+    )
+
+
 def _compared(parameters: Mapping[str, str]) -> dict[str, str]:
-    """Return the parameters that no two BMCs have alike: those that are not secret."""
+    """Return the parameters that must be unique: those that are not secret."""
     return {name: value for name, value in parameters.items() if name not in _SECRETS}
 
 
-# -- In reach ---------------------------------------------------------------------------------
+# -- Access to a region -----------------------------------------------------------------------
 
 
 class _InProcess(adapters.BaseAdapter):
-    """Carries requests to a region of this process, without a socket."""
+    """Sends requests to a region in this process, without a socket."""
 
     def __init__(self, region: Region) -> None:
         super().__init__()
@@ -724,11 +763,11 @@ class _InProcess(adapters.BaseAdapter):
         return response
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Nothing to close."""
 
 
 def client(region: Region, key: str = KEY, ca_file: Path | None = None) -> MAAS:
-    """A client of the region: over HTTP if it is served, otherwise in this process."""
+    """Return a client of a region: over HTTP if it is served, otherwise in this process."""
     url = region.url or "http://region.invalid:5240/MAAS"
     adapter = None if region.url else _InProcess(region)
     return MAAS(url, pydantic.SecretStr(key), ca_file, adapter=adapter)
@@ -739,22 +778,22 @@ class _Server(http.server.ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that gave up waiting is no error."""
+        """A client that does not wait for the response is not an error."""
 
 
 @contextlib.contextmanager
 def served(region: Region | None = None, *, certificate: Path | None = None) -> Generator[Region]:
-    """Serve a region on a port of its own, over HTTPS with a PEM file of certificate and key."""
+    """Serve a region on a free port; over HTTPS with a PEM file of certificate and key."""
     made = region or Region()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        wbufsize = -1  # a whole answer at once, as real servers send it
+        wbufsize = -1  # send a response at once, as real servers do
 
         def handle_one(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             body = self.rfile.read(length)
-            if len(body) < length:  # whoever sent it was killed
+            if len(body) < length:  # the client was killed
                 self.close_connection = True
                 return
             try:

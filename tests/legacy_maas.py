@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""A machine of MAAS 1.4 to 1.9 in a scratch root: it renders and runs power templates."""
+"""A fake of MAAS 1.4 to 1.9 in a temporary root. It renders and runs power templates."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TEMPITA: Any = importlib.import_module("tempita")
 
 
 class ShellTemplate(_TEMPITA.Template):
-    """Tempita as MAAS uses it: every substituted value is quoted for the shell."""
+    """Tempita as MAAS uses it: it quotes every substituted value for the shell."""
 
     def _repr(self, value: Any, pos: Any) -> str:
         parent: Any = super()
@@ -35,12 +35,12 @@ class ShellTemplate(_TEMPITA.Template):
 
 
 def render(path: Path, values: dict[str, object]) -> str:
-    """Render a power template as MAAS does; a variable that is not there is an error."""
+    """Render a power template as MAAS does. An undefined variable is an error."""
     return str(ShellTemplate(path.read_text()).substitute(values))
 
 
 def variables(version: str, change: str, mac: str) -> dict[str, object]:
-    """All that MAAS of a version passes to the template, and nothing more."""
+    """Return exactly the variables that a version of MAAS passes to the template."""
     found: dict[str, object] = {
         "power_change": change,
         "mac_address": mac,
@@ -60,7 +60,7 @@ def variables(version: str, change: str, mac: str) -> dict[str, object]:
 
 
 class LegacyMAAS:
-    """A machine of an old MAAS: a scratch root with the template in it."""
+    """A machine with a legacy MAAS: a temporary root with the stock template."""
 
     def __init__(self, root: Path, config_file: Path, socket_file: Path) -> None:
         self.root = root
@@ -89,7 +89,7 @@ class LegacyMAAS:
     def power(
         self, change: str, mac: str, version: str = "1.9"
     ) -> subprocess.CompletedProcess[str]:
-        """Switch or query, as MAAS does: the rendered text is the standard input of /bin/sh."""
+        """Control or query power like MAAS, which sends the rendered text to /bin/sh."""
         script = render(self.template, variables(version, change, mac))
         return subprocess.run(
             ["/bin/sh"],
@@ -104,5 +104,5 @@ class LegacyMAAS:
         )
 
     def woken(self) -> list[str]:
-        """What etherwake was called with."""
+        """Return the arguments of all calls of etherwake."""
         return self.woken_file.read_text().splitlines() if self.woken_file.exists() else []

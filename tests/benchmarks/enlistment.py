@@ -1,8 +1,8 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What it costs us to tell MAAS of 1,000 VMs: our own CPU, calls, and calls at a time.
+"""The cost of enlisting 1,000 VMs: CPU time without HTTP, calls, and parallel calls.
 
-The stand-in's machines are padded to the size real ones have in MAAS's listing.
+The fake region's machines are padded to the size of real machines.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tests.vms import A, B, mac, vm
 
 _VMS = 1000
 _MOST = 3.0
-"""The CPU time of a plan beside that of parsing the listing of MAAS's machines."""
+"""The maximum CPU time of a plan, relative to parsing the list of MAAS's machines."""
 _PADDING = [{"id": number, "name": f"sda-part{number}", "tags": ["ssd"]} for number in range(400)]
 """20 KB."""
 
 
 def run() -> list[tuple[str, ...]]:
-    """Measure; a row a result, as `__main__` shows them."""
+    """Measure. Return a row for each result."""
     settings = EnlistmentSettings(tokens.Secrets.new(), "10.0.0.2", 5307)
     vms = [vm(f"node{number}", mac(number), host=(A, B)[number % 2]) for number in range(_VMS)]
     rows: list[tuple[str, ...]] = []
@@ -40,8 +40,8 @@ def run() -> list[tuple[str, ...]]:
             padding = {"blockdevice_set": _PADDING}
             region.add_machine(f"other{number}", macs=[mac(5000 + number)], **padding)
         for what in ("new to MAAS", "known to it"):
-            region.forget_calls()
-            # The stand-in's threads are not ours; nor is the time it takes.
+            region.clear_calls()
+            # The fake region runs in other threads.
             began = time.thread_time()
             plan = enlistment.plan(vms, enlistment.read(client), settings)
             seconds = time.thread_time() - began

@@ -39,7 +39,7 @@ def region() -> Generator[fake_maas.Region]:
     """A MAAS that knows no machine."""
     with fake_maas.served() as made:
         yield made
-        assert not made.strange
+        assert not made.unexpected
 
 
 def unit(simulator: Simulator, region: fake_maas.Region, **config: Any) -> testing.State:
@@ -187,7 +187,7 @@ def test_auto_enlist_off_still_updates_address_and_tokens(
     before = context.run(context.on.config_changed(), unit(simulator, region, auto_enlist="all"))
     manual = context.run(context.on.config_changed(), state_after(before, auto_enlist="off"))
     tokens = {each["power_parameters"]["power_token"] for each in region.machines.values()}
-    region.forget_calls()
+    region.clear_calls()
 
     context.run(context.on.update_status(), manual)
     assert region.calls == []
@@ -268,7 +268,7 @@ def test_auto_enlist_runs_only_on_the_leader(
     context: Context, simulator: Simulator, region: fake_maas.Region
 ) -> None:
     before = context.run(context.on.config_changed(), unit(simulator, region))
-    region.forget_calls()
+    region.clear_calls()
 
     context.run(
         context.on.config_changed(),

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""`maas login`, `maas enlist` and `maas check`, with two simulated hosts and a MAAS over HTTP."""
+"""`maas login`, `maas enlist` and `maas check`, with two simulated hosts and a fake region."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class Lab:
-    """Two hosts with five VMs each, a MAAS, and the program configured for them."""
+    """Two hosts with five VMs each, a region, and a configuration file for both."""
 
     region: Region
     first: Simulator
@@ -49,20 +49,20 @@ class Lab:
     run: Run
 
     def configure(self, **options: object) -> None:
-        """Write the configuration file, with other options."""
+        """Write the configuration file with changed options."""
         self.options |= {name.replace("_", "-"): value for name, value in options.items()}
         self.config_file.write_text(yaml.safe_dump(self.options))
 
     def maas(self, *arguments: str) -> tuple[int, str, str]:
-        """Run `maas-virtualbox maas …`; what it says has no secret in it."""
+        """Run `maas-virtualbox maas …` and check that its output contains no secret."""
         code, out, err = self.run("--config", str(self.config_file), "maas", *arguments)
         for part in KEY.split(":"):
             assert part not in out + err
         return code, out, err
 
     def enlist(self, *arguments: str) -> dict[str, Any]:
-        """Enlist well, counting calls from here on; returns the JSON."""
-        self.region.forget_calls()
+        """Clear the recorded calls and enlist without errors. Return the JSON."""
+        self.region.clear_calls()
         code, out, err = self.maas("enlist", "--format", "json", *arguments)
         assert (code, err) == (0, "")
         return json.loads(out)
@@ -70,7 +70,7 @@ class Lab:
 
 @pytest.fixture
 def lab(tmp_path: Path, run: Run) -> Generator[Lab]:
-    """Everything up, and nothing enlisted."""
+    """All hosts are up, and nothing is enlisted."""
     with (
         fake_maas.served() as region,
         Simulator() as first,
@@ -96,12 +96,15 @@ def lab(tmp_path: Path, run: Run) -> Generator[Lab]:
             maas_api_key_file=str(key_file),
         )
         yield made
-        assert not region.strange
+        assert not region.unexpected
 
 
-def told(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    """What was planned for whom, and what became of it."""
-    return [(each["kind"], each["vm"], each["text"], each["result"]) for each in found["changes"]]
+def rows(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Return the kind, VM, text and result of each change."""
+    return [
+        (change["kind"], change["vm"], change["text"], change["result"])
+        for change in found["changes"]
+    ]
 
 
 # -- enlist -------------------------------------------------------------------------------------
@@ -113,11 +116,11 @@ def test_enlist_creates_machines_once(lab: Lab) -> None:
     done = lab.enlist()
 
     assert planned["summary"] == done["summary"] == "10 create"
-    assert {each["result"] for each in planned["changes"]} == {""}
-    assert {each["result"] for each in done["changes"]} == {"done"}
+    assert {change["result"] for change in planned["changes"]} == {""}
+    assert {change["result"] for change in done["changes"]} == {"done"}
     assert [zone["name"] for zone in done["zones"]] == ["izMBP13", "izMBP15"]
     assert lab.region.zones["izMBP13"] == lab.first.host_entry
-    names = {each["hostname"] for each in lab.region.machines.values()}
+    names = {machine["hostname"] for machine in lab.region.machines.values()}
     assert names == {f"mbp{kind}-{number}" for kind in (13, 15) for number in range(1, 6)}
     uri = lab.region.machine("mbp13-1")["power_parameters"]["power_on_uri"]
     uuid = lab.first.virtualbox.vm("mbp13-1").uuid
@@ -149,7 +152,9 @@ def test_enlist_with_new_address_updates_all_machines(lab: Lab) -> None:
 
     assert done["summary"] == "10 update"
     assert [call.method for call in lab.region.writes] == ["PUT"] * 10
-    uris = [each["power_parameters"]["power_off_uri"] for each in lab.region.machines.values()]
+    uris = [
+        machine["power_parameters"]["power_off_uri"] for machine in lab.region.machines.values()
+    ]
     assert all(uri.startswith("http://10.0.0.9:5307/") for uri in uris)
 
 
@@ -164,7 +169,7 @@ def test_enlist_after_changes_updates_these_machines(lab: Lab) -> None:
 
     done = lab.enlist()
 
-    assert told(done) == [
+    assert rows(done) == [
         ("update", "web", "hostname mbp13-1 → web; tag", "done"),
         ("update", "mbp13-2", "MAC 08:00:27:00:13:99", "done"),
         ("update", "mbp13-3", "zone izMBP13 → izMBP15", "done"),
@@ -175,7 +180,7 @@ def test_enlist_after_changes_updates_these_machines(lab: Lab) -> None:
 
 def test_enlist_with_filter_commissions_selected_vms(lab: Lab) -> None:
     done = lab.enlist("--host", "one", "--name", "*-[12]", "--commission")
-    assert [each["vm"] for each in done["changes"]] == ["mbp13-1", "mbp13-2"]
+    assert [change["vm"] for change in done["changes"]] == ["mbp13-1", "mbp13-2"]
     assert lab.region.machine("mbp13-1")["status_name"] == "Commissioning"
 
     assert len(lab.enlist("--zone", "izMBP15")["changes"]) == 5
@@ -207,7 +212,7 @@ def test_enlist_with_a_host_down_continues(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "words"),
+    ("response", "text"),
     [
         ((401, "no"), "is the API key right?"),
         ((403, "no"), "does the API key belong to an administrator?"),
@@ -215,15 +220,15 @@ def test_enlist_with_a_host_down_continues(lab: Lab) -> None:
     ],
 )
 def test_enlist_with_a_failing_maas_prints_one_sentence(
-    lab: Lab, trouble: tuple[int, str], words: str
+    lab: Lab, response: tuple[int, str], text: str
 ) -> None:
-    lab.region.forced = [trouble]
+    lab.region.forced = [response]
 
     code, out, err = lab.maas("enlist")
 
     assert (code, out) == (main.EXIT_FAILED, "")
     assert err.startswith("maas-virtualbox: http://127.0.0.1:")
-    assert words in err
+    assert text in err
     assert err.count("\n") == 1
 
 
@@ -233,7 +238,7 @@ def test_enlist_after_a_crash_of_maas_completes(lab: Lab) -> None:
 
     assert code == main.EXIT_FAILED
     assert err.count("no response from MAAS") == 1
-    results = {each["result"] for each in json.loads(out)["changes"]}
+    results = {change["result"] for change in json.loads(out)["changes"]}
     assert "done" not in results or results >= {"done", "not tried"}
 
     lab.region.dies_after_writes = None
@@ -250,7 +255,7 @@ def test_enlist_interrupted_finishes_machines_in_progress(
     assert code == main.EXIT_INTERRUPTED
     count = len(lab.region.machines)
     assert 0 < count <= 8
-    assert {len(each["tag_names"]) for each in lab.region.machines.values()} == {1}
+    assert {len(machine["tag_names"]) for machine in lab.region.machines.values()} == {1}
     assert err.endswith(
         f"interrupted: {count} of 10 machines written: enlist again for the others\n"
     )
@@ -268,7 +273,7 @@ def test_enlist_after_being_killed_completes(lab: Lab) -> None:
 
 
 def interrupted_by(lab: Lab, number: signal.Signals) -> tuple[int, str]:
-    """Enlist, and send a signal once MAAS has the first machine and others are under way."""
+    """Enlist, and send a signal after the first machine, while others are in progress."""
     lab.region.pauses_after_writes = 3  # two zones and a machine
     process = subprocess.Popen(
         interruptible(PROGRAM, "--config", lab.config_file, "maas", "enlist"),
@@ -309,12 +314,12 @@ def test_command_with_a_hanging_maas_ends_at_its_timeout(lab: Lab, command: str)
     assert re.search("no response from MAAS within|no time left", out + err)
 
 
-# -- A region that is not ready -----------------------------------------------------------------
+# -- A fresh region -----------------------------------------------------------------------------
 
 
 @pytest.fixture
 def real_lab(lab: Lab) -> Lab:
-    """A region with a real one's latencies, in thousandths, without images and racks."""
+    """A fresh region without images and racks, with a thousandth of a real region's latencies."""
     fresh = Region.real()
     lab.region.latencies, lab.region.devices = fresh.latencies, fresh.devices
     lab.region.images, lab.region.racks = [], {}
@@ -348,7 +353,7 @@ def test_enlist_commissions_when_a_rack_is_reachable(real_lab: Lab) -> None:
     real_lab.region.racks = {"rack1": ["192.168.0.0/24"]}
     code, out, err = real_lab.maas("enlist", "--commission", "--format", "json")
 
-    results = {each["result"] for each in json.loads(out)["changes"]}
+    results = {change["result"] for change in json.loads(out)["changes"]}
     assert (code, results) == (main.EXIT_FAILED, {"not commissioned"})
     assert err.count("\n") == 1
     assert str(messages.NOT_COMMISSIONED) in err
@@ -356,7 +361,7 @@ def test_enlist_commissions_when_a_rack_is_reachable(real_lab: Lab) -> None:
     real_lab.region.racks = {"rack1": ["10.0.0.0/24"]}
     done = real_lab.enlist("--commission")
     assert (done["summary"], len(real_lab.region.machines)) == ("10 update", 10)
-    assert {each["text"] for each in done["changes"]} == {"commission"}
+    assert {change["text"] for change in done["changes"]} == {"commission"}
     assert real_lab.enlist("--commission")["changes"] == []
 
 
@@ -385,7 +390,7 @@ def test_enlist_in_a_terminal_shows_the_time_left(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "text"),
     [
         ({"maas_url": ""}, "maas enlist needs maas-url and maas-api-key-file"),
         ({"maas_api_key_file": "/nosuch"}, "/nosuch cannot be read"),
@@ -393,14 +398,14 @@ def test_enlist_in_a_terminal_shows_the_time_left(lab: Lab) -> None:
     ],
 )
 def test_enlist_with_incomplete_configuration_says_so(
-    lab: Lab, options: dict[str, object], words: str
+    lab: Lab, options: dict[str, object], text: str
 ) -> None:
     lab.configure(**options)
 
     code, _, err = lab.maas("enlist")
 
     assert code == main.EXIT_USAGE
-    assert words in err
+    assert text in err
 
 
 def test_enlist_with_a_name_as_address_writes_nothing(lab: Lab) -> None:
@@ -415,7 +420,7 @@ def test_enlist_with_a_name_as_address_writes_nothing(lab: Lab) -> None:
 
 
 def log_in(config: Sequence[str], key: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Log in as a process, the key on its standard input."""
+    """Run `maas login` with the key on standard input."""
     return subprocess.run(
         [PROGRAM, *config, "maas", "login", *arguments],
         input=f"{key}\n",
@@ -441,7 +446,7 @@ def test_login_stores_the_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "code", "words"),
+    ("key", "code", "text"),
     [
         (USER_KEY, main.EXIT_USAGE, "bob, the user of this API key, is not an administrator"),
         ("wrong:wrong-token:wrong-secret", main.EXIT_FAILED, "is the API key right?"),
@@ -450,7 +455,7 @@ def test_login_stores_the_key(tmp_path: Path) -> None:
     ],
 )
 def test_login_rejects_unusable_keys(
-    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, key: str, code: int, words: str
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, key: str, code: int, text: str
 ) -> None:
     path = tmp_path / "key"
     monkeypatch.setattr("sys.stdin", io.StringIO(key))
@@ -458,7 +463,7 @@ def test_login_rejects_unusable_keys(
         left, out, err = run("maas", "login", region.url, "--key-file", str(path))
 
     assert (left, out) == (code, "")
-    assert words in err
+    assert text in err
     assert not key or key not in err
     assert not path.exists()
 
@@ -467,11 +472,11 @@ def test_login_rejects_unusable_keys(
 
 
 def findings(lab: Lab, *arguments: str) -> tuple[int, dict[str, list[dict[str, str]]]]:
-    """The exit code, and what `maas check` found, by check."""
+    """Return the exit code and the findings of `maas check`, by check."""
     code, out, _ = lab.maas("check", "--format", "json", *arguments)
     found: dict[str, list[dict[str, str]]] = {}
-    for each in json.loads(out):
-        found.setdefault(each["check"], []).append(each)
+    for finding in json.loads(out):
+        found.setdefault(finding["check"], []).append(finding)
     return code, found
 
 
@@ -484,13 +489,13 @@ def test_check_without_problems_reports_ok(lab: Lab) -> None:
     code, found = findings(lab)
 
     assert code == 0
-    assert {name: len(each) for name, each in found.items()} == {
+    assert {name: len(findings) for name, findings in found.items()} == {
         "API": 1,
         "API key": 1,
         "rack": 1,
         "power": 10,
     }
-    assert {each["level"] for some in found.values() for each in some} == {"ok"}
+    assert {finding["level"] for group in found.values() for finding in group} == {"ok"}
     assert found["API"][0]["text"] == "MAAS 3.7.3 answers"
 
 
@@ -503,7 +508,7 @@ def test_check_reports_missing_machines_and_wrong_power(lab: Lab) -> None:
     assert code == 0
     assert len(found["create"]) == 5
     assert found["create"][0]["hint"] == "maas-virtualbox maas enlist"
-    (wrong,) = (each for each in found["power"] if each["vm"] == "mbp13-1")
+    (wrong,) = (finding for finding in found["power"] if finding["vm"] == "mbp13-1")
     assert wrong["text"] == "MAAS reports mbp13-1 as on, but VirtualBox reports off"
     assert wrong["level"] == "warning"
 
@@ -577,7 +582,7 @@ def test_check_reports_versions_that_break_verify_ssl(
 
     found = findings(lab)[1].get("certificates", [])
 
-    assert [each["level"] for each in found] == ([level] if level else [])
+    assert [finding["level"] for finding in found] == ([level] if level else [])
     if message is not None:
         assert found[0]["text"] == f"{message.of(version=version).text}: mbp13-1"
         assert found[0]["hint"] == message.hint

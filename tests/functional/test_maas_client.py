@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""MAAS's API over HTTP: how we log in, and what trouble looks like."""
+"""The client over HTTP: login, retries, timeouts, limits and errors."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ SECRET_PARTS = ("kq3VbConsumer", "hT5mToken", "w9%Secret", "w9%25Secret")
 
 @pytest.fixture
 def region() -> Generator[Region]:
-    """A region on a port of its own, asked nothing strange."""
+    """A region on a free port. The test fails if it receives an unexpected call."""
     with fake_maas.served() as made:
         yield made
-    assert not made.strange
+    assert not made.unexpected
 
 
 def enlist(region: Region, key: str = KEY) -> enlistment.Outcome:
@@ -91,7 +91,7 @@ def test_apply_sends_eight_calls_in_parallel(region: Region) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "words", "again"),
+    ("status", "body", "text", "is_retry"),
     [
         (401, "Authorization Error: 'Expired timestamp'", "is the API key right?", False),
         (
@@ -122,23 +122,23 @@ def test_apply_sends_eight_calls_in_parallel(region: Region) -> None:
     ],
 )
 def test_failed_read_is_one_sentence(
-    region: Region, status: int, body: str, words: str, again: bool
+    region: Region, status: int, body: str, text: str, is_retry: bool
 ) -> None:
     region.forced = [(status, body)]
 
     with pytest.raises(errors.MAASError) as raised:
         enlist(region)
 
-    assert words in str(raised.value)
+    assert text in str(raised.value)
     assert "\n" not in str(raised.value)
     assert "/api/2.0/" in str(raised.value)
-    assert raised.value.retry is again
+    assert raised.value.retry is is_retry
     assert region.writes == []
     assert region.machines == {}
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "words"),
+    ("status", "body", "text"),
     [
         (401, "Authorization Error", "is the API key right?"),
         (403, "", "does the API key belong to an administrator?"),
@@ -148,7 +148,7 @@ def test_failed_read_is_one_sentence(
     ],
 )
 def test_apply_with_failing_maas_ends_with_one_sentence(
-    region: Region, status: int, body: str, words: str
+    region: Region, status: int, body: str, text: str
 ) -> None:
     with fake_maas.client(region) as client:
         plan = enlistment.plan(ten(), enlistment.read(client), HERE)
@@ -157,7 +157,7 @@ def test_apply_with_failing_maas_ends_with_one_sentence(
         region.forced = []
 
     (failure,) = outcome.failures
-    assert words in str(failure)
+    assert text in str(failure)
     assert len(outcome.not_tried) == 10
     assert region.machines == {}
     assert enlist(region).failures == ()
@@ -223,7 +223,7 @@ def test_create_machine_at_a_busy_maas_is_not_repeated(region: Region) -> None:
 def test_error_for_401_does_not_contain_the_body(
     region: Region, wrong: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # MAAS quotes the secret that it expected, which is another than the one we sent.
+    # MAAS quotes the secret that it expected, not the one that the client sent.
     caplog.set_level(logging.DEBUG)
     with fake_maas.client(region, wrong) as client, pytest.raises(errors.MAASError) as raised:
         client.whoami()
@@ -244,7 +244,7 @@ def test_repeated_call_ends_at_its_timeout(region: Region) -> None:
     ):
         client.zones()
 
-    assert len(region.calls) <= 3  # after 0.3 s and 0.6 s; another 1.2 s is too long
+    assert len(region.calls) <= 3  # after 0.3 s and 0.6 s; another 1.2 s would be too long
 
 
 @pytest.mark.parametrize(
@@ -265,8 +265,8 @@ def test_error_for_a_response_is_documented(region: Region, status: int, body: s
     with fake_maas.client(region) as client, pytest.raises(errors.MAASError) as raised:
         client.machines()
 
-    said = str(raised.value).partition("machines/: ")[2]
-    message = said.replace("http://elsewhere/", "URL").replace("`", "")
+    text = str(raised.value).partition("machines/: ")[2]
+    message = text.replace("http://elsewhere/", "URL").replace("`", "")
     assert f"| `{message}`" in REFERENCE.read_text()
 
 
@@ -283,7 +283,7 @@ def test_call_without_a_server_is_one_sentence(caplog: pytest.LogCaptureFixture)
     assert raised.value.retry
     assert url in str(raised.value)
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert warnings == []  # of each try, as urllib3's own retries give
+    assert warnings == []  # urllib3's own retries would log one for each attempt
 
 
 def test_call_to_a_slow_maas_is_not_repeated(region: Region) -> None:
@@ -373,16 +373,16 @@ def test_log_and_errors_contain_no_secret(
     region: Region, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    said: list[str] = []
+    texts: list[str] = []
     enlist(region)
     token = HERE.secrets.vm_token(ten()[0].uuid)
     with fake_maas.client(region) as client:
         region.forced = [(400, f"bad power_token {token}")]
         with pytest.raises(errors.MAASError) as raised:
             client.update_machine("sys001", [("power_parameters_power_token", token)])
-    said += [str(raised.value), repr(client), caplog.text]
+    texts += [str(raised.value), repr(client), caplog.text]
 
-    for text in said:
+    for text in texts:
         assert token not in text
         for part in SECRET_PARTS:
             assert part not in text

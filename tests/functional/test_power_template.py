@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The power template of MAAS 1.4 to 1.9, run as MAAS runs it, and its installation."""
+"""The power template of MAAS 1.4 to 1.9: installed, and run like MAAS runs it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def simulator() -> Generator[Simulator]:
 
 @pytest.fixture
 def service(simulator: Simulator, tmp_path: Path) -> ServiceProcess:
-    """A service for it with a UNIX socket; not started."""
+    """A power service for that host with a UNIX socket, not started."""
     entry = f"{simulator.host_entry} name=alpha"
     socket_file = str(tmp_path / "power.sock")
     service = ServiceProcess(tmp_path, [entry], simulator.key_file, socket_file=socket_file)
@@ -58,7 +58,7 @@ def service(simulator: Simulator, tmp_path: Path) -> ServiceProcess:
 
 @pytest.fixture
 def maas(service: ServiceProcess, tmp_path: Path) -> LegacyMAAS:
-    """An old MAAS beside it, with the template installed."""
+    """A legacy MAAS with the patched template."""
     made = LegacyMAAS(tmp_path / "root", service.config_file, tmp_path / "power.sock")
     power_template.install(made.root, made.settings)
     return made
@@ -68,7 +68,7 @@ def maas(service: ServiceProcess, tmp_path: Path) -> LegacyMAAS:
 def running(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Generator[tuple[Simulator, ServiceProcess]]:
-    """A host, and a service for it that runs, for tests that leave all VMs off."""
+    """A host and its running power service, shared by tests that leave all VMs off."""
     folder = tmp_path_factory.mktemp("service")
     with (
         Simulator(vms=4) as simulator,
@@ -84,7 +84,7 @@ def running(
 
 @pytest.fixture
 def maas_beside(running: tuple[Simulator, ServiceProcess], tmp_path: Path) -> LegacyMAAS:
-    """An old MAAS beside the one that runs."""
+    """A legacy MAAS beside the running power service."""
     _, service = running
     socket_file = Path(str(service.options["socket-file"]))
     made = LegacyMAAS(tmp_path / "root", service.config_file, socket_file)
@@ -154,7 +154,7 @@ def test_power_on_with_host_down_uses_wake_on_lan(
         service.start()
     try:
         simulator.close_port()
-        time.sleep(2.1)  # past the snapshot
+        time.sleep(2.1)  # until the cached state is stale
         done = maas.power("on", mac)
         assert (done.returncode, maas.woken()) == (0, [mac])
         assert "which may own it" in done.stdout
@@ -222,7 +222,7 @@ def test_socket_is_private_and_removed_with_the_service(
         assert path.stat().st_mode & 0o777 == 0o660
         service.kill()
         assert path.exists()
-        service.start()  # over the socket of the dead one
+        service.start()  # replaces the socket of the killed process
         assert service.stop() == 0
     assert not path.exists()
 
@@ -230,8 +230,8 @@ def test_socket_is_private_and_removed_with_the_service(
 # -- Installing -------------------------------------------------------------------------------
 
 
-def snapshot(root: Path) -> dict[str, tuple[int, int, str]]:
-    """All files and folders below a root, with owner, mode and content."""
+def describe(root: Path) -> dict[str, tuple[int, int, str]]:
+    """Return owner, mode and digest of all files and folders below a root."""
     return {
         str(path.relative_to(root)): (
             path.stat().st_uid,
@@ -244,7 +244,7 @@ def snapshot(root: Path) -> dict[str, tuple[int, int, str]]:
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> LegacyMAAS:
-    """An old MAAS as its package left it."""
+    """A legacy MAAS with the stock template."""
     made = LegacyMAAS(tmp_path / "root", tmp_path / "config.yaml", tmp_path / "power.sock")
     (made.root / "var/lib/maas-virtualbox").mkdir()
     (made.root / "var/lib/maas-virtualbox/known_hosts").touch()
@@ -252,7 +252,7 @@ def fresh(tmp_path: Path) -> LegacyMAAS:
 
 
 def test_remove_after_an_upgrade_restores_every_byte(fresh: LegacyMAAS) -> None:
-    before = snapshot(fresh.root)
+    before = describe(fresh.root)
     assert len(power_template.install(fresh.root, fresh.settings)) == 6
     assert power_template.install(fresh.root, fresh.settings) == []
     assert fresh.template.stat().st_mode & 0o777 == 0o640
@@ -268,7 +268,7 @@ def test_remove_after_an_upgrade_restores_every_byte(fresh: LegacyMAAS) -> None:
     assert power_template.remove(fresh.root)
     assert fresh.template.read_bytes() == upgraded
     fresh.template.write_bytes(STOCK)
-    assert snapshot(fresh.root) == before
+    assert describe(fresh.root) == before
     assert power_template.remove(fresh.root) == []
 
 
@@ -309,10 +309,10 @@ def test_install_over_unexpected_template_needs_force(
     fresh: LegacyMAAS, content: bytes, words: str
 ) -> None:
     fresh.template.write_bytes(content)
-    before = snapshot(fresh.root)
+    before = describe(fresh.root)
     with pytest.raises(errors.ConfigError, match=words):
         power_template.install(fresh.root, fresh.settings)
-    assert snapshot(fresh.root) == before
+    assert describe(fresh.root) == before
     power_template.install(fresh.root, fresh.settings, force=True)
     power_template.remove(fresh.root)
     assert fresh.template.read_bytes() == content

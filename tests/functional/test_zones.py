@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Host lists from the zones of MAAS, as in 2015."""
+"""Host lists from the zones of MAAS."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_zones_of_maas_1_are_read() -> None:
         region.zones["a"] = "x@10.0.0.5"
         with MAAS(f"{region.url}/api/1.0/", pydantic.SecretStr(KEY)) as client:
             assert client.zones() == [Zone("a", "x@10.0.0.5"), Zone("default", "")]
-        assert not region.strange
+        assert not region.unexpected
 
 
 def test_hosts_from_zones_skips_invalid_descriptions(caplog: pytest.LogCaptureFixture) -> None:

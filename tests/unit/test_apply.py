@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Enlistment in a region that is not ready: no images, no racks, and nodes of other kinds."""
+"""Applying plans: commissioning, hostnames, problems of the region, and interrupted runs."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ COMMISSION = dataclasses.replace(HERE, commission=True)
 
 @pytest.fixture
 def region() -> Generator[Region]:
-    """A region that was asked nothing strange."""
+    """A region. The test fails if it receives an unexpected call."""
     made = Region()
     yield made
-    assert not made.strange
+    assert not made.unexpected
 
 
 def plan(
     region: Region, vms: Sequence[VM], settings: EnlistmentSettings = HERE
 ) -> enlistment.Plan:
-    """Ask and plan."""
+    """Read the region and plan."""
     with fake_maas.client(region) as client:
         return enlistment.plan(vms, enlistment.read(client), settings)
 
@@ -47,20 +47,20 @@ def plan(
 def enlist(
     region: Region, vms: Sequence[VM], settings: EnlistmentSettings = HERE
 ) -> enlistment.Outcome:
-    """Ask, plan, forget the calls so far, and apply."""
+    """Read the region, plan, clear the recorded calls, and apply the plan."""
     with fake_maas.client(region) as client:
         made = enlistment.plan(vms, enlistment.read(client), settings)
-        region.forget_calls()
+        region.clear_calls()
         return enlistment.apply(client, made)
 
 
 def statuses(region: Region) -> set[str]:
-    """The statuses of all machines."""
+    """Return the statuses of all machines."""
     return {machine["status_name"] for machine in region.machines.values()}
 
 
 def commissions(region: Region) -> int:
-    """How often MAAS was asked to commission, since the calls were forgotten."""
+    """Return the number of requests to commission since `clear_calls`."""
     return sum(call.op == "commission" for call in region.calls)
 
 
@@ -126,7 +126,7 @@ def test_503_of_maas_itself_ends_the_run(region: Region) -> None:
     assert len(outcome.not_tried) == 10
 
 
-# -- Nodes of other kinds -----------------------------------------------------------------------
+# -- Hostnames and MACs of other nodes ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["printer", "rack1", "region1"])
@@ -173,7 +173,7 @@ def test_rejected_mac_is_not_tried_again(region: Region) -> None:
     with fake_maas.client(region) as client:
         found = enlistment.plan([vm("node1", mac(1))], enlistment.read(client), HERE)
         region.add_device("node1", macs=[mac(1)])
-        region.forget_calls()
+        region.clear_calls()
         outcome = enlistment.apply(client, found)
 
     (failure,) = outcome.failures
@@ -197,7 +197,7 @@ def test_mac_of_a_device_is_a_conflict(region: Region, *, is_known: bool) -> Non
     assert found.writing == ()
 
 
-# -- What MAAS as a whole lacks -----------------------------------------------------------------
+# -- Problems of the region ---------------------------------------------------------------------
 
 
 def test_missing_images_are_reported_once(region: Region) -> None:
@@ -227,7 +227,7 @@ def test_missing_architecture_is_reported_once(region: Region) -> None:
     assert str(failure).endswith(str(message))
     assert len(outcome.done) == 10
     refused = len(region.headers) - len(region.calls)
-    assert refused <= 8  # as many as are under way when the first is refused
+    assert refused <= 8  # those in progress when the first is rejected
 
 
 def test_apply_with_unknown_images_creates_machines(region: Region) -> None:
@@ -242,8 +242,8 @@ def test_apply_with_unknown_images_creates_machines(region: Region) -> None:
 def test_conflicts_are_reported_once(region: Region) -> None:
     with fake_maas.client(region) as client:
         found = enlistment.plan(ten(), enlistment.read(client), HERE)
-        for number, each in enumerate(ten()[:5]):
-            powers = dataclasses.asdict(HERE.power_parameters(each.uuid)) | {
+        for number, other in enumerate(ten()[:5]):
+            powers = dataclasses.asdict(HERE.power_parameters(other.uuid)) | {
                 "power_token": "other"
             }
             region.add_machine(f"other{number}", power=("webhook", powers))
@@ -277,7 +277,7 @@ def test_apply_with_rejected_machine_continues(region: Region) -> None:
 
     (failure,) = outcome.failures
     assert str(failure).startswith("a/node1: MAAS has no boot image for i386")
-    assert [each["hostname"] for each in region.machines.values()] == ["node2"]
+    assert [machine["hostname"] for machine in region.machines.values()] == ["node2"]
     assert outcome.error is None
 
 
@@ -323,7 +323,7 @@ def test_apply_repeated_after_a_lost_response_completes(region: Region) -> None:
     assert plan(region, [vm("node1", mac(1))]).changes == ()
 
 
-# -- Time ---------------------------------------------------------------------------------------
+# -- Timeouts -----------------------------------------------------------------------------------
 
 
 def test_timeouts_exceed_a_real_regions_latencies() -> None:

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Enlistment where a host lists VMs of another one."""
+"""Enlistment of a fleet in which a host lists VMs of another host."""
 
 from __future__ import annotations
 

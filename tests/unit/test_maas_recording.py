@@ -1,9 +1,9 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The fake MAAS answers what a real region answered: a recording of 3.7.3 is replayed against it.
+"""Compares the fake region with a recording of a real region (MAAS 3.7.3).
 
-Status, kind of body, the fields of an error, and every value that both have must be the same, and
-the fake may offer no field that the real one lacks. Sentences may differ.
+The status, the type of the body, the fields of an error, and every value that both have must be
+the same. The fake must not have fields that the real region lacks. Texts may differ.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 RECORDING = pathlib.Path(__file__).parents[3] / "shared" / "maas" / "api-3.7.3.jsonl"
 ADMIN, USER = fake_maas.KEY, fake_maas.USER_KEY
 CUT = "… (cut)"
-"""The end of a body that the recording has only the beginning of."""
+"""The end of a body that was truncated in the recording."""
 UNREAD = ("capabilities", "subversion", "email", "is_local", "resource_uri")
-"""Fields at the top of an answer that the fake does not need."""
+"""Top-level fields of a response that the fake does not need."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """A request and the real region's answer."""
+    """A request and the response of the real region."""
 
     number: int
-    """Its place in the recording, from 0."""
+    """Its position in the recording, from 0."""
     case: str
     method: str
     path: str
@@ -48,7 +48,7 @@ class Pair:
 
     @property
     def call(self) -> str:
-        """Without the API's prefix."""
+        """The call without the API's prefix."""
         path = self.path.removeprefix("/MAAS/api/2.0/")
         return f"{self.method} {path}" + (f"?{self.query}" if self.query else "")
 
@@ -58,10 +58,10 @@ class Pair:
 
 @functools.cache
 def recorded() -> tuple[Pair, ...]:
-    """Read the recording; skips the test where it is not there."""
+    """Read the recording. Skip the test if there is none."""
     if not RECORDING.is_file():
         pytest.skip(  # prepare.sh says so; nobody can install it
-            f"the recording of a real region, {RECORDING}, is not there: the fake MAAS is not"
+            f"there is no recording of a real region ({RECORDING}): the fake region is not"
             " compared with it"
         )
     pairs: list[Pair] = []
@@ -83,13 +83,13 @@ def recorded() -> tuple[Pair, ...]:
 
 
 def why_not(pair: Pair) -> str:
-    """Return why a pair is not replayed; empty: it is."""
+    """Return why a pair is not replayed; empty if it is."""
     if not pair.path.startswith("/MAAS/api/"):
-        return "no call of the API"
+        return "not a call of the API"
     if pair.method == "DELETE" and pair.status < 400:
-        return "nothing of ours is deleted"
+        return "this project deletes nothing"
     if pair.call.startswith("PUT zones/"):
-        return "zones are changed by people alone"
+        return "only people change zones"
     return ""
 
 
@@ -97,7 +97,7 @@ def why_not(pair: Pair) -> str:
 
 
 def unrecorded(pair: Pair, region: Region) -> None:
-    """Do what the recording shows the effects of, and not the requests."""
+    """Make the changes whose requests are missing in the recording."""
     steps: dict[int, Callable[[Region], object]] = {
         13: lambda region: region.images.append("amd64"),
         15: lambda region: region.zones.update(izMBP15="john@127.0.0.1:25222"),
@@ -117,13 +117,13 @@ def unrecorded(pair: Pair, region: Region) -> None:
 
 
 def tags(number: int) -> list[dict[str, str]]:
-    """The tags that a pair lists."""
+    """Return the tags in the response of a pair."""
     return whole(recorded()[number].body)
 
 
 def first_enlistment(region: Region) -> None:
-    """Of ten VMs' creations, only the first is recorded. The other machines' hostnames, MACs and
-    interfaces are in the answers to later pairs."""
+    """Create nine machines, because only the first of ten requests is recorded. The responses of
+    later pairs contain their hostnames, MACs and interfaces."""
     interfaces = {"alpha05": 3, "alpha04": 4, "alpha03": 5, "alpha02": 6, "beta01": 7}
     comments = {tag["name"]: tag["comment"] for tag in tags(23)}
     for system_id, powers in whole(recorded()[20].body).items():
@@ -145,7 +145,7 @@ def first_enlistment(region: Region) -> None:
 
 
 def give_addresses(region: Region, before: str, after: str) -> None:
-    """Ten machines follow the power service's address; the change of one is recorded."""
+    """Change the address in the URIs of ten machines. Only one such request is recorded."""
     for machine in region.machines.values():
         powers = machine["power_parameters"]
         powers |= {
@@ -154,7 +154,7 @@ def give_addresses(region: Region, before: str, after: str) -> None:
 
 
 def appear(region: Region, number: int, *system_ids: str) -> None:
-    """Machines are made that a pair lists; of a body that is cut, what is there."""
+    """Add machines from the response of a pair, which may be truncated."""
     powers = whole(recorded()[number].body)
     for system_id in system_ids:
         made = region.add_machine(f"made-{system_id}", power=("webhook", powers[system_id]))
@@ -165,14 +165,14 @@ def appear(region: Region, number: int, *system_ids: str) -> None:
 
 
 def give_id(region: Region, made: dict[str, Any], system_id: str) -> None:
-    """Give a machine of the fake the real one's id."""
+    """Give a machine of the fake the ID of the real machine."""
     del region.machines[made["system_id"]]
     made["system_id"] = system_id
     region.machines[system_id] = made
 
 
 def key_of(pair: Pair) -> str:
-    """Whose key signed a request; empty: none did."""
+    """Return the API key of a request; empty if it had none."""
     consumer, token, secret = ADMIN.split(":")
     others = {
         "login wrong key": f"other:{token}:{secret}",
@@ -188,7 +188,7 @@ def key_of(pair: Pair) -> str:
 
 
 def headers_of(pair: Pair) -> dict[str, str]:
-    """The headers that matter."""
+    """Return the headers that the region reads."""
     made: dict[str, str] = {}
     if pair.form:
         made["Content-Type"] = "application/x-www-form-urlencoded"
@@ -204,9 +204,9 @@ def headers_of(pair: Pair) -> dict[str, str]:
 
 
 def replayed() -> Iterator[tuple[Pair, int, str]]:
-    """Replay the recording against one fake; its machines get the real ones' ids.
+    """Replay the recording with one fake. Its machines get the IDs of the real machines.
 
-    Yields each pair that is replayed, and the fake's status and body.
+    Yields each replayed pair with the status and body of the fake.
     """
     region = Region()
     region.images, region.racks, region.regions = [], {}, ["vm"]
@@ -227,8 +227,8 @@ def replayed() -> Iterator[tuple[Pair, int, str]]:
 
 
 def take_ids(region: Region, made: dict[str, Any], pair: Pair) -> None:
-    """Call a machine that was just made as the real region did."""
-    if pair.status == 503:  # it was made in spite of that: pair 222 puts its tag on it
+    """Give a new machine the ID and hostname of the real machine."""
+    if pair.status == 503:  # it was created nevertheless: pair 222 adds its tag
         give_id(region, made, "x7tkxx")
         return
     real = whole(pair.body)
@@ -238,14 +238,14 @@ def take_ids(region: Region, made: dict[str, Any], pair: Pair) -> None:
 
 
 def take_interface_ids(machine: dict[str, Any], real: list[dict[str, Any]]) -> None:
-    """Number interfaces as the real region did."""
+    """Give interfaces the IDs of the real interfaces."""
     ids = {interface["mac_address"]: interface["id"] for interface in real}
     for interface in machine["interface_set"]:
         interface["id"] = ids.get(interface["mac_address"], interface["id"])
 
 
 def whole(body: str) -> Any:
-    """Read JSON, of which the recording may have the beginning only: what is whole of it."""
+    """Parse JSON. Of truncated JSON, return the complete items."""
     if not body.endswith(CUT):
         return json.loads(body)
     lines = body.removesuffix(CUT).splitlines()[:-1]
@@ -253,7 +253,7 @@ def whole(body: str) -> Any:
         lines.pop()
     text = "\n".join(lines).rstrip().removesuffix(",")
     closing: list[str] = []
-    for line in lines:  # an item a line, as MAAS prints it
+    for line in lines:  # MAAS prints one item on each line
         stripped = line.strip()
         if stripped.startswith(("}", "]")):
             closing.pop()
@@ -263,7 +263,7 @@ def whole(body: str) -> Any:
 
 
 def kind(body: str) -> str:
-    """What sort of body it is: what a client can rely on in an error."""
+    """Return the type of a body."""
     if not body.strip():
         return "empty"
     if body.lstrip().startswith("<"):
@@ -276,9 +276,9 @@ def kind(body: str) -> str:
 
 
 def differences(ours: object, real: object, pair: Pair, where: str = "") -> Iterator[str]:
-    """Compare what both have, and find fields that the fake made up.
+    """Yield the differences between values that both have, and fields that only the fake has.
 
-    A list's items are compared by their names, as MAAS keeps to no order.
+    The items of lists are compared by name, because MAAS does not sort them.
     """
     ours, real = by_name(ours), by_name(real)
     if isinstance(ours, dict) and isinstance(real, dict):
@@ -290,12 +290,12 @@ def differences(ours: object, real: object, pair: Pair, where: str = "") -> Iter
         for name in real_fields.keys() - fields.keys():
             if where == "" and pair.method == "GET" and name not in UNREAD:
                 yield f"{pair}.{name}: the fake has none"
-    elif ours != real and not is_made_up(where, pair, cast("object", ours)):
+    elif ours != real and not is_generated(where, pair, cast("object", ours)):
         yield f"{pair}{where}: {ours!r}, and the real region has {real!r}"
 
 
-def is_made_up(where: str, pair: Pair, value: object) -> bool:
-    """Whether a value is any that nobody else has: an id, or a name where none was given."""
+def is_generated(where: str, pair: Pair, value: object) -> bool:
+    """Whether the region generated a value: an ID, or a hostname that was not in the request."""
     if pair.method != "POST":
         return False
     if where.endswith(".hostname"):
@@ -304,7 +304,7 @@ def is_made_up(where: str, pair: Pair, value: object) -> bool:
 
 
 def by_name(value: object) -> object:
-    """Return a list of objects by what tells these apart; anything else as it is."""
+    """Return the objects of a list by their names; any other value unchanged."""
     items = cast("list[object]", value) if isinstance(value, list) else []
     if not (items and isinstance(items[0], dict)):
         return cast("object", value)
@@ -334,8 +334,8 @@ def test_recording_is_replayed_almost_completely() -> None:
     reasons = collections.Counter(why for pair in recorded() if (why := why_not(pair)))
 
     assert reasons == {
-        "no call of the API": 3,
-        "nothing of ours is deleted": 1,
-        "zones are changed by people alone": 1,
+        "not a call of the API": 3,
+        "this project deletes nothing": 1,
+        "only people change zones": 1,
     }
     assert sum(1 for _ in replayed()) == len(recorded()) - 5 >= 230

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Every message of enlistment is in docs/reference/enlistment.md."""
+"""docs/reference/enlistment.md lists every message of enlistment."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MESSAGES = {
 
 
 def documented(template: str) -> str:
-    """Return a text as the page has it: with capitals for what differs."""
+    """Return a text as on the page: placeholders are in capitals."""
     return "`" + re.sub(r"\{(\w+)\}", lambda match: match[1].upper(), template) + "`"
 
 
@@ -42,14 +42,14 @@ def test_message_is_documented(name: str) -> None:
 def test_documented_messages_exist() -> None:
     text = PAGE.read_text().partition("## Errors of MAAS as a whole")[0]
     rows = [re.findall(r"`([^`]+)`", line) for line in text.splitlines() if line.startswith("| `")]
-    said = {documented(message.text) for message in MESSAGES.values()}
+    known = {documented(message.text) for message in MESSAGES.values()}
 
-    assert {f"`{first}`" for first, *_ in rows} == said
+    assert {f"`{first}`" for first, *_ in rows} == known
     assert len(rows) == len(MESSAGES)
 
 
-def said(region: Region) -> set[str]:
-    """All that enlistment says of VMs that are well, and of others, one of each kind."""
+def reported(region: Region) -> set[str]:
+    """Return all messages about ten normal VMs and one VM with each problem."""
     vms = [
         *ten(),
         vm("printer", "08:00:27:cc:02:05"),
@@ -70,20 +70,23 @@ def said(region: Region) -> set[str]:
     assert outcome.error is None
     return {
         *map(str, plan.messages),
-        *(re.sub(r"^([\w/-]+|\d+ VMs \(.*?\)): ", "", str(each)) for each in outcome.failures),
+        *(
+            re.sub(r"^([\w/-]+|\d+ VMs \(.*?\)): ", "", str(failure))
+            for failure in outcome.failures
+        ),
         *(f"{change.text}: {change.hint}" for change in plan.changes if change.hint),
     }
 
 
 def test_messages_about_a_fresh_region_are_documented() -> None:
     region = Region.real(scale=0.0001)
-    everything = said(region)  # without images and racks
+    everything = reported(region)  # no images and no racks
     region.images, region.racks = ["amd64"], {"rack1": ["192.168.0.0/24"]}
-    everything |= said(region)  # and an architecture missing, and a rack elsewhere
+    everything |= reported(region)  # a missing architecture, and an unreachable rack
     region.racks = {"rack1": ["10.0.0.0/24"]}
-    everything |= said(region)
+    everything |= reported(region)
 
-    assert not region.strange
+    assert not region.unexpected
     patterns = [re.escape(str(message)) for message in MESSAGES.values()]
     known = [re.compile(re.sub(r"\\\{\w+\\\}", ".+", pattern)) for pattern in patterns]
     fitting = {text: [p.pattern for p in known if p.fullmatch(text)] for text in everything}

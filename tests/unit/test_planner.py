@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What enlistment plans and writes, with a MAAS in this process."""
+"""The planner, its matching and its writes, tested with a fake region in this process."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ HERE = EnlistmentSettings(SECRETS, "10.0.0.2", 5307)
 
 @pytest.fixture
 def region() -> Generator[Region]:
-    """A region that was asked nothing strange."""
+    """A region. The test fails if it receives an unexpected call."""
     made = Region()
     yield made
-    assert not made.strange
+    assert not made.unexpected
 
 
 def plan(
     region: Region, vms: Sequence[VM], settings: EnlistmentSettings = HERE
 ) -> enlistment.Plan:
-    """Ask and plan."""
+    """Read the region and plan."""
     with fake_maas.client(region) as client:
         return enlistment.plan(vms, enlistment.read(client), settings)
 
@@ -47,30 +47,30 @@ def plan(
 def enlist(
     region: Region, vms: Sequence[VM], settings: EnlistmentSettings = HERE
 ) -> enlistment.Outcome:
-    """Ask, plan, forget the calls so far, and apply."""
+    """Read the region, plan, clear the recorded calls, and apply the plan."""
     with fake_maas.client(region) as client:
         made = enlistment.plan(vms, enlistment.read(client), settings)
-        region.forget_calls()
+        region.clear_calls()
         return enlistment.apply(client, made)
 
 
 def kinds(found: enlistment.Plan) -> list[tuple[Kind, str]]:
-    """What is planned for whom."""
+    """Return the kind and the VM or machine of each change."""
     return [(change.kind, change.vm or change.machine) for change in found.changes]
 
 
 def only(found: enlistment.Plan) -> enlistment.Change:
-    """The one change there is."""
+    """Return the only change of a plan."""
     (change,) = found.changes
     return change
 
 
 def paths(region: Region) -> list[tuple[str, str]]:
-    """What was written where."""
+    """Return the method and path of each write."""
     return [(call.method, call.path) for call in region.writes]
 
 
-# -- The usual course ---------------------------------------------------------------------------
+# -- New and managed machines -------------------------------------------------------------------
 
 
 def test_enlist_new_vms_creates_machines_and_zones(region: Region) -> None:
@@ -83,7 +83,7 @@ def test_enlist_new_vms_creates_machines_and_zones(region: Region) -> None:
         "izMBP15": "ivan@10.0.0.6",
     }
     machine = region.machine("b-node3")
-    found = next(each for each in ten() if each.name == "b-node3")
+    found = next(other for other in ten() if other.name == "b-node3")
     assert [nic["mac_address"] for nic in machine["interface_set"]] == list(found.macs)
     assert machine["power_parameters"] == dataclasses.asdict(HERE.power_parameters(found.uuid))
     assert (machine["zone"], machine["power_type"], machine["architecture"]) == (
@@ -108,7 +108,7 @@ def test_enlist_repeated_writes_nothing(region: Region) -> None:
 
 def test_read_sends_eight_requests(region: Region) -> None:
     enlist(region, ten())
-    region.forget_calls()
+    region.clear_calls()
 
     plan(region, ten())
 
@@ -140,7 +140,9 @@ def test_plan_with_other_address_keeps_its_machines(region: Region) -> None:
     enlist(region, ten(), rotated)
 
     found = [machine["power_parameters"] for machine in region.machines.values()]
-    assert {each["power_on_uri"].split("/vm/")[0] for each in found} == {"http://10.0.0.2:5307"}
+    assert {parameters["power_on_uri"].split("/vm/")[0] for parameters in found} == {
+        "http://10.0.0.2:5307"
+    }
     assert plan(region, ten(), rotated).changes == ()
 
 
@@ -197,7 +199,7 @@ def test_apply_of_selected_kinds_writes_only_these(region: Region) -> None:
     assert len(region.machines) == 1
 
 
-# -- What changes on the hosts ------------------------------------------------------------------
+# -- Changed VMs --------------------------------------------------------------------------------
 
 
 def test_plan_with_renamed_vm_renames_its_machine(region: Region) -> None:
@@ -280,7 +282,7 @@ def test_plan_with_moved_vm_changes_its_zone(region: Region) -> None:
     assert len(region.machines) == 1
 
 
-# -- Machines that are there --------------------------------------------------------------------
+# -- Existing machines --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("power", [("", {}), ("manual", {})])
@@ -329,13 +331,13 @@ def test_take_over_of_recreated_vm_replaces_the_tag(
     region: Region,
 ) -> None:
     enlist(region, [vm("node1", mac(1))])
-    anew = vm("node1", mac(1), uuid=str(uuids.uuid4()))
+    recreated = vm("node1", mac(1), uuid=str(uuids.uuid4()))
 
-    assert kinds(plan(region, [anew])) == [(Kind.SKIP, "node1")]
-    enlist(region, [anew], dataclasses.replace(HERE, take_over=True))
+    assert kinds(plan(region, [recreated])) == [(Kind.SKIP, "node1")]
+    enlist(region, [recreated], dataclasses.replace(HERE, take_over=True))
 
-    assert region.machine("node1")["tag_names"] == [f"virtualbox-{anew.uuid}"]
-    assert plan(region, [anew]).changes == ()
+    assert region.machine("node1")["tag_names"] == [f"virtualbox-{recreated.uuid}"]
+    assert plan(region, [recreated]).changes == ()
 
 
 def test_plan_finds_machine_by_tag_alone(region: Region) -> None:
@@ -402,7 +404,7 @@ def test_equal_names_enlisted_separately_get_the_hosts_name(region: Region) -> N
     enlist(region, twins, dataclasses.replace(HERE, host="a"))
     enlist(region, twins, dataclasses.replace(HERE, host="b"))
 
-    assert [each["hostname"] for each in region.machines.values()] == ["node1", "node1-b"]
+    assert [machine["hostname"] for machine in region.machines.values()] == ["node1", "node1-b"]
     assert plan(region, twins).changes == ()
 
 
@@ -481,11 +483,11 @@ def test_new_mac_of_another_machine_is_a_conflict(region: Region) -> None:
     assert (found.kind, "belongs to the machine other" in found.text) == (Kind.CONFLICT, True)
 
 
-# -- What cannot be ------------------------------------------------------------------------------
+# -- Other reasons to skip a VM, and filters ----------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("found", "words"),
+    ("found", "text"),
     [
         (vm("node1"), "has no network adapter"),
         (vm("", mac(1), accessible=False), "cannot read its settings"),
@@ -495,11 +497,11 @@ def test_new_mac_of_another_machine_is_a_conflict(region: Region) -> None:
         ),
     ],
 )
-def test_plan_skips_what_maas_would_reject(region: Region, found: VM, words: str) -> None:
+def test_plan_skips_what_maas_would_reject(region: Region, found: VM, text: str) -> None:
     change = only(plan(region, [found]))
 
     assert change.kind is Kind.SKIP
-    assert words in change.text
+    assert text in change.text
     assert change.hint
 
 
@@ -508,7 +510,7 @@ def test_plan_with_used_hostname_appends_the_host(region: Region) -> None:
 
     enlist(region, [vm("Node 1", mac(1)), vm("node-1", mac(2)), vm("node1", mac(3))])
 
-    names = {each["hostname"] for each in region.machines.values()}
+    names = {machine["hostname"] for machine in region.machines.values()}
     assert names == {"node1", "node-1", "node-1-a", "node1-a"}
 
 

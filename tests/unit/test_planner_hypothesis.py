@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever the hosts and MAAS look like: enlistment converges and touches nothing of others."""
+"""For random hosts and regions: enlistment converges and does not change other machines."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HOSTS = [
     HostConfig(user="i", address="10.0.0.6", name="b", zone="zb"),
     HostConfig(user="i", address="10.0.0.7", name="c"),
 ]
-# Few of each, so that they meet.
+# Few of each, so that conflicts occur.
 UUIDS = [str(uuids.UUID(int=number << 96 | number)) for number in range(1, 6)]
 MACS = [f"08:00:27:00:00:{number:02x}" for number in range(8)]
 NAMES = ["node1", "node2", "Node 1", "a-node1", "ü", " x\n"]
@@ -44,7 +44,7 @@ STATUSES = ["New", "Ready", "Deployed", "Commissioning", "Allocated"]
 
 @st.composite
 def a_vm(draw: st.DrawFn) -> VM:
-    """A VM; now and then its settings cannot be read."""
+    """Generate a VM. The settings of some VMs are inaccessible."""
     macs = draw(st.lists(st.sampled_from(MACS), max_size=3))
     accessible = draw(st.integers(0, 9)) > 0
     machine = VMSettings(
@@ -77,7 +77,7 @@ FOREIGN = st.lists(
 
 
 def powered(kind: str, number: int, uuid: str) -> tuple[str, dict[str, str]]:
-    """A power type and its parameters, of a machine that is somebody else's."""
+    """Return a power type and its parameters for a machine that is not managed here."""
     if kind == "ipmi":
         return kind, {"power_address": f"10.1.0.{number}"}
     if kind == "webhook":
@@ -89,12 +89,12 @@ def powered(kind: str, number: int, uuid: str) -> tuple[str, dict[str, str]]:
 
 
 def populate(region: Region, foreign: Sequence[dict[str, Any]], ours: set[str]) -> list[str]:
-    """Add machines of others; returns the ids of those with a power type, or with no MAC of
-    `ours`."""
+    """Add unmanaged machines. Return the IDs of those that enlistment must not change: they have a
+    power type, or no MAC of `ours`."""
     theirs: list[str] = []
     for number, options in enumerate(foreign):
         used = {nic["mac_address"] for m in region.machines.values() for nic in m["interface_set"]}
-        if options["hostname"] in [each["hostname"] for each in region.machines.values()]:
+        if options["hostname"] in [machine["hostname"] for machine in region.machines.values()]:
             continue
         made = region.add_machine(
             options["hostname"],
@@ -108,7 +108,7 @@ def populate(region: Region, foreign: Sequence[dict[str, Any]], ours: set[str]) 
 
 
 def settle(region: Region, vms: Sequence[VM]) -> None:
-    """Enlist until nothing is left to write, which must not take long."""
+    """Enlist until nothing is left to write, four times at most."""
     with fake_maas.client(region) as client:
         for _ in range(4):
             plan = enlistment.plan(vms, enlistment.read(client), HERE)
@@ -119,16 +119,16 @@ def settle(region: Region, vms: Sequence[VM]) -> None:
 
 
 def ours(region: Region) -> dict[str, object]:
-    """What MAAS knows of our machines, by their URIs."""
+    """Return the managed machines by their URIs."""
     return {
-        each["power_parameters"]["power_on_uri"]: (
-            each["zone"],
-            each["tag_names"],
-            sorted(nic["mac_address"] for nic in each["interface_set"]),
-            each["power_parameters"],
+        machine["power_parameters"]["power_on_uri"]: (
+            machine["zone"],
+            machine["tag_names"],
+            sorted(nic["mac_address"] for nic in machine["interface_set"]),
+            machine["power_parameters"],
         )
-        for each in region.machines.values()
-        if each["power_parameters"].get("power_on_uri", "").startswith("http://10.0.0.2:")
+        for machine in region.machines.values()
+        if machine["power_parameters"].get("power_on_uri", "").startswith("http://10.0.0.2:")
     }
 
 
@@ -159,7 +159,7 @@ def test_plan_prefix_converges_and_spares_other_machines(
     settle(region, now)
 
     assert {name: region.machines[name] for name in theirs} == untouched
-    assert not region.strange
+    assert not region.unexpected
     assert len(region.machines) >= len(whole[0])
     at_once = Region()
     at_once.machines, at_once.zones, at_once.tags = whole

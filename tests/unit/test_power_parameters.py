@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What MAAS is told of a VM."""
+"""The power parameters of a VM in MAAS."""
 
 from __future__ import annotations
 

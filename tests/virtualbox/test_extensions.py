@@ -30,7 +30,7 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture
 def bench(lab: Lab) -> Generator[benches.RealBench]:
-    """Account vbox10, all off."""
+    """Account vbox10 with all VMs off."""
     lab.start_sshd()
     lab.reset("vbox10")
     yield benches.RealBench(lab)
@@ -39,7 +39,7 @@ def bench(lab: Lab) -> Generator[benches.RealBench]:
 
 @pytest.fixture
 def service(bench: benches.RealBench, tmp_path: Path) -> Generator[ServiceProcess]:
-    """A power service for it, with a UNIX socket."""
+    """A power service for that account, with a UNIX socket."""
     entry = f"{bench.host_entry} name=bench"
     with ServiceProcess(
         tmp_path, [entry], bench.key_file, socket_file=str(tmp_path / "power.sock")
@@ -80,8 +80,8 @@ def test_host_setup_installs_and_removes_scripts(bench: benches.RealBench, tmp_p
         return json.loads(done.stdout)
 
     before = bench.files_in_home()
-    assert all(each["changed"] for each in run()["files"])
-    assert not any(each["changed"] for each in run()["files"])
+    assert all(file["changed"] for file in run()["files"])
+    assert not any(file["changed"] for file in run()["files"])
     assert bench.files_in_home() == before | {scripts.FOLDER}
     line = str(run("--gate")["authorized_key"])
     assert line.startswith(
@@ -105,16 +105,16 @@ def test_host_setup_installs_and_removes_scripts(bench: benches.RealBench, tmp_p
         script("killvm", tail)
         assert script("checkvm", tail) == "off\n"
 
-    assert all(each["changed"] for each in run("--remove")["files"])
-    assert not any(each["changed"] for each in run("--remove")["files"])
+    assert all(file["changed"] for file in run("--remove")["files"])
+    assert not any(file["changed"] for file in run("--remove")["files"])
     assert bench.files_in_home() <= before | {".config", "VirtualBox VMs"}
 
 
 def test_restricted_key_only_controls_power(
     lab: Lab, bench: benches.RealBench, tmp_path: Path
 ) -> None:
-    gated = benches.GatedBench(lab, "vbox10", tmp_path)
-    with benches.fleet_of(gated) as fleet:
+    restricted = benches.GatedBench(lab, "vbox10", tmp_path)
+    with benches.fleet_of(restricted) as fleet:
         owner = fleet.hosts[0]
         fleet.power_on("node01")
         fleet.power_off("node01")
