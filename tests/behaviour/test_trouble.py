@@ -27,7 +27,7 @@ def test_a_second_copy_of_a_running_vm_is_refused(bench: Bench, fleet: mv.Fleet)
         fleet.power_on(vm)
 
     assert bench.processes(vm.uuid) == 1
-    assert fleet.hosts[0].second_copies_refused == 1
+    assert fleet.hosts[0].orphaned_process_refusals == 1
 
 
 def test_a_vm_virtualbox_lost_sight_of_is_never_called_off(bench: Bench, fleet: mv.Fleet) -> None:

@@ -156,9 +156,9 @@ class VirtualBoxHost:
         return self.power.changing
 
     @property
-    def second_copies_refused(self) -> int:
-        """How often starting a second copy of a running VM was refused."""
-        return self.power.second_copies_refused
+    def orphaned_process_refusals(self) -> int:
+        """How often a start was refused because an orphaned process runs the VM."""
+        return self.power.orphaned_process_refusals
 
     def lock_of(self, uuid: str) -> threading.Lock:
         """Return the lock that an action on a VM holds."""

@@ -100,7 +100,7 @@ class PowerControl:
         self.timings = PowerTimings()
         self.changing = threading.BoundedSemaphore(_MAX_CHANGING)
         """Held by each call that takes a VM's lock."""
-        self.second_copies_refused = 0
+        self.orphaned_process_refusals = 0
         """How often a start was refused because an orphaned process runs the VM."""
         self._lock = threading.Lock()
         self._vm_locks: dict[str, threading.Lock] = {}
@@ -417,7 +417,7 @@ class _Action:
     def _orphaned(self) -> errors.OrphanedProcess:
         pid = self._vm.pid if self._vm else 0
         if self._goal in (Goal.ON, Goal.RESET):
-            self._control.second_copies_refused += 1
+            self._control.orphaned_process_refusals += 1
         return errors.OrphanedProcess(
             f"{self._control.config}/{self._vm_name}: cannot {self._name}: VirtualBox says it is"
             f" off, but process {pid} runs it (its folder /tmp/.vbox-*-ipc was probably removed);"
