@@ -306,12 +306,17 @@ def _hosts(
 def _list(reports: Sequence[HostReport], action: str) -> int:
     """Print the VMs, unless the action is `monitor`. It is a failure if any host is down."""
     if action != "monitor":
-        for vm in [vm for report in reports for vm in report.vms]:
-            power = [str(vm.power).upper()] if action == "list-status" else []
-            print(vm.uuid, printable(vm.name), *power, sep=",")
+        for report in reports:
+            _print_vms(report.vms, with_power=action == "list-status")
     if failures := [str(report.error) for report in reports if report.error]:
         return _report_failure("; ".join(failures))
     return EXIT_DONE
+
+
+def _print_vms(vms: Sequence[VM], *, with_power: bool) -> None:
+    for vm in vms:
+        power = [str(vm.power).upper()] if with_power else []
+        print(vm.uuid, printable(vm.name), *power, sep=",")
 
 
 def _act(fleet: Fleet, vm: VM, options: _Options, deadline: Deadline) -> int:

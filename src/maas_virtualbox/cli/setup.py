@@ -53,23 +53,27 @@ def set_up_host(
         else:
             files = scripts.install(target)
             line = _authorized_key(options, target, gate=gate)
-    done = "removed" if remove else "written"
+    _print_files(files, "removed" if remove else "written", line, options.format)
+    if options.format is not output.Format.JSON:
+        if line:
+            print(f"\nIn ~/.ssh/authorized_keys of {target.config.account}:")
+            print(output.printable(line))
+        if remove:
+            print("\nIf a line in its authorized_keys names the script gate, remove it too.")
+
+
+def _print_files(
+    files: Sequence[scripts.Written], done: str, line: str, as_format: output.Format
+) -> None:
     output.print_rows(
         ("FILE", "RESULT"),
         [
             (f"~/{scripts.FOLDER}/{file.name}", done if file.changed else "unchanged")
             for file in files
         ],
-        options.format,
+        as_format,
         {"files": [dataclasses.asdict(file) for file in files], "authorized_key": line},
     )
-    if options.format is output.Format.JSON:
-        return
-    if line:
-        print(f"\nIn ~/.ssh/authorized_keys of {target.config.account}:")
-        print(output.printable(line))
-    if remove:
-        print("\nIf a line in its authorized_keys names the script gate, remove that line too.")
 
 
 def _authorized_key(options: Options, host: VirtualBoxHost, *, gate: bool) -> str:

@@ -108,6 +108,8 @@ def trust_vm(
         reports = fleet.reports()
         first_host = fleet.vm_hosts.host_of(uuid)
     ownership = _Ownership.of(uuid, first_host, reports)
+    if not (ownership.host or ownership.listed_by or ownership.unreachable):
+        raise errors.UnknownVM(f"VM {uuid} not found: no host lists it, now or earlier")
     output.print_rows(
         ("UUID", "HOST", "BELONGS TO IT", "LISTS IT"),
         [(uuid, report.host.name, *ownership.cells(report.host.name)) for report in reports],
@@ -129,11 +131,9 @@ class _Ownership:
     def of(
         cls, uuid: str, host: host_list.HostConfig | None, reports: Sequence[HostReport]
     ) -> _Ownership:
-        """Read it from the reports of all hosts. Raises `UnknownVM`."""
+        """Read it from the reports of all hosts."""
         listed_by = [report.host.name for report in reports if _is_listed(uuid, report)]
         unreachable = [report.host.name for report in reports if report.error]
-        if not (host or listed_by or unreachable):
-            raise errors.UnknownVM(f"VM {uuid} not found: no host lists it, now or earlier")
         return cls(uuid, host.name if host else None, listed_by, unreachable)
 
     def cells(self, host: str) -> tuple[str, str]:
