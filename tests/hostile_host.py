@@ -1,9 +1,9 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""A hostile host: an SSH server that answers this library's commands as badly as it can.
+"""A hostile host: an SSH server that answers this library's commands with attacks.
 
-It runs in a process of its own, at the lowest priority, so that what it costs the others is what
-the service spends on it. `ATTACKS` has a name for each sort of bad answer.
+It runs in a separate process with the lowest priority. It therefore affects the other host only by
+what the service spends on it. `ATTACKS` has a name for each type of attack.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 QUIET = "quiet"
-"""Not an attack: the answers of a host with one VM that is off."""
+"""No attack: the answers of a host with one VM that is off."""
 
 HOME = "/home/vbox"
 HOSTILE = SimulatedVM(str(uuid.uuid5(uuid.NAMESPACE_DNS, "hostile")), "hostile", ["080027000001"])
@@ -45,27 +45,27 @@ _PIECE = 32 * 1024
 
 @dataclasses.dataclass
 class Visit:
-    """One command, and the ways to answer it."""
+    """A command that the client has sent, and how to answer it."""
 
     request: requests.Request
     channel: paramiko.Channel
     session: paramiko.Transport
     goes_on: Callable[[], bool]
-    """Whether the attack is still on and the client still there."""
+    """Returns whether the attack continues and the client is connected."""
     claimed: str
-    """The UUID of another host's VM."""
+    """The UUID of a VM of the other host."""
 
     @property
     def nonce(self) -> str:
-        """That of a script."""
+        """The nonce of the script."""
         return self.request.arguments[0]
 
     def frame(self, name: str, text: str = "") -> str:
-        """A frame of a script's answer."""
+        """Return a frame of the answer to a script."""
         return f"\n{self.nonce} {name}\n{text}"
 
     def send(self, pieces: Iterable[str | bytes]) -> None:
-        """Send standard output, as long as anybody wants it."""
+        """Send standard output until the client disconnects."""
         for piece in pieces:
             if not self.goes_on():
                 return
@@ -79,7 +79,7 @@ class Visit:
 
 
 def well(visit: Visit) -> None:
-    """Answer as a host should."""
+    """Answer as a good host does."""
     request = visit.request
     if request.kind == "probe":
         parts = [
@@ -104,7 +104,7 @@ def observed(
     processes: Iterable[str | bytes] = (),
     registry: str = HOME,
 ) -> None:
-    """Answer a poll, with the hostile VM and with what an attack adds."""
+    """Answer a poll with the hostile VM and the output of an attack."""
     whole = visit.request.arguments[2] == "all"
     visit.send([visit.frame("running")])
     visit.send(running)
@@ -117,7 +117,7 @@ def observed(
 
 
 def machine(visit: Visit, vm: SimulatedVM, *, whole: bool = False, text: str = "") -> str:
-    """The frame of a VM and its settings file."""
+    """Return the frame of a VM and its settings file."""
     file = texts.settings_file(HOME, vm.name[:100])
     text = text or texts.render_settings(vm, whole=whole)
     return visit.frame(f"machine {{{vm.uuid}}} {file}", f"{text}\n")
@@ -128,12 +128,12 @@ def uuid_of(number: int) -> str:
 
 
 def polls(attack: Callable[[Visit], None]) -> Callable[[Visit], None]:
-    """Let an attack answer polls, and nothing else."""
+    """Use an attack for polls only."""
     return lambda visit: attack(visit) if visit.request.kind == "poll" else well(visit)
 
 
 def fill(text: str, size: int) -> Iterable[str]:
-    """A text again and again, in pieces."""
+    """Yield a text repeatedly, in pieces."""
     piece = text * max(1, _PIECE // len(text))
     return itertools.repeat(piece, size // len(piece))
 
@@ -143,7 +143,7 @@ def endless(text: str | bytes) -> Iterable[str | bytes]:
 
 
 def started(visit: Visit) -> list[str]:
-    """A process that runs the hostile VM, which is not listed: `showvminfo` is asked about it."""
+    """Report a process of the hostile VM, so that the client calls `showvminfo` for the VM."""
     del visit
     return [texts.process_line(77, "x", HOSTILE.uuid)]
 
@@ -269,7 +269,7 @@ def twenty_thousand_vms(visit: Visit) -> None:
 
 def two_thousand_vms(visit: Visit) -> None:
     whole = visit.request.arguments[2] == "all"
-    # Different ones each time, so that all is read at each poll.
+    # Different files each time, so that the client reads all of them at each poll.
     first = random.randrange(2**30)
     vms = (SimulatedVM(uuid_of(first + n), f"vm{n}", ["080027000003"]) for n in range(1990))
     observed(visit, [machine(visit, vm, whole=whole) for vm in vms])
@@ -309,7 +309,7 @@ def long_list(visit: Visit) -> None:
 
 
 def ignored_window(visit: Visit) -> None:
-    """Send on, whatever the client has read."""
+    """Continue to send, whatever the client has read."""
     data = b"x" * 30_000
     session: Any = visit.session
     while visit.goes_on():
@@ -321,13 +321,13 @@ def ignored_window(visit: Visit) -> None:
 
 
 def ignored_packets(visit: Visit) -> None:
-    """Send what a client has to decrypt and throw away."""
+    """Send packets that a client must decrypt and discard."""
     while visit.goes_on():
         visit.session.send_ignore(16)
 
 
 def packet_of_4_gb(visit: Visit) -> None:
-    """Announce one, and begin to send it."""
+    """Announce a large packet, and begin to send it."""
     sock = visit.session.sock
     sock.sendall(struct.pack(">I", 0xFFFFFFF0))
     while visit.goes_on():
@@ -369,7 +369,7 @@ def _nothing_else(_command: str, _gone: Callable[[], bool]) -> tuple[bytes, byte
 
 
 class _Server(server.SSHServer):
-    """The SSH server; what it answers depends on the attack."""
+    """The SSH server. Its answers depend on the attack."""
 
     attack = QUIET
     claimed = ""
@@ -391,7 +391,7 @@ class _Server(server.SSHServer):
 
 @dataclasses.dataclass(frozen=True)
 class _Started:
-    """What a process sends when it is ready."""
+    """The message of a process that is ready."""
 
     entry: str
     key_file: Path
@@ -399,7 +399,7 @@ class _Started:
 
 
 def _good(pipe: Connection) -> None:
-    """Be a good host with four VMs until something is received."""
+    """Run a good host with four VMs until a message arrives."""
     with Simulator(vms=4, user="good", timings=Timings.real()) as simulator:
         entry = f"{simulator.host_entry} name=good"
         entry += f" host-key={host_list.key_fingerprint(simulator.host_key)}"
@@ -410,7 +410,7 @@ def _good(pipe: Connection) -> None:
 
 
 def _hostile(pipe: Connection, key_file: Path, claimed: str) -> None:
-    """Be a hostile host: take the names of attacks until nothing more is sent."""
+    """Run a hostile host. Receive the names of attacks until the other side closes the pipe."""
     os.nice(19)
     listening = _Server("hostile", ssh_login.load_identity(key_file), _nothing_else)
     listening.claimed = claimed
@@ -425,7 +425,7 @@ def _hostile(pipe: Connection, key_file: Path, claimed: str) -> None:
 
 
 class TwoHosts:
-    """A good host and a hostile one, a process each. A context manager."""
+    """A good host and a hostile one, each in its own process. A context manager."""
 
     def __init__(self) -> None:
         self._exits = contextlib.ExitStack()
@@ -436,14 +436,14 @@ class TwoHosts:
         self.entries = [good.entry, hostile.entry]
         self.key_file = good.key_file
         self.uuids = good.uuids[:4]
-        """Of the good host's VMs, the one that the hostile one claims among them."""
+        """The UUIDs of the good host's VMs, including the one that the hostile host claims."""
         return self
 
     def __exit__(self, *_: object) -> None:
         self._exits.close()
 
     def attack(self, name: str) -> None:
-        """Let the hostile host attack, or be quiet."""
+        """Start or stop an attack of the hostile host."""
         self._hostile_pipe.send(name)
         self._hostile_pipe.recv()
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The power service as a process of its own, for tests to start, talk to, and ill-treat."""
+"""The power service as a separate process, which tests start, use and disturb."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 PROGRAM = Path(sys.executable).with_name("maas-virtualbox")
 
 _START_S = 60.0
-"""No limit for what is tested, but for tests that would wait for ever."""
+"""Ends tests that would otherwise wait without limit. It does not limit what is tested."""
 
-# The sockets are numbered from 3 on, and meant for one process.
-_PASS_ON = """
+# The descriptors of the sockets begin with 3, and LISTEN_PID names the process they are for.
+_PASS_SOCKETS = """
 import fcntl, json, os, sys
-above = [fcntl.fcntl(each, fcntl.F_DUPFD, 100) for each in json.loads(sys.argv[1])]
-for number, each in enumerate(above, 3):
-    os.dup2(each, number)
+above = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in json.loads(sys.argv[1])]
+for number, fd in enumerate(above, 3):
+    os.dup2(fd, number)
 os.closerange(3 + len(above), 200)
 os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(above))}
 os.execv(sys.argv[2], sys.argv[2:])
@@ -52,21 +52,21 @@ _UNVERIFIED.verify_mode = ssl.CERT_NONE
 
 
 _random = random.SystemRandom()
-"""hypothesis resets the others."""
+"""hypothesis resets the other random number generators."""
 
 
 def interruptible(*command: object) -> list[str]:
-    """A command that SIGINT ends, also where that is ignored here: in a job in the background."""
+    """Return a command that SIGINT ends, even if background jobs ignore SIGINT here."""
     program = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL)"
     become = f"{program}; os.execv(sys.argv[1], sys.argv[1:])"
     return [sys.executable, "-c", become, *map(str, command)]
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on, of those the system gives to nobody.
+    """Return a TCP port on which nobody listens, outside the system's range of source ports.
 
-    A port of the system's own range may become the source of any connection: of another test's,
-    or of one to that very port, which is then connected to itself.
+    A port in that range may become the source port of any connection: of another test, or of a
+    connection to this very port, which is then connected to itself.
     """
     while True:
         port = _random.randrange(10_000, 32_000)
@@ -77,7 +77,7 @@ def free_port() -> int:
 
 
 class Pulse:
-    """Asks a service all the time, and tells for how long it was not there. A context manager."""
+    """Requests something all the time, and measures the longest gap between two answers."""
 
     def __init__(self, ask: Callable[[], int]) -> None:
         self._ask = ask
@@ -85,9 +85,9 @@ class Pulse:
         self._thread = threading.Thread(target=self._run)
         self.answers = 0
         self.longest_gap = 0.0
-        """Seconds between two answers of status 200, or since the last."""
+        """Seconds between two answers with status 200, or since the last one."""
         self.failures: list[str] = []
-        """What else was had: connections refused or broken, other statuses."""
+        """All other results: refused or broken connections, and other statuses."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -115,7 +115,7 @@ class Pulse:
 
 
 class ServiceProcess:
-    """A power service with files of its own. A context manager: started, and ended for sure."""
+    """A power service with its own files. As a context manager, it starts and ends the process."""
 
     def __init__(
         self,
@@ -127,15 +127,15 @@ class ServiceProcess:
         descriptors: int | None = None,
         **options: object,
     ) -> None:
-        """Prepare it.
+        """Prepare the service.
 
         Args:
-            folder: for its files.
+            folder: the folder for its files.
             hosts: its host list.
-            key_file: the private key for them.
-            environment: variables beside those of the tests.
-            descriptors: how many file descriptors it may have; None: as many as the tests.
-            options: of its configuration file.
+            key_file: the private key for the hosts.
+            environment: variables in addition to those of the tests.
+            descriptors: how many file descriptors it may have. None: as many as the tests.
+            options: the options of its configuration file.
         """
         self.program = PROGRAM
         self._descriptors = descriptors
@@ -169,23 +169,23 @@ class ServiceProcess:
 
     @property
     def started(self) -> bool:
-        """Whether it ever was."""
+        """Whether the service was started."""
         return self._process is not None
 
     @property
     def tls(self) -> bool:
-        """Whether it speaks HTTPS."""
+        """Whether the service uses HTTPS."""
         return "tls-key-file" in self.options
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
-        """The process, ended or not."""
+        """The process, which may have ended."""
         assert self._process is not None
         return self._process
 
     @property
     def log(self) -> str:
-        """All it has logged."""
+        """The whole log."""
         return self.log_file.read_text()
 
     def write_config(self) -> None:
@@ -193,7 +193,7 @@ class ServiceProcess:
         self.config_file.write_text(yaml.safe_dump(self.options))
 
     def make_certificate(self) -> str:
-        """Make a certificate for HTTPS, or another one; returns it as PEM without white space."""
+        """Create a new certificate for HTTPS. Return it as PEM without white space."""
         folder = self.config_file.parent
         certificate, key = folder / "crt.pem", folder / "key.pem"
         options = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1"
@@ -208,12 +208,17 @@ class ServiceProcess:
         return "".join(certificate.read_text().split())
 
     def start(self, *, wait: bool = True, sockets: Sequence[socket.socket] = ()) -> None:
-        """Start it, with listening sockets as systemd passes them; returns when it is ready."""
+        """Start the service, and wait until it is ready.
+
+        Args:
+            wait: whether to wait.
+            sockets: listening sockets, which are passed as systemd passes them.
+        """
         self.write_config()
         command: list[object] = [PROGRAM, "serve", "--config", self.config_file]
-        numbers = [each.fileno() for each in sockets]
+        numbers = [listening.fileno() for listening in sockets]
         if numbers:
-            command = [sys.executable, "-c", _PASS_ON, json.dumps(numbers), *command]
+            command = [sys.executable, "-c", _PASS_SOCKETS, json.dumps(numbers), *command]
         if self._descriptors is not None:
             command = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', self._descriptors, *command]
         with self.log_file.open("ab") as log:
@@ -228,49 +233,49 @@ class ServiceProcess:
             self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
-        """Wait until every host was asked once."""
+        """Wait until every host was polled once."""
         until = time.monotonic() + _START_S
         while time.monotonic() < until and self.process.poll() is None:
             with contextlib.suppress(OSError):
                 if self.get("/readyz")[0] == 200:
                     return
             time.sleep(0.05)
-        raise AssertionError(f"the service does not get ready:\n{self.log}")
+        raise AssertionError(f"the service is not ready:\n{self.log}")
 
-    def wait_for_log(self, words: str, times: int = 1) -> None:
-        """Wait until it has logged something, so many times."""
+    def wait_for_log(self, text: str, times: int = 1) -> None:
+        """Wait until the log contains a text a number of times."""
         until = time.monotonic() + _START_S
-        while self.log.count(words) < times:
+        while self.log.count(text) < times:
             assert time.monotonic() < until, self.log
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """Kill the process."""
         self.process.kill()
         self.process.wait(10)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send a signal to the process."""
         self.process.send_signal(number)
 
     def stop(self, timeout: float = _START_S) -> int:
-        """Stop it as systemd does; returns its exit code."""
+        """Stop the service as systemd does. Return the exit code."""
         self.process.terminate()
         return self.process.wait(timeout)
 
-    # -- Talking to it ------------------------------------------------------------------------
+    # -- Requests ----------------------------------------------------------------------------
 
     def uri(self, path: str) -> str:
-        """The URI of a path."""
+        """Return the URI of a path."""
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}{path}"
 
     def parameters(self, uuid: str) -> PowerParameters:
-        """What MAAS is given for a VM."""
+        """Return the power parameters of a VM for MAAS."""
         token = self.secrets.vm_token(uuid)
         return PowerParameters.of(uuid, token, address="127.0.0.1", port=self.port, tls=self.tls)
 
     def driver(self, uuid: str, **options: Any) -> maas.Driver:
-        """MAAS's driver for a VM."""
+        """Return MAAS's power driver for a VM."""
         return maas.Driver(self.parameters(uuid), **options)
 
     def request(
@@ -281,7 +286,7 @@ class ServiceProcess:
         timeout: float = 40.0,
         client: str = "127.0.0.1",
     ) -> tuple[int, str]:
-        """Make a request from an address; returns status and body."""
+        """Send a request from an address. Return the status and the body."""
         connection = (
             http.client.HTTPSConnection(
                 "127.0.0.1",
@@ -302,24 +307,24 @@ class ServiceProcess:
             return response.status, response.read().decode()
 
     def get(self, path: str, token: str = "") -> tuple[int, str]:
-        """Make a GET request."""
+        """Send a GET request. Return the status and the body."""
         return self.request("GET", path, token)
 
     def api(self, path: str) -> Any:
-        """Ask the API with the admin token."""
+        """Send a GET request with the admin token. Return the parsed body."""
         code, body = self.get(path, self.secrets.admin_token())
         assert code == 200, body
         return json.loads(body)
 
     def metric(self, line: str) -> float:
-        """One metric, such as `maas_virtualbox_host_up{host="a",zone=""}`; 0 if not there."""
+        """Return a metric, such as `maas_virtualbox_host_up{host="a",zone=""}`, or 0."""
         code, body = self.get("/metrics", self.secrets.admin_token())
         assert code == 200, body
         found = [text.rpartition(" ")[2] for text in body.splitlines() if text.startswith(line)]
         return float(found[0]) if found else 0.0
 
     def exchange(self, content: bytes, timeout: float = 40.0, client: str = "127.0.0.1") -> bytes:
-        """Send bytes over a connection of their own and return all that comes back."""
+        """Send bytes over a new connection. Return the whole response."""
         with socket.create_connection(
             ("127.0.0.1", self.port), timeout=timeout, source_address=(client, 0)
         ) as connection:
@@ -330,11 +335,11 @@ class ServiceProcess:
             return answer
 
     def served_certificate(self) -> str:
-        """The certificate it presents now, as PEM without white space."""
+        """Return the certificate that the service presents, as PEM without white space."""
         pem = ssl.get_server_certificate(("127.0.0.1", self.port), timeout=10)
         return "".join(pem.split())
 
     def memory_kib(self) -> int:
-        """Its resident memory (Linux)."""
+        """Return the resident memory of the process (Linux)."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return next(int(line.split()[1]) for line in status.splitlines() if "VmRSS" in line)

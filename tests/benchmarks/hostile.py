@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a hostile host costs the VMs of another: 50 queries a second, with it and without it."""
+"""How a hostile host affects the VMs of another one: 50 queries a second, with and without it."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ STOP_S = 10.0
 
 @dataclasses.dataclass
 class Phase:
-    """What the good host's queries met for some seconds."""
+    """The results of the queries for the good host during a phase."""
 
     latencies: list[float] = dataclasses.field(default_factory=list[float])
     answers: set[bytes] = dataclasses.field(default_factory=set[bytes])
     processor_s: float = 0.0
-    """What the service spent."""
+    """The processor time of the service."""
     memory_kib: int = 0
-    """The most that it had at the end of a phase."""
+    """The largest value at the end of a phase."""
     seconds: float = 0.0
 
     @property
     def p99(self) -> float:
-        """The latency in seconds that 99 of 100 stay under."""
+        """The 99th percentile of the latency, in seconds."""
         return sorted(self.latencies)[int(len(self.latencies) * 0.99)]
 
     def add(self, other: Phase) -> None:
-        """Count another phase's queries too."""
+        """Add the queries of another phase."""
         self.latencies += other.latencies
         self.answers |= other.answers
         self.processor_s += other.processor_s
@@ -54,7 +54,7 @@ class Phase:
 
 
 def memory_max_kib() -> int:
-    """The unit's MemoryMax."""
+    """Return the MemoryMax of the systemd unit."""
     unit = (TEMPLATES / "maas-virtualbox.service.j2").read_text()
     found = re.search(r"^MemoryMax=(\d+)M$", unit, re.MULTILINE)
     assert found
@@ -62,19 +62,19 @@ def memory_max_kib() -> int:
 
 
 def most_memory_kib(service: ServiceProcess) -> int:
-    """The most resident memory the service has ever had (Linux)."""
+    """Return the peak resident memory of the service (Linux)."""
     status = Path(f"/proc/{service.process.pid}/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if "VmHWM" in line)
 
 
 def processor_seconds(service: ServiceProcess) -> float:
-    """Processor time of the service so far (Linux)."""
+    """Return the processor time that the service has used (Linux)."""
     fields = Path(f"/proc/{service.process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def query(service: ServiceProcess, uuids: list[str], seconds: float) -> Phase:
-    """Query VMs of the good host at a fixed rate, and the hostile one's beside them."""
+    """Query VMs of the good host at a fixed rate, and VMs of the hostile host at the same time."""
     phase = Phase()
     good = [_request(service, "GET", uuid, "query") for uuid in uuids]
     hostile = hostile_host.HOSTILE.uuid
@@ -160,7 +160,7 @@ def _row(attack: str, quiet: Phase, attacked: Phase) -> tuple[str, ...]:
 
 
 def run() -> list[tuple[str, ...]]:
-    """Measure; a row an attack, as `__main__` shows them."""
+    """Measure. Return one row for each attack, for `__main__`."""
     rows: list[tuple[str, ...]] = []
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -173,7 +173,7 @@ def run() -> list[tuple[str, ...]]:
             for _ in range(_TRIES - 1):
                 if attacked.p99 / quiet.p99 <= _MOST_TIMES_AS_LONG:
                     break
-                # The machine may have been busy with something else.
+                # Other programs may have used the machine.
                 quiet, attacked = _compare(service, two, name)
             rows.append(_row(name, quiet, attacked))
         two.attack(list(hostile_host.ATTACKS)[-1])

@@ -1,9 +1,9 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""How fast the power service answers MAAS's polls, beside the same server answering a constant.
+"""How fast the power service answers MAAS's queries, compared with a constant response.
 
-1,000 VMs on ten simulated hosts, a new connection for each query, 5 and 50 at a time. The hosts,
-the service and the client are a process each, on the same few cores.
+There are 1,000 VMs on ten simulated hosts, and 5 or 50 parallel queries, each over a new
+connection. The hosts, the service and the client are separate processes on the same cores.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 _HOSTS, _VMS_PER_HOST = 10, 100
 _QUERIES = 40_000
-"""Enough for several snapshots to grow old."""
+"""Enough for the state to become too old several times."""
 _AT_ONCE = (5, 50)
-# Beside the same server answering a constant, in the same run.
+# Compared with the same server and a constant response, in the same run.
 _LEAST_PER_SECOND = 0.5
 _MOST_P99 = 3.0
 _MOST_P99_BESIDE_A_HANG = 6.0
 _UNKNOWN_WITHIN = 1.2
-"""Times the service's own patience with a host that hangs."""
+"""Multiple of the time that the service waits for a host that hangs."""
 
 Order = Literal["count", "hang", "end"]
 
@@ -47,11 +47,11 @@ class Fleet:
     entries: list[str]
     key_file: Path
     uuids: list[list[str]]
-    """Of each host's VMs."""
+    """The UUIDs of each host's VMs."""
 
 
 def simulate(pipe: Connection) -> None:
-    """Be ten hosts: send what they are, then do what is ordered."""
+    """Run ten hosts: send their descriptions, then obey orders."""
     simulators: list[Simulator] = []
     for number in range(_HOSTS):
         simulator = Simulator(
@@ -77,7 +77,7 @@ def simulate(pipe: Connection) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Poll:
-    """How many queries went."""
+    """The results of a number of queries."""
 
     seconds: float
     latencies: list[float]
@@ -85,17 +85,17 @@ class Poll:
 
     @property
     def per_second(self) -> float:
-        """Queries a second."""
+        """Queries for each second."""
         return len(self.latencies) / self.seconds
 
     @property
     def p99(self) -> float:
-        """The latency in seconds that 99 of 100 stay under."""
+        """The 99th percentile of the latency, in seconds."""
         return sorted(self.latencies)[int(len(self.latencies) * 0.99)]
 
 
 def poll(port: int, requests: list[bytes], at_once: int, count: int = _QUERIES) -> Poll:
-    """Send queries as racks do, over a new connection each."""
+    """Send queries as rack controllers do, each over a new connection."""
     latencies: list[float] = []
     answers: set[bytes] = set()
 
@@ -118,7 +118,7 @@ def poll(port: int, requests: list[bytes], at_once: int, count: int = _QUERIES) 
 
 
 def run() -> list[tuple[str, ...]]:
-    """Measure; a row a result, as `__main__` shows them."""
+    """Measure. Return one row for each result, for `__main__`."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=simulate, args=(theirs,), daemon=True)
@@ -167,7 +167,7 @@ def _measure(
             "ok" if ratio <= most else "failed",
         )
 
-    # In turns, so that all hosts are asked all the time.
+    # In turns, so that all hosts are queried all the time.
     everything = requests([uuid for turn in zip(*fleet.uuids, strict=True) for uuid in turn])
     constant = [maas.request("GET", service.uri("/healthz"))]
     rows: list[tuple[str, ...]] = []
@@ -199,7 +199,7 @@ def _measure(
         ]
 
     commands("hang")
-    time.sleep(2.5)  # past the last snapshot
+    time.sleep(2.5)  # until the state is too old
     healthy = [uuid for uuids in fleet.uuids[:-1] for uuid in uuids]
     with futures.ThreadPoolExecutor() as threads:
         asked = threads.submit(poll, service.port, requests(fleet.uuids[-1]), 5, 100)

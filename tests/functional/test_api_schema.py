@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The service held to its own OpenAPI document, with requests schemathesis makes up."""
+"""The service conforms to its OpenAPI document, for requests that schemathesis generates."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_every_answer_is_documented_and_not_a_500(
     def answers_are_documented(case: Any, *, of_a_vm: bool) -> None:
         if of_a_vm and mode == "POSITIVE" and "selector" in (case.path_parameters or {}):
             case.path_parameters["selector"] = "node01"
-        # A VM that nobody has is 410 here, because MAAS takes 404 for success.
+        # An unknown VM is 410 here, because MAAS treats 404 as success.
         case.call_and_validate(
             base_url=service.uri(""),
             headers=headers,
@@ -67,7 +67,7 @@ def test_every_answer_is_documented_and_not_a_500(
     try:
         answers_are_documented()
     except errors.Unsatisfiable:
-        assert mode == "NEGATIVE"  # nothing in it can be wrong
+        assert mode == "NEGATIVE"  # these requests have nothing that could be wrong
 
 
 def test_document_is_served(service: ServiceProcess) -> None:

@@ -1,9 +1,9 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Root writes where another user exchanges files and folders as fast as it can; and many at once.
+"""Root writes to a folder while its owner replaces files and folders as fast as possible.
 
-The attacker is a process of a user without rights, who owns the folder. What it wants is a file of
-root's: to own it, to read it, or to place one where only root may.
+The attacker is a process of a user without privileges, who owns the folder. It tries to own a file
+of root, to read it, or to create one where only root may. Other tests change a file in parallel.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _fork = multiprocessing.get_context("fork")
 
 @pytest.fixture
 def area() -> Generator[Path]:
-    """A folder of root's that everybody may enter, as /etc: pytest's own are closed to others."""
+    """A folder of root that every user may enter, like /etc. pytest's own folders are private."""
     if os.geteuid() != 0:
         unavailable("only root can give files away")
     folder = Path(tempfile.mkdtemp(prefix="maas-virtualbox-files-"))
@@ -47,7 +47,7 @@ def area() -> Generator[Path]:
 
 @pytest.fixture
 def theirs(area: Path) -> Path:
-    """A folder of the attacker's."""
+    """A folder of the attacker."""
     folder = area / "theirs"
     folder.mkdir(mode=0o755)
     os.chown(folder, *NOBODY)
@@ -56,7 +56,7 @@ def theirs(area: Path) -> Path:
 
 @pytest.fixture
 def victim(area: Path) -> Path:
-    """A secret of root's."""
+    """A secret file of root."""
     file = area / "victim"
     file.touch(0o600)
     file.write_text("a secret of root's\n")
@@ -65,7 +65,7 @@ def victim(area: Path) -> Path:
 
 @contextlib.contextmanager
 def attacking(attack: Callable[[], object]) -> Generator[None]:
-    """Repeat an attack, as a process of another user, for as long as the block lasts."""
+    """Repeat an attack in a process of another user until the block ends."""
     began, enough = _fork.Event(), _fork.Event()
 
     def run(began: Event, enough: Event) -> None:
@@ -94,7 +94,7 @@ def given_away(victim: Path) -> bool:
 
 
 def shows_secret(path: Path) -> bool:
-    """Whether a file of the attacker's holds what is in root's; the attack goes on meanwhile."""
+    """Return whether a file of the attacker has the content of root's file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
@@ -104,7 +104,7 @@ def shows_secret(path: Path) -> bool:
 
 
 def exchange_temporary_file(folder: Path, victim: Path) -> None:
-    """Put a link to root's file in the place of a file that root is writing."""
+    """Replace a file that root is writing by a link to root's file."""
     for path in folder.glob(".*"):
         if path.suffix != ".theirs":
             path.rename(f"{path}.theirs")
@@ -125,7 +125,7 @@ def test_write_never_gives_away_a_file_of_root(theirs: Path, victim: Path) -> No
             for left in theirs.glob(".*"):
                 left.unlink(missing_ok=True)
 
-    assert written, "the attacker kept root from writing at all"
+    assert written, "the attacker prevented all writing by root"
     assert won == 0, f"{won} of {WRITES}"
 
 
@@ -183,7 +183,7 @@ def test_update_never_reveals_or_gives_away_a_file_of_root(theirs: Path, victim:
                 written += 1
             won += given_away(victim) or any(map(shows_secret, theirs.iterdir()))
 
-    assert written, "the attacker kept root from writing at all"
+    assert written, "the attacker prevented all writing by root"
     assert won == 0, f"{won} of {WRITES}"
 
 

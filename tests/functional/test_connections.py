@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Floods of connections: who is served, who makes room, and what is left for SSH."""
+"""Floods of connections: which clients are served, what is closed, and what SSH can use."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DESCRIPTORS = 200
-"""Few, so that a flood is small: 96 connections over TCP and 32 over the UNIX socket."""
+"""A small number, so that a flood is small: 96 TCP connections and 32 over the UNIX socket."""
 FLOOD = 400
 STRANGER, MAAS = "127.0.0.2", "127.0.0.3"
 
@@ -46,7 +46,7 @@ def simulator() -> Generator[Simulator]:
 
 @pytest.fixture
 def unstarted(simulator: Simulator, tmp_path: Path) -> Generator[ServiceProcess]:
-    """A service for it that has few file descriptors, to be started by the test."""
+    """A service with few file descriptors, which the test starts."""
     service = ServiceProcess(
         tmp_path,
         [f"{simulator.host_entry} name=alpha"],
@@ -62,14 +62,14 @@ def unstarted(simulator: Simulator, tmp_path: Path) -> Generator[ServiceProcess]
 
 @pytest.fixture
 def service(unstarted: ServiceProcess) -> ServiceProcess:
-    """A service for it that has few file descriptors."""
+    """A running service with few file descriptors."""
     unstarted.start()
     return unstarted
 
 
 @pytest.fixture
 def query(unstarted: ServiceProcess, simulator: Simulator) -> Callable[[], tuple[int, str]]:
-    """Queries a VM with its token, over a new connection from the address of a rack."""
+    """Queries a VM with its token, over a new connection from a rack controller's address."""
     uuid = simulator.virtualbox.vm("node01").uuid
     token = unstarted.secrets.vm_token(uuid)
     return lambda: unstarted.request("GET", f"/vm/{uuid}/query", token, client=MAAS)
@@ -79,7 +79,7 @@ def query(unstarted: ServiceProcess, simulator: Simulator) -> Callable[[], tuple
 def flood(
     service: ServiceProcess, addresses: Iterable[str], content: bytes = SILENCE
 ) -> Generator[Iterator[int]]:
-    """Connections that are kept open: each turn of the iterator opens ten and counts them."""
+    """Open connections and keep them. Each step of the iterator opens ten and counts them."""
     sockets: collections.deque[socket.socket] = collections.deque()
 
     def connect() -> Iterator[int]:
@@ -103,7 +103,7 @@ def flood(
 
 
 def ask_locally(service: ServiceProcess) -> bytes:
-    """Ask for a VM's power by the UNIX socket; returns the answer's first line."""
+    """Query a VM over the UNIX socket. Return the first line of the response."""
     with local_connection(service) as client:
         client.sendall(b"GET /vm/node01/query HTTP/1.0\r\n\r\n")
         return client.recv(4096).partition(b"\r\n")[0]
@@ -118,12 +118,12 @@ def local_connection(service: ServiceProcess) -> socket.socket:
 
 
 def closed(service: ServiceProcess, reason: str) -> float:
-    """How many connections were closed for a reason."""
+    """Return how many connections were closed for a reason."""
     return service.metric(f'maas_virtualbox_client_connections_closed_total{{reason="{reason}"}}')
 
 
 def present_wrong_tokens(service: ServiceProcess, address: str, count: int) -> None:
-    """Present wrong tokens over one connection, as fast as the service takes them."""
+    """Present wrong tokens over one connection, as fast as possible."""
     wrong = b"GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer wrong\r\n\r\n"
     last = wrong.replace(b"Host", b"Connection: close\r\nHost")
     answer = service.exchange(wrong * (count - 1) + last, client=address)
@@ -140,7 +140,7 @@ def test_flood_from_one_address_refuses_no_right_token(
 
         assert answers == {(200, '{"status": "stopped"}')}
         assert closed(service, "address") > FLOOD / 2
-        assert closed(service, "total") == 0  # it was stopped by its own share
+        assert closed(service, "total") == 0  # the share of the address is the limit
     service.wait_for_log(f"most were from {address}")
     assert service.log.count("closed ") < 10
 
@@ -177,7 +177,7 @@ def test_idle_connection_is_closed_and_counted(unstarted: ServiceProcess, tls: b
     with flood(unstarted, [STRANGER] * 10) as flooding, local_connection(unstarted) as local:
         assert next(flooding) == 10
         gauge = 'maas_virtualbox_client_connections{socket="tcp",state="anonymous"}'
-        # The one that asks has presented its token.
+        # The connection that reads the metrics has presented its token.
         assert unstarted.metric(gauge) == 10
         assert local.recv(1) == b""
         while unstarted.metric(gauge):
@@ -203,7 +203,7 @@ def test_client_that_reads_no_answer_is_closed(service: ServiceProcess) -> None:
         client.settimeout(0.5)
         with contextlib.suppress(OSError):
             while True:
-                client.sendall(request * 100)  # until the service takes no more
+                client.sendall(request * 100)  # until the service reads no more
         while not closed(service, "idle"):
             time.sleep(0.1)
 
@@ -241,7 +241,7 @@ def test_ssh_reconnects_during_a_flood(
             if opened % 100 == 0:
                 before = service.metric(logins)
                 simulator.restart_sshd()
-                while service.metric(logins) == before:  # each asks the host
+                while service.metric(logins) == before:  # reading the metrics polls the host
                     time.sleep(0.05)
                 assert query() == (200, '{"status": "stopped"}')
     assert "Too many open files" not in service.log
@@ -250,7 +250,7 @@ def test_ssh_reconnects_during_a_flood(
 def test_lack_of_descriptors_pauses_accepting(
     service: ServiceProcess, query: Callable[[], tuple[int, str]]
 ) -> None:
-    """The service has calculated with more descriptors than there are."""
+    """The service has computed its limits with more descriptors than it has now."""
     assert query()[0] == 200
     pid = service.process.pid
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (40, DESCRIPTORS))
@@ -288,7 +288,7 @@ def test_wrong_tokens_delay_no_right_token(
         ]
         right = [timed(query) for _ in range(20)]
 
-    # 40 wrong tokens at 20 a second; a right one takes no part in that.
+    # 40 wrong tokens at 20 a second take two seconds. A right token is not delayed.
     assert statistics.median(right) < max(job.result() for job in wrong) / 2
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Clients that are broken or mean well to nobody, and what is left of the service after them."""
+"""Broken and hostile clients, and the state of the service after them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _GROWTH_KIB = 12 * 1024
 
 
 def hostile_requests(chance: random.Random, uuid: str, token: str) -> list[Callable[[], bytes]]:
-    """Makers of requests nobody should send, and some that are right."""
+    """Functions that return malformed and hostile requests, and some right ones."""
     authorization = f"Authorization: Bearer {token}".encode()
 
     def text(length: int) -> bytes:
@@ -66,7 +66,7 @@ def hostile_requests(chance: random.Random, uuid: str, token: str) -> list[Calla
 
 
 async def send(port: int, content: bytes) -> None:
-    """Send something, read a little of what comes back, and hang up."""
+    """Send something, read a part of the response, and disconnect."""
     with contextlib.suppress(OSError):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
@@ -78,7 +78,7 @@ async def send(port: int, content: bytes) -> None:
 
 
 async def send_all(port: int, makers: list[Callable[[], bytes]], count: int) -> None:
-    """Send many requests of all kinds, some at once."""
+    """Send many requests of all types, some in parallel."""
     numbers = iter(range(count))
 
     async def client() -> None:
@@ -89,7 +89,7 @@ async def send_all(port: int, makers: list[Callable[[], bytes]], count: int) -> 
 
 
 async def trickle(port: int) -> float:
-    """Send a request a byte a second; returns after how many seconds the service hung up."""
+    """Send one byte of a request each second. Return the seconds until the service disconnects."""
     began = time.monotonic()
     with contextlib.suppress(OSError):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -115,7 +115,9 @@ def test_ten_thousand_hostile_requests_use_no_more_memory(
         makers = hostile_requests(random.Random(2015), vm.uuid, token)
 
         async def attack() -> tuple[list[float], int]:
-            await send_all(service.port, makers, _REQUESTS // 5)  # buffers find their sizes
+            await send_all(
+                service.port, makers, _REQUESTS // 5
+            )  # until buffers have their final size
             before = service.memory_kib()
             slow = [asyncio.create_task(trickle(service.port)) for _ in range(_SLOW_CLIENTS)]
             await send_all(service.port, makers, _REQUESTS)
@@ -123,7 +125,7 @@ def test_ten_thousand_hostile_requests_use_no_more_memory(
 
         seconds, before = asyncio.run(attack())
 
-        assert max(seconds) < 50  # its patience is ten seconds; to send all would take 98
+        assert max(seconds) < 50  # the limit is ten seconds; the whole request would take 98
         assert service.driver(vm.uuid).query() == "off"
         assert service.memory_kib() - before < _GROWTH_KIB
         assert "Traceback" not in service.log

@@ -1,8 +1,8 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""A hostile host beside a good one: the good one's VMs are answered for, whatever it sends.
+"""A hostile host beside a good one: the VMs of the good one are served, whatever it sends.
 
-`python -m tests.benchmarks hostile` compares the slowest answers too, which needs a quiet machine.
+`python -m tests.benchmarks hostile` also compares the slowest answers. That needs an idle machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _QUIET_S, _ATTACK_S = 1.0, 3.0
 _OFF = b'{"status": "stopped"}'
 _MOST_TIMES_AS_LONG = 2.0
 _MOST_PROCESSOR = 0.7
-"""Of one processor, for the service: its own work, and what one host may cost."""
+"""The share of a processor for the service: its own work, and the share of one host."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def two() -> Generator[hostile_host.TwoHosts]:
 def service(
     two: hostile_host.TwoHosts, tmp_path_factory: pytest.TempPathFactory
 ) -> Generator[ServiceProcess]:
-    """The power service of both."""
+    """The power service for both hosts."""
     folder = tmp_path_factory.mktemp("service")
     two.attack(hostile_host.QUIET)
     with ServiceProcess(folder, two.entries, two.key_file) as service:

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""known_hosts files: OpenSSH's own programs say what a line means, and processes lose no pin."""
+"""known_hosts files: OpenSSH's programs interpret them alike, and processes lose no pin."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PATTERNS = ("*", "h?st", "*.EXAMPLE.com", "[*]:2222", "[h*]:*", "!host", "!*.exa
 
 @pytest.fixture(scope="module", autouse=True)
 def openssh() -> None:
-    """Whether OpenSSH's programs are here."""
+    """Skip the tests on a machine without OpenSSH's programs."""
     if not shutil.which("ssh-keygen") or not real.program():
         unavailable("no OpenSSH on this machine (packages openssh-client, openssh-server)")
 
@@ -51,7 +51,7 @@ def line(names: str, key: paramiko.PKey) -> str:
 
 
 def found_by_openssh(text: bytes, name: str) -> set[str]:
-    """The keys in the lines that OpenSSH takes for a host's."""
+    """Return the keys that OpenSSH finds for a host."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(text)
         file.flush()
@@ -118,7 +118,7 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Generator[real.SSHD]:
 
 
 def asked_openssh(sshd: real.SSHD, file: Path) -> str:
-    """What OpenSSH's client does with the server's key: accepted, refused or unknown."""
+    """Return what OpenSSH's client does with the server's key: accepted, refused or unknown."""
     user, _, _ = sshd.host_entry.partition("@")
     command = ["ssh", "-F", "none", "-i", str(sshd.key_file), "-p", str(sshd.port), "-l", user]
     for option in (
@@ -191,7 +191,7 @@ def test_check_accepts_the_same_keys_as_openssh(
     assert (asked_openssh(sshd, file), asked_us(sshd, file)) == (expected, expected)
 
 
-# -- Many at once ------------------------------------------------------------------------------
+# -- Parallel processes ------------------------------------------------------------------------
 
 
 def pin(file: Path, numbers: range) -> None:

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Commands on this machine."""
+"""The transport for this machine."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def test_command_ended_by_a_signal_exits_above_128() -> None:
 
 
 def test_deadline_ends_the_command_and_its_children() -> None:
-    unique = f"87.{os.getpid()}"  # others may run this test now
+    unique = f"87.{os.getpid()}"  # another process may run this test too
     began = time.monotonic()
 
     with pytest.raises(mv.CommandTimeout, match="it was ended"):
         LocalTransport().run(f"sleep {unique} & sleep {unique}", deadline=Deadline.after(0.5))
 
     assert time.monotonic() - began < 87.0
-    # In the end nothing is found.
+    # The kernel may take a moment to end the processes.
     while subprocess.run(["pgrep", "-f", rf"^sleep {unique}"], check=False).returncode == 0:
         time.sleep(0.05)
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""A restart by systemd: the listening sockets outlive the process, and nobody is refused."""
+"""A restart by systemd: the listening sockets outlive the process, and no client is refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Systemd:
-    """As much of systemd as a restart takes: it keeps the sockets that it is sent."""
+    """The part of systemd that a restart needs: it stores the sockets that it receives."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "notify"
@@ -40,7 +40,7 @@ class Systemd:
         self._notified.close()
 
     def hear(self, word: str) -> None:
-        """Do what the service says, until it has said so."""
+        """Process notifications until the service sends a given one."""
         message = ""
         while word not in message:
             content, numbers, _, _ = socket.recv_fds(self._notified, 4096, 4)
@@ -51,7 +51,7 @@ class Systemd:
                 self.kept = [socket.socket(fileno=number) for number in numbers]
 
     def restart(self, service: ServiceProcess) -> None:
-        """End the process, which takes less than ten seconds, and start another."""
+        """End the process, within ten seconds, and start another one."""
         assert service.stop(timeout=10) == 0
         self.hear("STOPPING=1")
         service.start(wait=False, sockets=self.kept)
@@ -63,7 +63,7 @@ class Systemd:
 
 @pytest.fixture
 def systemd(tmp_path: Path) -> Generator[Systemd]:
-    """What the service is started by."""
+    """The systemd that starts the service."""
     with Systemd(tmp_path) as systemd:
         yield systemd
 
@@ -77,7 +77,7 @@ def simulator() -> Generator[Simulator]:
 
 @pytest.fixture
 def service(systemd: Systemd, simulator: Simulator, tmp_path: Path) -> Generator[ServiceProcess]:
-    """A service that systemd has started, with a UNIX socket; another host of it hangs."""
+    """A service that systemd has started, with a UNIX socket. Its second host hangs."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
         service = ServiceProcess(
             tmp_path,
@@ -93,7 +93,7 @@ def service(systemd: Systemd, simulator: Simulator, tmp_path: Path) -> Generator
 
 
 def ask_locally(service: ServiceProcess) -> bytes:
-    """Ask for the service's health by its UNIX socket; returns the answer's first line."""
+    """Request the health over the UNIX socket. Return the first line of the response."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(10)
         client.connect(str(service.options["socket-file"]))
@@ -130,7 +130,9 @@ def test_restart_during_a_hanging_action_misses_no_query(
         assert (code, "not started: the service stops; retry" in body) == (503, True)
         code, body = asked.result()
         assert (code, "in progress, but the service stops; retry" in body) == (503, True)
-        assert ask_locally(service) == b"HTTP/1.1 200 OK"  # between the two processes, or nearly
+        assert (
+            ask_locally(service) == b"HTTP/1.1 200 OK"
+        )  # at about the time when the process is replaced
         start_s = restarted.result()
         assert query() == 200
 
@@ -146,7 +148,7 @@ def test_request_sent_during_a_stop_is_answered(
 ) -> None:
     with socket.create_connection(("127.0.0.1", service.port), timeout=60) as client:
         client.sendall(b"GET /healthz HTTP/1.1\r\n")
-        assert service.get("/healthz")[0] == 200  # and so the one before is accepted
+        assert service.get("/healthz")[0] == 200  # so the previous connection is accepted too
         service.process.terminate()
         systemd.hear("STOPPING=1")
         client.sendall(b"Host: a\r\n\r\n")

@@ -43,7 +43,7 @@ def sshd(tmp_path: Path) -> Generator[real.SSHD]:
 
 @pytest.fixture
 def link(sshd: real.SSHD) -> Generator[ssh.SSHTransport]:
-    """A transport to it."""
+    """A transport to the server."""
     link = connected(sshd)
     yield link
     link.close()
@@ -57,7 +57,7 @@ def connected(
     pins: KnownHosts | None = None,
     timings: ssh.Timings = TIMINGS,
 ) -> ssh.SSHTransport:
-    """A transport with these options; nothing connects yet."""
+    """Return a transport with options. It has not connected yet."""
     (host,) = mv.parse_hosts(f"{sshd.host_entry} name=lab {options}")
     identity = ssh_login.load_identity(sshd.folder / key)
     return ssh.SSHTransport(host, pins or KnownHosts(), identity, timings=timings)
@@ -129,7 +129,7 @@ def test_no_packet_waits_for_a_delayed_acknowledgement(
     monkeypatch.setattr(socket, "create_connection", remember)
     link.run("true", deadline=Deadline.after(10))
 
-    # A command costs 44 ms without it and 3.5 ms with it (measured).
+    # A command takes 44 ms without this option and 3.5 ms with it (measured).
     with sockets[0]:
         assert sockets[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The systemd unit: systemd itself reads it and judges how much it leaves open."""
+"""The systemd unit: systemd itself reads it and rates its exposure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEMPLATES = Path(__file__).parents[2] / "templates"
 
 @pytest.fixture
 def unit_file(tmp_path: Path) -> Path:
-    """The unit as it is installed, about a program that is there."""
+    """The unit as it is installed, with a program that exists."""
     if not shutil.which("systemd-analyze"):
         unavailable("no systemd-analyze")
     templates = jinja2.Environment(
@@ -42,7 +42,7 @@ def unit_file(tmp_path: Path) -> Path:
 
 
 def analyze(*arguments: str | Path) -> str:
-    """Run systemd-analyze; it must find nothing wrong."""
+    """Run systemd-analyze, which must report no problem."""
     done = subprocess.run(
         ["systemd-analyze", *arguments], capture_output=True, text=True, timeout=60, check=False
     )
@@ -67,7 +67,7 @@ def test_unit_limits_memory_and_threads(unit_file: Path) -> None:
     )
     assert options["MemoryMax"] == "1024M"
     assert options["TasksMax"] == "4096"
-    # Beyond it the service is ended by the kernel, and starts again.
+    # Beyond the limit, the kernel ends the service, and systemd starts it again.
     assert options["Restart"] == "always"
 
 

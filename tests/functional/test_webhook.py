@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""MAAS's webhook power type against the service, over sockets, as MAAS talks."""
+"""The requests of MAAS's webhook power type, sent to a real service."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NOBODY = "00000000-0000-4000-8000-000000000000"
 
 @pytest.fixture(scope="module")
 def simulator() -> Generator[Simulator]:
-    """A host with many VMs, for tests that change none but the one they are given."""
+    """A host with many VMs. Each test changes only the VM that it is given."""
     with Simulator(vms=40) as simulator:
         yield simulator
 
@@ -44,7 +44,7 @@ def simulator() -> Generator[Simulator]:
 def service(
     simulator: Simulator, tmp_path_factory: pytest.TempPathFactory
 ) -> Generator[ServiceProcess]:
-    """A service for it."""
+    """A service for the host with many VMs."""
     entry = f"{simulator.host_entry} name=alpha zone=lab"
     folder = tmp_path_factory.mktemp("service")
     with ServiceProcess(folder, [entry], simulator.key_file) as service:
@@ -53,7 +53,7 @@ def service(
 
 @pytest.fixture(scope="module")
 def numbers() -> Iterator[int]:
-    """Numbers for what only one test may have."""
+    """The numbers of VMs that no test has used."""
     return itertools.count(1)
 
 
@@ -65,14 +65,14 @@ def uuid(simulator: Simulator, numbers: Iterator[int]) -> str:
 
 @pytest.fixture
 def own_simulator() -> Generator[Simulator]:
-    """A host with four VMs, to ill-treat."""
+    """A host with four VMs that a test may disturb."""
     with Simulator(vms=4) as simulator:
         yield simulator
 
 
 @pytest.fixture
 def own_service(own_simulator: Simulator, tmp_path: Path) -> Generator[ServiceProcess]:
-    """A service for it, which soon forgets what it has seen."""
+    """A service for that host, with a short state-max-age."""
     entry = f"{own_simulator.host_entry} name=alpha zone=lab"
     with ServiceProcess(
         tmp_path, [entry], own_simulator.key_file, state_max_age=STATE_MAX_AGE_S
@@ -82,16 +82,16 @@ def own_service(own_simulator: Simulator, tmp_path: Path) -> Generator[ServicePr
 
 @pytest.fixture
 def own_uuid(own_simulator: Simulator) -> str:
-    """The UUID of its VM node01."""
+    """The UUID of that host's VM node01."""
     return own_simulator.virtualbox.vm("node01").uuid
 
 
 def at_once(_seconds: float) -> None:
-    """Sleep for MAAS's driver in a hurry."""
+    """Sleep a tenth of the time, for MAAS's driver."""
 
 
 def head_and_body(answer: bytes) -> tuple[list[str], bytes]:
-    """An answer's head as lines, and its body."""
+    """Split a response into the lines of its head, and its body."""
     head, _, body = answer.partition(b"\r\n\r\n")
     return head.decode().split("\r\n"), body
 
@@ -159,7 +159,7 @@ def test_maas_can_power_on_query_power_off_and_cycle(
     driver.power_off()
     assert driver.query() == "off"
 
-    assert pauses == [1.0] * 4  # the first try of each change is enough
+    assert pauses == [1.0] * 4  # no change was repeated
     assert [(each.method, each.uri.rpartition("/")[2]) for each in driver.exchanges] == [
         ("GET", "query"),
         *[("POST", "on"), ("GET", "query")],
@@ -320,11 +320,11 @@ def test_host_down_is_unknown_for_queries_and_503_for_actions(
     assert driver.query() == "unknown"
     began = time.monotonic()
     assert [driver.query() for _ in range(20)] == ["unknown"] * 20
-    assert time.monotonic() - began < 20 * QUERY_S / 4  # none waits for the host
+    assert time.monotonic() - began < 20 * QUERY_S / 4  # no query waits for the host
     code, body = own_service.request("POST", f"/vm/{own_uuid}/on", token)
     assert code == 503
     assert "alpha" in json.loads(body)["error"]
-    # A VM nobody has seen may be on it.
+    # A VM that was never listed may be on that host.
     assert own_service.driver(NOBODY).query() == "unknown"
     assert (
         own_service.request("POST", f"/vm/{NOBODY}/on", own_service.secrets.vm_token(NOBODY))[0]
@@ -399,10 +399,10 @@ def test_hanging_host_delays_no_query_of_another(tmp_path: Path) -> None:
                 assert statistics.median(job.result()[1] for job in of_good) < QUERY_S
                 assert {job.result()[0] for job in of_bad} == {"unknown"}
                 assert max(job.result()[1] for job in of_bad) < CALL_TIMEOUT_S
-            # From now on it is known to hang, unless that was too long ago.
+            # From now on, the service knows that the host hangs, until that is too long ago.
             uuid = bad.virtualbox.vm("node01").uuid
             assert min(query(uuid)[1] for _ in range(3)) < QUERY_S
-            # One that is new, on the good host, is found all the same as soon as it is looked at.
+            # A new VM on the other host is found nevertheless, at the next poll.
             assert query(good.virtualbox.vm("node01").uuid)[0] == "off"
 
 

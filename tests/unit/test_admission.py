@@ -19,7 +19,7 @@ SHARE_OF_KNOWN = LIMIT // 2
 
 @dataclasses.dataclass(eq=False)
 class Connection:
-    """A connection of a test."""
+    """A connection without a socket."""
 
     source: str | None
     is_answering: bool = False

@@ -1,8 +1,8 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Files: written atomically, changed under a lock, and never by way of a path that was exchanged.
+"""Files are written atomically, changed under a lock, and never through a replaced path.
 
-Each test that exchanges something does so between two steps of the writer, every time.
+A test that replaces something always does so between the same two steps of the writer.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def mode(path: Path) -> int:
 
 @pytest.fixture(params=["by-descriptor", "by-path"])
 def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on every system, and as on Windows, which has neither owners nor open folders."""
+    """Run a test as on this system, and as on Windows, which has no owners and no open folders."""
     if request.param == "by-path":
         monkeypatch.setattr(atomic_files, "_BY_DESCRIPTOR", False)
         monkeypatch.setattr(atomic_files, "fcntl", None)
@@ -40,7 +40,7 @@ def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 def after(monkeypatch: pytest.MonkeyPatch, function: str, step: Callable[[], object]) -> None:
-    """Do something right after the next call of a function of `os`."""
+    """Call something right after the next call of a function of `os`."""
     original = getattr(os, function)
 
     def call(*arguments: Any, **options: Any) -> Any:

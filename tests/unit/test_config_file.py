@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration file."""
+"""The configuration file: its options, and the errors for wrong ones."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def new_ed25519() -> paramiko.PKey:
-    """A key as sshd makes it first."""
+    """Create a key of the type that sshd prefers."""
     private = ed25519.Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.OpenSSH,
@@ -40,7 +40,7 @@ ECDSA = paramiko.ECDSAKey.generate()
 
 
 def line(name: str, key: paramiko.PKey) -> str:
-    """One line of a known_hosts file, without its end."""
+    """Return a line of a known_hosts file, without the newline."""
     return f"{name} {key.get_name()} {key.get_base64()}"
 
 
@@ -305,7 +305,7 @@ def test_algorithms_with_a_pin_are_the_same_set() -> None:
 
 def test_replace_changes_the_lines_of_one_host_only(tmp_path: Path) -> None:
     file = tmp_path / "known_hosts"
-    others = [line("10.0.0.5", KEY), "# a note", line("attic", OTHER)]
+    others = [line("10.0.0.5", KEY), "# a comment", line("attic", OTHER)]
     file.write_text("\n".join([line("[10.0.0.5]:2222", KEY), *others]))
 
     known = KnownHosts(file)

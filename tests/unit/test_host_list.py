@@ -25,7 +25,9 @@ OTHER_FINGERPRINT = "SHA256:" + "b" * 43
 
 
 def test_entries_are_separated_by_commas_or_newlines() -> None:
-    hosts = mv.parse_hosts("ivan@10.0.0.5 zone=a, ivan@10.0.0.6:2222\n# a note\nroot@lab.example")
+    hosts = mv.parse_hosts(
+        "ivan@10.0.0.5 zone=a, ivan@10.0.0.6:2222\n# a comment\nroot@lab.example"
+    )
 
     assert [host.account for host in hosts] == [
         "ivan@10.0.0.5",
@@ -143,7 +145,7 @@ def test_blank_entries_and_comments_are_ignored() -> None:
     assert [host.account for host in parsed] == ["a@h1", "b@h2"]
 
 
-@pytest.mark.parametrize("text", ["", " \n,\n", "# only a note", "[]", "hosts: []"])
+@pytest.mark.parametrize("text", ["", " \n,\n", "# only a comment", "[]", "hosts: []"])
 def test_list_may_be_empty(text: str) -> None:
     parsed = mv.parse_hosts(text)
 
@@ -401,7 +403,7 @@ valid_hosts = st.builds(
     host_key=st.lists(fingerprints.map("SHA256:{}".format), max_size=3).map(tuple),
 )
 
-# Text that gets past the first character, more often than any text would.
+# Text that resembles a host list more often than arbitrary text does.
 list_text = st.text() | st.text(st.sampled_from("ab@:,='\"#[]{}-&*!?|>% \n\\2h$;"), max_size=60)
 
 
@@ -418,7 +420,7 @@ def test_any_text_gives_hosts_or_a_host_list_error(text: str) -> None:
     try:
         parsed = mv.parse_hosts(text)
     except mv.HostListError as error:
-        assert str(error).startswith(("host list: ", "host list, line "))  # noqa: PT017 - either outcome is right
+        assert str(error).startswith(("host list: ", "host list, line "))  # noqa: PT017 - both outcomes are right
         return
 
     assert all(isinstance(host, host_list.HostConfig) for host in parsed)
@@ -426,7 +428,7 @@ def test_any_text_gives_hosts_or_a_host_list_error(text: str) -> None:
 
 
 def short_form(host: host_list.HostConfig) -> str:
-    """The host as a person would write it."""
+    """Return a host in the short form."""
     address = f"[{host.address}]" if ":" in host.address else host.address
     words = [f"{host.user}@{address}:{host.port}", f'name="{host.name}"']
     words += [f"host-key={key}" for key in host.host_key]
@@ -458,8 +460,8 @@ def test_mapping_round_trip(host: host_list.HostConfig) -> None:
     assert mv.parse_hosts([entry]) == (host,)
 
 
-# Mostly letters, so that much is accepted, with a hostile character now and then. No %: the scope
-# of an IPv6 address has a test of its own.
+# Mostly letters, so that much is accepted, and some hostile characters. Without %: the scope of an
+# IPv6 address has its own test.
 hostile = st.text(st.sampled_from("abcdXYZ019_.-/:+\\ `$;&|<>*?!'\"\n\r\0()#~é"), max_size=12)
 
 
@@ -476,7 +478,7 @@ def test_accepted_host_has_no_shell_character(user: str, address: str, path: str
         except mv.HostListError:
             continue
 
-    # The account of a Windows machine ends in one dollar sign: the only one that is let in.
+    # A dollar sign is accepted only at the end: the account of a Windows machine has one there.
     accepted = "".join(
         host.user.removesuffix("$") + host.address + host.vboxmanage for host in parsed
     )

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The service's log: one line an event, whatever is in it."""
+"""The service's log: one line for each event, whatever it contains."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOSTILE = "node\nERROR forged \x1b[31m\u2028line"
 
 @pytest.fixture(autouse=True)
 def handlers() -> Generator[None]:
-    """Leave the log as it was found."""
+    """Restore the configuration of the log."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Tokens: what they open, how they are derived, and the file their secret is in."""
+"""Tokens: what they give access to, how they are derived, and the file with their secret."""
 
 from __future__ import annotations
 

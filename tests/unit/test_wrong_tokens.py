@@ -29,7 +29,7 @@ def test_200_machines_powered_at_once_are_not_delayed() -> None:
 
 
 def test_flood_is_slowed_down_to_the_rate() -> None:
-    """One request after the other, each as soon as the one before is answered."""
+    """A client sends each request as soon as the previous one is answered."""
     wrong_tokens, now, count = WrongTokens(), 0.0, 0
     while now < 600.0:
         now += 0.001 + wrong_tokens.add("flood", now).delay
