@@ -55,7 +55,7 @@ def service(unstarted: ServiceProcess) -> ServiceProcess:
 
 
 def at_once(_seconds: float) -> None:
-    """Sleep for MAAS's driver in a hurry."""
+    """Replace the pauses of MAAS's driver."""
 
 
 # -- Configuration ----------------------------------------------------------------------------
@@ -83,7 +83,7 @@ def at_once(_seconds: float) -> None:
         ),
     ],
 )
-def test_a_bad_configuration_is_one_sentence_and_exit_code_2(
+def test_serve_bad_configuration_is_one_sentence(
     run: Run, unstarted: ServiceProcess, options: dict[str, object], words: list[str]
 ) -> None:
     unstarted.options |= options
@@ -96,7 +96,7 @@ def test_a_bad_configuration_is_one_sentence_and_exit_code_2(
         assert word in lines[0]
 
 
-def test_a_port_in_use_is_named(service: ServiceProcess, tmp_path: Path) -> None:
+def test_serve_names_a_port_in_use(service: ServiceProcess, tmp_path: Path) -> None:
     folder = tmp_path / "second"
     folder.mkdir()
     key_file = Path(str(service.options["ssh-private-key-file"]))
@@ -107,7 +107,7 @@ def test_a_port_in_use_is_named(service: ServiceProcess, tmp_path: Path) -> None
     assert f"127.0.0.1:{service.port} cannot be used: Address already in use" in second.log
 
 
-def test_secrets_that_others_can_read_are_refused(unstarted: ServiceProcess) -> None:
+def test_serve_refuses_secrets_that_others_can_read(unstarted: ServiceProcess) -> None:
     path = Path(str(unstarted.options["secrets-file"]))
     path.chmod(0o644)
     unstarted.start(wait=False)
@@ -139,7 +139,7 @@ def test_sighup_under_load_drops_no_request(service: ServiceProcess, simulator: 
             service.write_config()
             service.signal(signal.SIGHUP)
             service.wait_for_log("reloaded: serving 1 hosts", number + 1)
-        time.sleep(7.0)  # past the end of the fleets that were replaced
+        time.sleep(7.0)  # until the replaced fleets are closed
         done.set()
         answers = [answer for job in jobs for answer in job.result()]
 
@@ -148,7 +148,7 @@ def test_sighup_under_load_drops_no_request(service: ServiceProcess, simulator: 
     assert service.log.count("reloaded: serving 1 hosts") == 5
 
 
-def test_sighup_during_an_action_neither_breaks_nor_repeats_it(tmp_path: Path) -> None:
+def test_sighup_does_not_affect_an_action(tmp_path: Path) -> None:
     with (
         Simulator(vms=1, timings=Timings(start=1.5)) as simulator,
         ServiceProcess(tmp_path, [simulator.host_entry], simulator.key_file) as service,
@@ -165,7 +165,7 @@ def test_sighup_during_an_action_neither_breaks_nor_repeats_it(tmp_path: Path) -
         assert simulator.count("startvm") == 1
 
 
-def test_sighup_takes_up_hosts_tokens_and_log_settings(
+def test_sighup_applies_hosts_tokens_and_log_settings(
     service: ServiceProcess, simulator: Simulator
 ) -> None:
     old_token = service.secrets.admin_token()
@@ -208,16 +208,16 @@ def test_sighup_with_a_bad_file_changes_nothing(
 # -- Starting and stopping --------------------------------------------------------------------
 
 
-def test_it_stops_at_once_when_idle(unstarted: ServiceProcess) -> None:
+def test_sigterm_stops_an_idle_service(unstarted: ServiceProcess) -> None:
     began = time.monotonic()
     unstarted.start()
     started = time.monotonic()
     assert unstarted.stop() == 0
-    # A start takes longer the busier the machine is, and so may a stop.
+    # On a busy machine a start takes longer, and so may a stop.
     assert time.monotonic() - started < 2 * (started - began)
 
 
-def test_a_stop_lets_an_action_end(tmp_path: Path) -> None:
+def test_sigterm_lets_an_action_end(tmp_path: Path) -> None:
     with (
         Simulator(vms=1, timings=Timings(start=2.0)) as simulator,
         ServiceProcess(tmp_path, [simulator.host_entry], simulator.key_file) as service,
@@ -231,7 +231,7 @@ def test_a_stop_lets_an_action_end(tmp_path: Path) -> None:
         assert post.result() == (200, '{"status": "running"}')
 
 
-def test_a_stop_is_not_held_up_by_a_dead_host_or_a_slow_client(tmp_path: Path) -> None:
+def test_sigterm_waits_for_no_dead_host_or_slow_client(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=16) as silent:
         port = silent.getsockname()[1]
         with Simulator() as simulator:
@@ -246,7 +246,7 @@ def test_a_stop_is_not_held_up_by_a_dead_host_or_a_slow_client(tmp_path: Path) -
                 service.__exit__()
 
 
-def test_systemd_is_told_of_readiness_reloads_stops_and_that_it_lives(
+def test_systemd_receives_ready_reload_stop_and_watchdog(
     simulator: Simulator, tmp_path: Path
 ) -> None:
     path = tmp_path / "notify"
@@ -267,7 +267,7 @@ def test_systemd_is_told_of_readiness_reloads_stops_and_that_it_lives(
         ) as service:
             assert f"serving 1 hosts at {service.uri('')}" in wait_for("READY=1")
             beats = [(wait_for("WATCHDOG=1"), time.monotonic())[1] for _ in range(4)]
-            # No gap is as long as what systemd allows.
+            # Each gap is shorter than systemd allows.
             assert max(after - before for before, after in itertools.pairwise(beats)) < 3.0
             service.signal(signal.SIGHUP)
             assert "MONOTONIC_USEC=" in wait_for("RELOADING=1")
@@ -276,7 +276,7 @@ def test_systemd_is_told_of_readiness_reloads_stops_and_that_it_lives(
             wait_for("STOPPING=1")
 
 
-def test_killed_during_ten_starts_it_ends_up_as_last_asked_and_starts_nothing_twice(
+def test_sigkill_during_ten_starts_repeats_none(
     tmp_path: Path,
 ) -> None:
     with (
@@ -309,7 +309,7 @@ def simulator_saw(simulator: Simulator, kind: str) -> None:
 # -- TLS --------------------------------------------------------------------------------------
 
 
-def test_tls_and_a_renewed_certificate(unstarted: ServiceProcess) -> None:
+def test_tls_serves_a_renewed_certificate(unstarted: ServiceProcess) -> None:
     first = unstarted.make_certificate()
     unstarted.start()
     assert f"https://127.0.0.1:{unstarted.port}" in unstarted.log
@@ -328,7 +328,7 @@ def test_tls_and_a_renewed_certificate(unstarted: ServiceProcess) -> None:
 # -- The API ----------------------------------------------------------------------------------
 
 
-def test_vms_and_hosts_as_json(service: ServiceProcess, simulator: Simulator) -> None:
+def test_api_returns_vms_and_hosts(service: ServiceProcess, simulator: Simulator) -> None:
     vm = simulator.virtualbox.vm("node01")
     service.driver(vm.uuid, sleep=at_once).power_on()
     answer = service.api("/api/v1/vms")
@@ -358,21 +358,23 @@ def test_vms_and_hosts_as_json(service: ServiceProcess, simulator: Simulator) ->
         ]
     }
     simulator.close_port()
-    time.sleep(2.1)  # past the snapshot
+    time.sleep(2.1)  # until the state is too old
     (host,) = service.api("/api/v1/hosts")["hosts"]
     assert not host["up"]
     assert "alpha" in host["error"]
     assert list(service.api("/api/v1/vms")["unreachable"]) == ["alpha"]
 
 
-def test_metrics_tell_what_happened(service: ServiceProcess, simulator: Simulator) -> None:
+def test_metrics_count_actions_queries_and_refusals(
+    service: ServiceProcess, simulator: Simulator
+) -> None:
     began = time.monotonic()
     uuid = simulator.virtualbox.vm("node01").uuid
     service.driver(uuid, sleep=at_once).power_on()
-    simulator.virtualbox.remove_ipc_folder()  # VirtualBox loses sight of the VM
+    simulator.virtualbox.remove_ipc_folder()  # VirtualBox no longer finds the process
     service.request("POST", f"/vm/{uuid}/on", service.secrets.vm_token(uuid))
     simulator.restart_sshd()
-    time.sleep(2.1)  # past the snapshot
+    time.sleep(2.1)  # until the state is too old
 
     expected = {
         'maas_virtualbox_host_up{host="alpha",zone="lab"}': 1,
@@ -390,7 +392,7 @@ def test_metrics_tell_what_happened(service: ServiceProcess, simulator: Simulato
     assert 0 <= age < time.monotonic() - began
 
 
-def test_all_but_health_wants_the_admin_token(
+def test_admin_token_is_required_except_for_health(
     service: ServiceProcess, simulator: Simulator
 ) -> None:
     uuid = simulator.virtualbox.vm("node01").uuid
@@ -401,10 +403,10 @@ def test_all_but_health_wants_the_admin_token(
     assert service.get("/healthz") == (200, '{"status":"ok"}')
 
 
-# -- The command line beside it ---------------------------------------------------------------
+# -- The commands -----------------------------------------------------------------------------
 
 
-def test_parameters_are_what_the_service_accepts(
+def test_parameters_command_prints_accepted_tokens(
     service: ServiceProcess, simulator: Simulator
 ) -> None:
     vm = simulator.virtualbox.vm("node02")
@@ -421,9 +423,7 @@ def test_parameters_are_what_the_service_accepts(
     assert "MAAS cannot reach 127.0.0.1" in done.stderr
 
 
-def test_tokens_are_rotated_from_the_command_line(
-    service: ServiceProcess, simulator: Simulator
-) -> None:
+def test_rotate_command_replaces_the_tokens(service: ServiceProcess, simulator: Simulator) -> None:
     def run(*arguments: str) -> str:
         command = [str(service.program), *arguments, "--config", str(service.config_file)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
@@ -434,7 +434,7 @@ def test_tokens_are_rotated_from_the_command_line(
     assert "remain valid for 0 hours" in run("rotate-tokens", "--grace", "0")
     new = run("admin-token")
     assert new != old
-    assert service.get("/api/v1/vms", old)[0] == 200  # not yet taken up
+    assert service.get("/api/v1/vms", old)[0] == 200  # not applied yet
     service.signal(signal.SIGHUP)
     service.wait_for_log("reloaded")
     assert service.get("/api/v1/vms", old)[0] == 401

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Queries are answered, and rightly, while VMs change faster than their host is polled."""
+"""Answers are given, and are right, while VMs change faster than their host is polled."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from maas_virtualbox.simulator import Action, Fault, Simulator
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-
-    from maas_virtualbox.virtualbox.vboxmanage import VMInfo
 
 ALWAYS = 1_000_000
 CALLER = Caller("192.0.2.1", "vm")
@@ -104,7 +102,7 @@ def test_power_off_ignores_a_poll_from_before_the_start(
         on = threads.submit(host.power_on, vm.uuid)
         while not simulator.count("startvm"):
             pass
-        # It is carried out before the VM starts, and answered after that.
+        # The poll is executed before the VM starts, and answered after that.
         simulator.inject(Fault(Action.LATE, on="poll", seconds=1.4))
         slow = threads.submit(host.state.poll, Deadline.after(10.0), max_age=0.0)
         on.result()
@@ -113,41 +111,3 @@ def test_power_off_ignores_a_poll_from_before_the_start(
         slow.result()
 
     assert vm.state is mv.VMState.POWEROFF
-
-
-def test_exact_states_of_ten_crashed_vms_are_asked_together(
-    simulator: Simulator, fleet: mv.Fleet
-) -> None:
-    for vm in simulator.virtualbox.vms[:10]:
-        fleet.power_on(vm.uuid)
-        simulator.virtualbox.crash_vm(vm.uuid)
-    fleet.hosts[0].state.invalidate()
-    polls, asked = simulator.count("poll"), simulator.count("showvminfo")
-
-    states = [vm.state for vm in fleet.vms(exact=True)]
-
-    assert states[:10] == [mv.VMState.GURU_MEDITATION] * 10
-    assert simulator.count("showvminfo") - asked == 10
-    # One moment for all of them, not one for each.
-    assert simulator.count("poll") - polls <= 6
-
-
-def test_exact_states_of_crashed_vms_are_asked_in_parallel(
-    simulator: Simulator, fleet: mv.Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for vm in simulator.virtualbox.vms[:6]:
-        fleet.power_on(vm.uuid)
-        simulator.virtualbox.crash_vm(vm.uuid)
-    fleet.hosts[0].state.invalidate()
-    vboxmanage = fleet.hosts[0].vboxmanage
-    showvminfo, all_in_progress = vboxmanage.showvminfo, threading.Barrier(6, timeout=30.0)
-
-    def wait_for_the_others(uuid: str, *, timeout: float) -> VMInfo:
-        all_in_progress.wait()
-        return showvminfo(uuid, timeout=timeout)
-
-    monkeypatch.setattr(vboxmanage, "showvminfo", wait_for_the_others)
-
-    states = [vm.state for vm in fleet.vms(exact=True, timeout=60.0)]
-
-    assert states[:6] == [mv.VMState.GURU_MEDITATION] * 6

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What reaches a caller's standard error where a peer breaks the SSH protocol: no traceback."""
+"""No traceback reaches the standard error of a caller if a peer breaks the SSH protocol."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ if TYPE_CHECKING:
 BANNER = b"SSH-2.0-OpenSSH_9.9\r\n"
 
 
-def closes_at_once(_peer: socket.socket) -> None:
+def close_at_once(_peer: socket.socket) -> None:
     pass
 
 
-def closes_after_its_banner(peer: socket.socket) -> None:
+def close_after_the_banner(peer: socket.socket) -> None:
     peer.sendall(BANNER)
 
 
-def resets(peer: socket.socket) -> None:
+def reset(peer: socket.socket) -> None:
     peer.sendall(BANNER)
     peer.recv(64)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def is_no_ssh_server(peer: socket.socket) -> None:
+def answer_with_http(peer: socket.socket) -> None:
     peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 100)
 
 
-def sends_garbage(peer: socket.socket) -> None:
+def send_garbage(peer: socket.socket) -> None:
     peer.sendall(BANNER + os.urandom(4096))
 
 
-def sends_a_huge_packet(peer: socket.socket) -> None:
+def send_a_huge_packet(peer: socket.socket) -> None:
     peer.sendall(BANNER + b"\x7f\xff\xff\xff" + bytes(4096))
 
 
-def sends_a_wrong_message(peer: socket.socket) -> None:
+def send_a_wrong_message(peer: socket.socket) -> None:
     # A key exchange whose lists are longer than the packet.
     payload = b"\x14" + bytes(16) + b"\x00\xff\xff\xff" + b"x" * 30
     padding = 8 - (len(payload) + 5) % 8 + 8
@@ -60,11 +60,11 @@ def sends_a_wrong_message(peer: socket.socket) -> None:
     peer.sendall(BANNER + packet)
 
 
-def sends_text_that_is_not_utf8(peer: socket.socket) -> None:
+def send_invalid_utf8(peer: socket.socket) -> None:
     peer.sendall(b"SSH-2.0-\xff\xfe\x80\r\n" + bytes(64))
 
 
-def offers_old_algorithms(peer: socket.socket) -> None:
+def offer_old_algorithms(peer: socket.socket) -> None:
     lists = [b"diffie-hellman-group1-sha1", b"ssh-dss", *[b"3des-cbc"] * 2, *[b"hmac-md5"] * 2]
     lists += [b"none"] * 2 + [b""] * 2
     payload = b"\x14" + bytes(16) + b"".join(struct.pack(">I", len(n)) + n for n in lists)
@@ -75,21 +75,21 @@ def offers_old_algorithms(peer: socket.socket) -> None:
 
 
 PEERS = (
-    closes_at_once,
-    closes_after_its_banner,
-    resets,
-    is_no_ssh_server,
-    sends_garbage,
-    sends_a_huge_packet,
-    sends_a_wrong_message,
-    sends_text_that_is_not_utf8,
-    offers_old_algorithms,
+    close_at_once,
+    close_after_the_banner,
+    reset,
+    answer_with_http,
+    send_garbage,
+    send_a_huge_packet,
+    send_a_wrong_message,
+    send_invalid_utf8,
+    offer_old_algorithms,
 )
 
 
 @contextlib.contextmanager
 def listening(behave: Callable[[socket.socket], None]) -> Generator[int]:
-    """Answer every connection in one way; yields the port."""
+    """Answer every connection in one way. Yields the port."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -101,7 +101,7 @@ def listening(behave: Callable[[socket.socket], None]) -> Generator[int]:
             with peer, contextlib.suppress(OSError):
                 behave(peer)
                 peer.settimeout(2)
-                while behave is not resets and behave is not closes_at_once and peer.recv(4096):
+                while behave is not reset and behave is not close_at_once and peer.recv(4096):
                     pass
 
     thread = threading.Thread(target=serve)
@@ -116,7 +116,7 @@ def listening(behave: Callable[[socket.socket], None]) -> Generator[int]:
 
 @pytest.fixture(scope="module")
 def hosts() -> Generator[str]:
-    """A host list with a peer of each sort."""
+    """A host list with one peer for each behaviour."""
     with contextlib.ExitStack() as stack:
         ports = [(peer, stack.enter_context(listening(peer))) for peer in PEERS]
         yield ",".join(f"u@127.0.0.1:{port} name={peer.__name__}" for peer, port in ports)
@@ -151,7 +151,7 @@ with mv.Fleet(mv.parse_hosts(sys.argv[1]), identity=sys.argv[2]) as fleet:
 
 
 @pytest.mark.parametrize("logging", ["configured", "untouched"])
-def test_a_library_caller_sees_no_traceback(hosts: str, key_file: Path, logging: str) -> None:
+def test_library_prints_no_traceback(hosts: str, key_file: Path, logging: str) -> None:
     printed = stderr_of(sys.executable, "-c", LIBRARY, hosts, key_file, logging, len(PEERS))
 
     assert "Traceback" not in printed
@@ -159,7 +159,7 @@ def test_a_library_caller_sees_no_traceback(hosts: str, key_file: Path, logging:
     assert logging == "configured" or printed == ""
 
 
-def test_the_command_line_prints_a_sentence_a_host(
+def test_list_prints_one_sentence_for_each_host(
     hosts: str, key_file: Path, tmp_path: Path
 ) -> None:
     printed = stderr_of(
@@ -172,7 +172,7 @@ def test_the_command_line_prints_a_sentence_a_host(
 
 
 @pytest.mark.parametrize("peer", PEERS)
-def test_the_fence_agent_prints_one_line(
+def test_fence_agent_prints_one_line(
     peer: Callable[[socket.socket], None], key_file: Path, tmp_path: Path
 ) -> None:
     with listening(peer) as port:
@@ -185,9 +185,7 @@ def test_the_fence_agent_prints_one_line(
     assert len(printed.splitlines()) == 1
 
 
-def test_the_monitoring_plugin_prints_no_traceback(
-    hosts: str, key_file: Path, tmp_path: Path
-) -> None:
+def test_nagios_plugin_prints_no_traceback(hosts: str, key_file: Path, tmp_path: Path) -> None:
     plugin = PROGRAM.with_name("check_maas_virtualbox")
     options = ("--hosts", hosts, "--key", key_file, "--known-hosts", tmp_path / "pins")
 
@@ -208,5 +206,5 @@ with Simulator(vms=1) as simulator:
 """
 
 
-def test_the_simulator_prints_no_traceback() -> None:
+def test_simulator_prints_no_traceback() -> None:
     assert stderr_of(sys.executable, "-c", SIMULATOR) == ""

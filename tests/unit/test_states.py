@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What each of VirtualBox's machine states means for power."""
+"""The power of a VM in each of VirtualBox's machine states."""
 
 from __future__ import annotations
 
@@ -38,49 +38,49 @@ OFF = [
 
 
 @pytest.mark.parametrize("word", ON)
-def test_a_vm_that_runs_or_holds_its_disks_is_on(word: str) -> None:
+def test_state_of_a_vm_with_a_process_is_on(word: str) -> None:
     state = VMState(word)
 
     assert state.power is Power.ON
 
 
 @pytest.mark.parametrize("word", OFF)
-def test_a_vm_that_no_process_runs_is_off(word: str) -> None:
+def test_state_of_a_vm_without_a_process_is_off(word: str) -> None:
     state = VMState(word)
 
     assert state.power is Power.OFF
 
 
-def test_the_power_of_an_inaccessible_vm_is_unknown() -> None:
+def test_state_inaccessible_has_unknown_power() -> None:
     state = VMState("inaccessible")
 
     assert state.power is Power.UNKNOWN
 
 
-def test_virtualbox_has_23_states_and_each_is_on_or_off() -> None:
-    virtualboxs = {state.value for state in VMState} - {"inaccessible"}
+def test_each_of_the_23_states_is_on_or_off() -> None:
+    found = {state.value for state in VMState} - {"inaccessible"}
 
-    assert len(virtualboxs) == 23
-    assert virtualboxs == {*ON, *OFF}
+    assert len(found) == 23
+    assert found == {*ON, *OFF}
 
 
 @pytest.mark.parametrize("word", ["starting", "stopping", "saving", "restoring", "settingup"])
-def test_a_state_on_the_way_to_another_passes(word: str) -> None:
+def test_state_that_leads_to_another_is_transient(word: str) -> None:
     state = VMState(word)
 
-    assert state.passes
+    assert state.is_transient
 
 
 @pytest.mark.parametrize(
     "word", ["running", "paused", "gurumeditation", "poweroff", "saved", "aborted", "inaccessible"]
 )
-def test_a_state_that_lasts_does_not_pass(word: str) -> None:
+def test_state_that_lasts_is_not_transient(word: str) -> None:
     state = VMState(word)
 
-    assert not state.passes
+    assert not state.is_transient
 
 
-def test_states_and_power_print_as_their_words() -> None:
+def test_state_and_power_print_as_their_values() -> None:
     printed = f"{VMState.ABORTED_SAVED} {VMState.ABORTED_SAVED.power}"
 
     assert printed == "aborted-saved off"

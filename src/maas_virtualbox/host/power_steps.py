@@ -222,6 +222,6 @@ def _next_for_unlisted(vm: VMStatus, history: History) -> Step | Fail:
     if vm.pid == history.confirmed_pid:
         return Fail(Reason.ORPHANED)
     if vm.exact is not None:
-        is_lost = vm.exact.power is not Power.ON and not vm.exact.passes
+        is_lost = vm.exact.power is not Power.ON and not vm.exact.is_transient
         return Step.CONFIRM if is_lost and history.lingers else Step.WAIT
     return Step.QUERY if history.is_settled and history.may_query else Step.WAIT

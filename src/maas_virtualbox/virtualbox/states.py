@@ -61,9 +61,9 @@ class VMState(str, enum.Enum):
         return Power.OFF if self in _OFF else Power.ON
 
     @property
-    def passes(self) -> bool:
-        """Whether the state ends by itself, soon."""
-        return self in _PASSING
+    def is_transient(self) -> bool:
+        """Whether another state follows by itself, soon."""
+        return self in _TRANSIENT
 
 
 _OFF = frozenset(
@@ -80,7 +80,7 @@ _OFF = frozenset(
     }
 )
 
-_PASSING = frozenset(
+_TRANSIENT = frozenset(
     {
         VMState.STARTING,
         VMState.STOPPING,
