@@ -68,11 +68,20 @@ class _Only(str, enum.Enum):
     UPDATE = "update"
 
 
-TimeoutOption = Annotated[
+_NameOption = Annotated[
+    str, typer.Option(metavar="PATTERN", help="Only VMs with a matching name: 'node*'.")
+]
+_DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the plan, write nothing.")]
+_CommissionOption = Annotated[
+    bool, typer.Option("--commission", help="Let MAAS commission new machines, which starts them.")
+]
+_TakeOverOption = Annotated[bool, typer.Option("--take-over", help="Replace other power types.")]
+_OnlyOption = Annotated[
+    list[_Only] | None, typer.Option(help="Only changes of this kind. May be repeated.")
+]
+_TimeoutOption = Annotated[
     float,
-    typer.Option(
-        metavar="SECONDS", min=1.0, max=86400.0, help="Seconds after which no call continues."
-    ),
+    typer.Option(metavar="SECONDS", min=1.0, max=86400.0, help="Seconds for the whole command."),
 ]
 
 
@@ -144,25 +153,14 @@ def enlist(
     ctx: typer.Context,
     host: HostOption = "",
     zone: ZoneOption = "",
-    name: Annotated[
-        str, typer.Option(metavar="PATTERN", help="Only VMs with a matching name: 'node*'.")
-    ] = "*",
-    dry_run: Annotated[  # noqa: FBT002 - a flag of the command line
-        bool, typer.Option("--dry-run", help="Show the plan and write nothing.")
-    ] = False,
-    commission: Annotated[  # noqa: FBT002 - a flag of the command line
-        bool,
-        typer.Option("--commission", help="Let MAAS commission new machines, which starts them."),
-    ] = False,
-    take_over: Annotated[  # noqa: FBT002 - a flag of the command line
-        bool, typer.Option("--take-over", help="Replace other power types.")
-    ] = False,
-    only: Annotated[
-        list[_Only] | None, typer.Option(help="Only changes of this kind. May be repeated.")
-    ] = None,
+    name: _NameOption = "*",
+    dry_run: _DryRunOption = False,  # noqa: FBT002 - a flag of the command line
+    commission: _CommissionOption = False,  # noqa: FBT002 - as above
+    take_over: _TakeOverOption = False,  # noqa: FBT002 - as above
+    only: _OnlyOption = None,
     address: AddressOption = "",
     other_address: OtherAddressOption = None,
-    timeout: TimeoutOption = 3600.0,
+    timeout: _TimeoutOption = 3600.0,
 ) -> None:
     """Create or update the machines of all VMs in MAAS. Safe to repeat."""
     options: Options = ctx.obj
@@ -297,7 +295,7 @@ def check(
     ctx: typer.Context,
     address: AddressOption = "",
     other_address: OtherAddressOption = None,
-    timeout: TimeoutOption = 600.0,
+    timeout: _TimeoutOption = 600.0,
 ) -> None:
     """Check that MAAS can control the VMs' power, and show how to fix problems."""
     options: Options = ctx.obj

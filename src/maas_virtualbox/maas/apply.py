@@ -113,13 +113,7 @@ def apply(
         except BaseException:
             run.cancelled.set()
             raise
-    results, tried = run.results, run.results.keys()
-    return Outcome(
-        tuple(results[change] for change in changes if change in tried),
-        tuple(change for change in changes if change not in tried),
-        run.error,
-        run.stop.is_set(),
-    )
+    return run.outcome(changes)
 
 
 def _concerns_one_machine(error: errors.MAASError) -> bool:
@@ -190,6 +184,16 @@ class _Run:
         self.results[change] = result
         if self._progress is not None:
             self._progress(result)
+
+    def outcome(self, changes: Sequence[Change]) -> Outcome:
+        """Return the outcome of the run."""
+        results = self.results
+        return Outcome(
+            tuple(results[change] for change in changes if change in results),
+            tuple(change for change in changes if change not in results),
+            self.error,
+            self.stop.is_set(),
+        )
 
     # -- Errors -------------------------------------------------------------------------------
 

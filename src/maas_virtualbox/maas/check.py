@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from maas_virtualbox.host.host import VM
     from maas_virtualbox.maas.client import MAAS
     from maas_virtualbox.maas.enlistment import Change, EnlistmentSettings, Plan
-    from maas_virtualbox.maas.models import Machine
+    from maas_virtualbox.maas.models import Machine, Rack
 
 HOST = "MAAS"
 """Replaces the host's name in findings about MAAS itself."""
@@ -110,9 +110,13 @@ def _rack(client: MAAS, address: str) -> Finding:
     if not racks:
         return _finding("rack", Level.ERROR, messages.NO_RACK.text, messages.NO_RACK.hint)
     ip = ipaddress.ip_address(address)
-    for rack in racks:
-        if any(ip in subnet for subnet in rack.subnets):
-            return _finding("rack", Level.OK, f"{rack.hostname} is on a subnet of {address}")
+    near = [rack.hostname for rack in racks if any(ip in subnet for subnet in rack.subnets)]
+    if near:
+        return _finding("rack", Level.OK, f"{near[0]} is on a subnet of {address}")
+    return _no_rack_near(racks, address)
+
+
+def _no_rack_near(racks: Iterable[Rack], address: str) -> Finding:
     subnets = dict.fromkeys(str(subnet) for rack in racks for subnet in rack.subnets)
     text = f"no rack controller is on a subnet of {address}, so MAAS does not poll this address"
     hint = f"use --address with an IP of this machine in {' or '.join(subnets) or 'its network'}"

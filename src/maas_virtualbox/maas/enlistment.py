@@ -72,8 +72,8 @@ def plan_fleet(
     unreachable = tuple(str(report.host) for report in reports if report.error is not None)
     vms = (vm for report in reports for vm in report.vms)
     planned = plan(vms, inventory, dataclasses.replace(settings, unreachable=unreachable))
-    claims = (vm for report in reports for vm in report.claims if settings.is_selected(vm))
-    skipped = [_skip_claim(vm) for vm in claims]
+    claims = (vm for report in reports for vm in report.claims)
+    skipped = map(_skip_claim, filter(settings.is_selected, claims))
     return dataclasses.replace(planned, changes=(*planned.changes, *skipped))
 
 

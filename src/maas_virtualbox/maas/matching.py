@@ -15,13 +15,14 @@ Machines match a VM in this order:
 from __future__ import annotations
 
 import collections
+import functools
 import re
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from maas_virtualbox.maas.power_parameters import POWER_TYPE, ROUTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from maas_virtualbox.host.host import VM
     from maas_virtualbox.maas.models import Machine, Node
@@ -70,33 +71,39 @@ def tag_name(uuid: str) -> str:
 class Matcher:
     """Looks up VMs, machines and other nodes by what they have in common.
 
-    The planner creates one for each plan. It never changes.
+    The planner creates one for each plan. It never changes after that.
     """
 
     def __init__(self, vms: Iterable[VM], inventory: MAASInventory) -> None:
         self.vms = tuple(vms)
         self.inventory = inventory
-        machines, nodes = inventory.machines, inventory.other_nodes
-        self.zones = frozenset(zone.name for zone in inventory.zones)
-        self.hostnames = frozenset(node.hostname for node in (*machines, *nodes))
-        self._vms_by_uuid = _group((vm.uuid, vm) for vm in self.vms)
-        self._vms_by_mac = _group((mac, vm) for vm in self.vms for mac in dict.fromkeys(vm.macs))
-        self._accounts_by_zone = _group((vm.host.zone, vm.host.account) for vm in self.vms)
-        self._managed = _group((managed_uris(machine).uuid, machine) for machine in machines)
-        self._machines_by_trait = _group(
-            (trait, machine) for machine in machines for trait in _traits(machine)
-        )
-        self._nodes_by_mac = {mac: node for node in nodes for mac in node.macs}
-        self._candidate_vms = _group(
-            (machine.system_id, vm)
-            for vm in self.vms
-            if not self.managed_machines(vm)
-            for machine in self.candidates(vm)
-        )
+        self._vms_by_uuid = _index(self.vms, lambda vm: [vm.uuid])
+        self._vms_by_mac = _index(self.vms, lambda vm: vm.macs)
+        self._vms_by_zone = _index(self.vms, lambda vm: [vm.host.zone])
+        self._managed = _index(inventory.machines, lambda machine: [managed_uris(machine).uuid])
+        self._machines_by_trait = _index(inventory.machines, _traits)
+        self._nodes_by_mac = _index(inventory.other_nodes, lambda node: node.macs)
+
+    @functools.cached_property
+    def zones(self) -> frozenset[str]:
+        """The names of all zones in MAAS."""
+        return frozenset(zone.name for zone in self.inventory.zones)
+
+    @functools.cached_property
+    def hostnames(self) -> frozenset[str]:
+        """The hostnames of all nodes in MAAS."""
+        nodes = (*self.inventory.machines, *self.inventory.other_nodes)
+        return frozenset(node.hostname for node in nodes)
+
+    @functools.cached_property
+    def _vms_by_candidate(self) -> dict[str, list[VM]]:
+        """The VMs that have no managed machine, by the system IDs of their candidates."""
+        vms = (vm for vm in self.vms if not self.managed_machines(vm))
+        return _index(vms, lambda vm: [machine.system_id for machine in self.candidates(vm)])
 
     def accounts(self, zone: str) -> tuple[str, ...]:
         """Return the accounts (`user@address`) of a zone's hosts, each once."""
-        return tuple(dict.fromkeys(self._accounts_by_zone.get(zone, ())))
+        return tuple(dict.fromkeys(vm.host.account for vm in self._vms_by_zone.get(zone, ())))
 
     def candidates(self, vm: VM) -> list[Machine]:
         """Return the machines that match a VM by tag, or else by MAC or hardware UUID."""
@@ -124,7 +131,7 @@ class Matcher:
 
     def node_with_mac(self, mac: str) -> Node | None:
         """Return the device or controller that has a MAC."""
-        return self._nodes_by_mac.get(mac)
+        return next(iter(self._nodes_by_mac.get(mac, ())), None)
 
     def other_vms_with_mac(self, mac: str, vm: VM) -> list[VM]:
         """Return all other VMs that have a MAC of this one."""
@@ -132,7 +139,7 @@ class Matcher:
 
     def rivals(self, machine: Machine, vm: VM) -> list[VM]:
         """Return all other VMs for which a machine is a candidate."""
-        vms = self._candidate_vms.get(machine.system_id, ())
+        vms = self._vms_by_candidate.get(machine.system_id, ())
         return [other for other in vms if other.uuid != vm.uuid]
 
     def vms_with_uuid(self, uuid: str) -> Sequence[VM]:
@@ -140,16 +147,18 @@ class Matcher:
         return self._vms_by_uuid.get(uuid, ())
 
 
-def _group(pairs: Iterable[tuple[str, _T]]) -> dict[str, list[_T]]:
-    groups: dict[str, list[_T]] = collections.defaultdict(list)
-    for key, value in pairs:
-        groups[key].append(value)
-    return dict(groups)
+def _index(items: Iterable[_T], keys: Callable[[_T], Iterable[str]]) -> dict[str, list[_T]]:
+    """Return the items by each of their keys."""
+    index: dict[str, list[_T]] = collections.defaultdict(list)
+    for item in items:
+        for key in dict.fromkeys(keys(item)):
+            index[key].append(item)
+    return dict(index)
 
 
 def _traits(machine: Machine) -> Iterable[str]:
-    """Return what identifies a machine that is not managed, each once."""
-    return dict.fromkeys([*machine.tags, *machine.macs, machine.hardware_uuid])
+    """Return what identifies a machine that is not managed."""
+    return (*machine.tags, *machine.macs, machine.hardware_uuid)
 
 
 def _swap_bytes(uuid: str) -> str:

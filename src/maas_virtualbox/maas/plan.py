@@ -143,6 +143,11 @@ class TagWrites:
     remove: tuple[str, ...]
     """Tags of other VMs, to be removed from the machine."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not (self.create or self.update_comment or self.add or self.remove)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Writes:

@@ -119,28 +119,32 @@ class APISession:
         deadline = self._deadline.within(timeout)
         if deadline.is_past:
             raise errors.MAASError(f"{request.uri}: there was no time left to ask", retry=True)
-        response = self._exchange(request, deadline, deadline.remaining)
+        timeout = deadline.remaining
+        try:
+            response = self._exchange(request, deadline)
+        except (requests.RequestException, TimeoutError) as error:
+            raise _no_response(request, error, timeout) from None
         if not 200 <= response.status < 300:
             raise self._rejection(request, response)
         return response.body
 
     # -- Requests -----------------------------------------------------------------------------
 
-    def _exchange(self, request: _Request, deadline: Deadline, timeout: float) -> _Response:
+    def _exchange(self, request: _Request, deadline: Deadline) -> _Response:
         """Send a request, several times if that is safe and may help."""
-        for pause_s in (*_PAUSES_S, math.inf):
-            is_last = deadline.remaining < pause_s
+        for pause_s in _PAUSES_S:
             try:
                 response = self._send(request, deadline)
             except (requests.RequestException, TimeoutError) as error:
-                if is_last or deadline.is_past or not _is_repeatable(request.method, error):
-                    raise _no_response(request, error, timeout) from None
+                if not _is_repeatable(request.method, error) or deadline.remaining < pause_s:
+                    raise
             else:
                 # MAAS responds with 503 while it starts.
-                if is_last or response.status != 503 or request.method not in _REPEATABLE:
+                is_busy = response.status == 503 and request.method in _REPEATABLE
+                if not is_busy or deadline.remaining < pause_s:
                     return response
             time.sleep(pause_s)
-        raise AssertionError("the last attempt returns or raises")
+        return self._send(request, deadline)
 
     def _send(self, request: _Request, deadline: Deadline) -> _Response:
         """Send a request once.

@@ -169,8 +169,7 @@ class Writer:
             add=name not in current,
             remove=tuple(tag for tag in current if tag.startswith(TAG_PREFIX) and tag != name),
         )
-        is_needed = writes.create or writes.update_comment or writes.add or writes.remove
-        return writes if is_needed else None
+        return None if writes.is_empty else writes
 
     def _is_commissioning_due(self, machine: Machine | None) -> bool:
         """Whether MAAS is to commission a machine, which may be one that an earlier run could not
