@@ -62,11 +62,15 @@ def test_version_option_prints_the_version(run: Run) -> None:
     assert run("--version") == (0, f"maas-virtualbox {VERSION}\n", "")
 
 
-def test_help_lists_the_commands_in_groups(run: Run) -> None:
-    _, out, _ = run("--help")
+def help_lines(run: Run, *arguments: str) -> list[str]:
+    """Return what --help prints, without colours."""
+    _, out, _ = run(*arguments, "--help")
+    return re.sub(r"\x1b\[[0-9;]*m", "", out).splitlines()
 
+
+def test_help_lists_the_commands_in_groups(run: Run) -> None:
     groups: dict[str, list[str]] = {}
-    for line in out.splitlines():
+    for line in help_lines(run):
         if heading := re.match(r"╭─ ([\w ]+) ─", line):
             groups[heading[1]] = []
         elif command := re.match(r"│ ([a-z-]+) ", line):
@@ -83,9 +87,8 @@ def test_help_lists_the_commands_in_groups(run: Run) -> None:
 
 @pytest.mark.parametrize("command", ["on", "status", "create", "check", "delete"])
 def test_usage_has_one_ellipsis_for_many_arguments(run: Run, command: str) -> None:
-    _, out, _ = run(command, "--help")
+    usage = next(line for line in help_lines(run, command) if "Usage:" in line)
 
-    usage = next(line for line in out.splitlines() if "Usage:" in line)
     assert usage.count("...") == 1
     assert "…" not in usage
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The programs: `maas-virtualbox`, the fence agent, the Nagios plugin and the extension scripts.
 
-`main` is the command line, which `app` and a module for each family of commands make up. This
-module is empty so that the other programs do not load it.
+The command line starts in `main`. `app` has its global options; each of `power`, `vms`, `service`,
+`maas`, `setup`, `trust` and `demo` adds commands; `output` prints. The fence agent and the Nagios
+plugin are independent of these modules, so that they start without typer and rich.
 """
