@@ -22,6 +22,7 @@ _HINTS = {
     "host-key-changed": "host key changed: see trust-host",
     "vboxmanage-missing": "VBoxManage not found: see check-hosts",
 }
+_OTHER_HINT = "no answer: see check-hosts"
 _MAX_NAMES = 3
 
 
@@ -29,21 +30,26 @@ def of_hosts(hosts: Sequence[HostView]) -> ops.StatusBase:
     """Return the status for the hosts of the service."""
     down = [host for host in hosts if not host.up]
     claiming = [host for host in hosts if host.claims]
-    if claiming and not down:
-        vms = count(sum(host.claims for host in claiming), "VM")
-        named = ", ".join(host.name for host in claiming[:_MAX_NAMES])
-        return ops.WaitingStatus(f"{vms} of other hosts listed by {named}: see check-hosts")
-    if not down:
-        vms, running = sum(host.vms for host in hosts), sum(host.running for host in hosts)
-        return ops.ActiveStatus(
-            f"{count(vms, 'VM')} on {count(len(hosts), 'host')}, {running} running"
-        )
-    named = [
-        f"{host.name} ({_HINTS.get(host.code or '', 'no answer: see check-hosts')})"
-        for host in down[:_MAX_NAMES]
-    ]
+    if down:
+        return ops.WaitingStatus(_describe_down(down, of=len(hosts)))
+    if claiming:
+        return ops.WaitingStatus(_describe_claims(claiming))
+    return ops.ActiveStatus(_describe_vms(hosts))
+
+
+def _describe_down(down: Sequence[HostView], *, of: int) -> str:
+    names = [f"{host.name} ({_HINTS.get(host.code or '', _OTHER_HINT)})" for host in down]
     if len(down) > _MAX_NAMES:
-        named.append(f"{len(down) - _MAX_NAMES} more")
-    return ops.WaitingStatus(
-        f"{len(down)} of {count(len(hosts), 'host')} unreachable: {', '.join(named)}"
-    )
+        names[_MAX_NAMES:] = [f"{len(down) - _MAX_NAMES} more"]
+    return f"{len(down)} of {count(of, 'host')} unreachable: {', '.join(names)}"
+
+
+def _describe_claims(claiming: Sequence[HostView]) -> str:
+    vms = count(sum(host.claims for host in claiming), "VM")
+    names = ", ".join(host.name for host in claiming[:_MAX_NAMES])
+    return f"{vms} of other hosts listed by {names}: see check-hosts"
+
+
+def _describe_vms(hosts: Sequence[HostView]) -> str:
+    vms, running = sum(host.vms for host in hosts), sum(host.running for host in hosts)
+    return f"{count(vms, 'VM')} on {count(len(hosts), 'host')}, {running} running"

@@ -2,17 +2,17 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
 #
-# Runs `make test` of the last commit on a machine made from scratch: a Debian 12 by debootstrap,
-# in systemd-nspawn, with two busy loops beside it. Then it reports the exit code, the time and
-# what was skipped. Needs root, debootstrap and systemd-container.
+# Runs `make test` of the last commit on a new machine: a Debian 12 by debootstrap, in systemd-nspawn,
+# with two busy loops in the background. Then it prints the exit code, the time and the number of
+# skipped tests. It needs root, debootstrap and systemd-container.
 #
-#   sh tests/fresh.sh              as root, who has nothing but git and make
-#   sh tests/fresh.sh --user       as an ordinary user, who also has Python
+#   sh tests/fresh.sh              as root, with only git and make
+#   sh tests/fresh.sh --user       as an ordinary user, with Python
 #   sh tests/fresh.sh -- COMMAND   another command in the clone, for example `make quick`
 #
 # The machine is in $MAAS_VIRTUALBOX_FRESH (default: ~/.cache/maas-virtualbox/fresh) and is removed
-# at the end. It has its own files, processes and users, and the network of this machine. It takes
-# this machine's settings for proxies, certificates and package indexes.
+# at the end. It has its own files, processes and users. It uses the network of this machine, and its
+# settings for proxies, certificates and package indexes.
 set -eu
 user=root
 packages='git make'
@@ -44,14 +44,14 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
-echo "Making a Debian 12 in $root"
+echo "Creating a Debian 12 in $root"
 debootstrap bookworm "$root" "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" >"$log"
-# Where packages come from is this machine's business: taken from it, and never committed.
+# The package sources of this machine. They are never committed.
 for settings in $(grep -ls '^ *Acquire' /etc/apt/apt.conf /etc/apt/apt.conf.d/*) /etc/pip.conf \
     /usr/local/share/ca-certificates; do
     [ ! -e "$settings" ] || cp -r --parents "$settings" "$root"
 done
-# What lies beside the project: recordings of real systems that tests compare their fakes with.
+# Recordings of real systems beside the project, with which tests compare their fakes.
 shared=$(cd .. && pwd)/shared
 recordings=
 [ ! -e "$shared" ] || recordings="--bind-ro $shared:/srv/shared"
@@ -60,7 +60,7 @@ environment=$(env | sed -nE "s/^($names|NODE_EXTRA_CA_CERTS)=.*/--setenv=\\1/p")
 git clone --quiet --bare . "$root/srv/maas-virtualbox.git"
 cat >"$root/srv/run" <<'RUN'
 #!/bin/sh
-# As a person would type it. $1: user; $2: packages; the rest: the command.
+# Runs the commands that a person would type. $1: user; $2: packages; the rest: the command.
 set -eu
 user=$1 packages=$2
 shift 2
@@ -92,8 +92,8 @@ for hierarchy in /sys/fs/cgroup/systemd /sys/fs/cgroup/unified /sys/fs/cgroup; d
 done
 began=$(date +%s)
 code=0
-# systemd-nspawn gives the machine the cgroups it runs in. The tests boot machines in that machine,
-# and need all that root may do.
+# systemd-nspawn gives the machine its own cgroups. The tests boot machines in that machine, and need
+# all privileges of root.
 # shellcheck disable=SC2016,SC2086  # for the inner shell; a list of options
 SYSTEMD_SECCOMP=0 SYSTEMD_NSPAWN_API_VFS_WRITABLE=1 SYSTEMD_NSPAWN_TMPFS_TMP=0 \
     sh -c 'for cgroup in $0; do echo $$ >"$cgroup/cgroup.procs"; done; exec systemd-nspawn "$@"' \
@@ -102,5 +102,5 @@ SYSTEMD_SECCOMP=0 SYSTEMD_NSPAWN_API_VFS_WRITABLE=1 SYSTEMD_NSPAWN_TMPFS_TMP=0 \
     $environment $recordings sh /srv/run "$user" "$packages" "$@" >"$log" 2>&1 </dev/null || code=$?
 skipped=$(sed -nE 's/^SKIPPED \[([0-9]+)\].*/\1/p' "$log" | awk '{ n += $1 } END { print n + 0 }')
 grep -E '^(SKIPPED|FAILED|ERROR|Left behind)|=+ .*(passed|failed|skipped).* =+' "$log" || true
-echo "exit code $code, $skipped skipped, $((($(date +%s) - began) / 60)) minutes; all it printed: $log"
+echo "exit code $code, $skipped skipped, $((($(date +%s) - began) / 60)) minutes; the complete output is in $log"
 exit "$code"

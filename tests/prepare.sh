@@ -4,10 +4,10 @@
 #
 # Prepares this machine for the tests, then runs a command: sh tests/prepare.sh [COMMAND...]
 #
-# As root on Debian or Ubuntu it installs the missing packages of `packages`, beside it. Elsewhere
-# it prints which tests will be skipped and why. If nothing is missing, COMMAND runs with
-# MAAS_VIRTUALBOX_REQUIRE_REAL=1, which turns every skipped test into a failure. If that variable
-# was set before, something missing is an error.
+# As root on Debian or Ubuntu, it installs the missing packages of the file `packages`. Otherwise it
+# prints which tests will be skipped and why. If nothing is missing, COMMAND runs with
+# MAAS_VIRTUALBOX_REQUIRE_REAL=1, with which a skipped test fails. If this variable is already set,
+# a missing package is an error.
 set -eu
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 export PATH
@@ -20,7 +20,7 @@ has() {
     esac
 }
 
-# Prints the lines of the table whose requirement is missing: requirement|package|what needs it.
+# Prints the missing requirements as lines: requirement|package|tests that need it.
 missing() {
     sed -e '/^#/d' -e 's/ *| */|/g' "$(dirname "$0")/packages" |
         while IFS='|' read -r requirement package tests; do
@@ -28,12 +28,12 @@ missing() {
         done
 }
 
-# Prints why the packages are not installed here; nothing where they are.
+# Prints why the packages cannot be installed; nothing if they can.
 why_not_installed() {
     if ! command -v apt-get >/dev/null; then
-        echo "only Debian and Ubuntu have these packages"
+        echo "these packages are for Debian and Ubuntu"
     elif [ "$(id -u)" -ne 0 ]; then
-        echo "only root may install packages"
+        echo "installing packages needs root"
     fi
 }
 
@@ -48,7 +48,7 @@ install_packages() {
         >/dev/null
 }
 
-# Prints what will be skipped, one line for each reason: tests|reason.
+# Prints the tests that will be skipped, one line for each reason: tests|reason.
 skipped() {
     missing | awk -F '|' -v why="$(why_not_installed)" \
         '{ print $3 "|" $1 " is missing (package " $2 "; " why ")" }'
@@ -60,12 +60,12 @@ skipped() {
     fi
 }
 
-# Prints what is skipped on every machine that does not have it, for nobody can install it.
+# Prints the tests that are skipped because a requirement cannot be installed automatically.
 not_part_of_the_project() {
     command -v terraform >/dev/null ||
-        echo "charm: the module tried by Terraform itself|terraform is not there; no package has it"
+        echo "charm: the module with Terraform itself|terraform is missing; no package contains it"
     [ -e "$(dirname "$0")/../../shared/maas" ] ||
-        echo "unit: the fake MAAS beside a real region|its recording, ../shared/maas, is not there"
+        echo "unit: the fake MAAS against a recording|its recording, ../shared/maas, is missing"
 }
 
 lacking=$(missing)
@@ -98,8 +98,8 @@ else
     MAAS_VIRTUALBOX_REQUIRE_REAL=1
     export MAAS_VIRTUALBOX_REQUIRE_REAL
 fi
-# What programs leave in the folder for temporary files goes with it. Its name is short, for the
-# names of UNIX sockets are below it.
+# Programs may leave files in the folder for temporary files, which is removed at the end. Its name
+# is short, because UNIX sockets are below it and their paths have a limit.
 TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/mvt.XXXXXX")
 export TMPDIR
 code=0
@@ -107,6 +107,6 @@ code=0
 if [ "$code" -eq 0 ]; then
     rm -rf "$TMPDIR"
 else
-    echo "Temporary files of the tests are kept: $TMPDIR" >&2
+    echo "The temporary files of the tests are in $TMPDIR" >&2
 fi
 exit "$code"

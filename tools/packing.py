@@ -1,16 +1,16 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Packs charms of this project on Debian or Ubuntu without charmcraft's snap, and unpacks them.
+"""Packs the charms of this project, also on Debian and without snaps, and unpacks them.
 
     charm = pack(Path("."), Path("dist"))
     folder = unpack(charm, tmp_path / "charm")
 
 As a program (`make pack`): `python -m tools.packing [--project FOLDER] [DESTINATION]`.
 
-The real charm is for Ubuntu 24.04. Here a copy of the tree says that it is for this system and is
-packed in destructive mode, with charmcraft from PyPI in an environment that is made once and kept.
-What is packed is what git tracks, as it stands in the work tree. On a machine whose charmcraft is
-on PATH (Ubuntu's snap) that one packs the project as it is.
+If charmcraft is on PATH (Ubuntu's snap), it packs the project without changes. Otherwise
+charmcraft is installed from PyPI into its own environment, once. It packs a copy of the project in
+destructive mode, with a platform for this system instead of Ubuntu. The copy has the files that
+git tracks, with their content in the work tree.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 CHARMCRAFT = "charmcraft==4.5.*"
 PYTHON = Path("/usr/bin/python3").resolve()
-"""The system's own: the packed environment names the interpreter it was made with."""
+"""The system's Python: the packed environment contains the path of its interpreter."""
 APT_MODULES = Path("/usr/lib/python3/dist-packages")
 ENVIRONMENT = Path("~/.cache/maas-virtualbox/charmcraft")
 
@@ -43,19 +43,19 @@ _SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _INSTALL_TIMEOUT_S = 300.0
 _PACK_TIMEOUT_S = 300.0
 _TAIL = 4000
-"""How many characters of a failed program's output are shown."""
+"""How many characters of the output of a failed program are shown."""
 
 
 class PackingError(Exception):
-    """The charm cannot be packed; the message says why."""
+    """The charm cannot be packed. The message says why."""
 
 
 def unsupported() -> str | None:
-    """Say why this machine cannot pack a charm, or None if it can."""
+    """Return why this machine cannot pack a charm; None if it can."""
     if shutil.which("charmcraft") is not None:
         return None
     if not PYTHON.exists():
-        return f"charms are packed on Debian or Ubuntu: there is no {PYTHON}"
+        return f"{PYTHON} is missing: charms are packed on Debian or Ubuntu"
     for module, package in (("ensurepip", "python3-venv"), ("apt_pkg", "python3-apt")):
         probe = [PYTHON, "-c", f"import {module}"]
         if subprocess.run(probe, capture_output=True, timeout=30, check=False).returncode:
@@ -67,15 +67,15 @@ def pack(project: Path, destination: Path) -> Path:
     """Pack a charm.
 
     Args:
-        project: the folder of its charmcraft.yaml, anywhere in a git work tree. Its parts may use
-            other folders of that tree.
-        destination: the folder for the .charm file; made if need be.
+        project: The folder of charmcraft.yaml, in a git work tree. Its parts may use other folders
+            of that tree.
+        destination: The folder for the .charm file. It is created if it is missing.
 
     Returns:
-        The .charm file; of several, one for each platform, the last that was made.
+        The .charm file. If there are several, for several platforms, the newest.
 
     Raises:
-        PackingError: charmcraft is not to be had, or refused; with charmcraft's own words.
+        PackingError: charmcraft cannot be installed, or it failed. The message has its output.
     """
     if (reason := unsupported()) is not None:
         raise PackingError(reason)
@@ -92,33 +92,33 @@ def pack(project: Path, destination: Path) -> Path:
             system = platform.freedesktop_os_release()
             platforms = {f"{system['ID']}@{system['VERSION_ID']}:amd64": None}
             for part in recipe["parts"].values():
-                # There is no snapd here to ask; what these snaps hold is among the tools.
+                # There may be no snapd here. The environment has the programs of these snaps.
                 part.pop("build-snaps", None)
             recipe_file.write_text(yaml.safe_dump({**recipe, "platforms": platforms}))
-        # Without --output: charmcraft 4.5 takes that path twice, one below the other.
+        # Do not use --output: charmcraft 4.5 applies that path twice.
         _charmcraft("pack", *options, folder=work)
-        # Its names have an _; a link for a bundle has none.
+        # The names of packed charms have an underscore. The link for a bundle has none.
         charms = sorted(work.glob("*_*.charm"), key=lambda charm: charm.stat().st_mtime)
         if not charms:
-            raise PackingError(f"charmcraft made no .charm of {project}")
+            raise PackingError(f"charmcraft created no .charm file for {project}")
         destination.mkdir(parents=True, exist_ok=True)
         return [Path(shutil.copy(charm, destination)) for charm in charms][-1]
 
 
 def analyse(charm: Path) -> str:
-    """Let charmcraft judge a .charm file.
+    """Run `charmcraft analyse` for a .charm file.
 
     Returns:
-        What it says.
+        Its output.
 
     Raises:
-        PackingError: it found a fault.
+        PackingError: It found a problem.
     """
     return _charmcraft("analyse", charm.resolve(), folder=charm.resolve().parent)
 
 
 def unpack(charm: Path, folder: Path) -> Path:
-    """Unpack a .charm file into a folder that does not exist yet, modes and links included."""
+    """Unpack a .charm file into a new folder, with file modes and symbolic links."""
     folder.mkdir(parents=True)
     with zipfile.ZipFile(charm) as packed:
         for entry in packed.infolist():
@@ -134,20 +134,20 @@ def unpack(charm: Path, folder: Path) -> Path:
 
 def _copy_tracked_files(tree: Path, copy: Path) -> None:
     for name in _run(("git", "-C", tree, "ls-files", "-z")).split("\0"):
-        # A tracked file may be deleted in the work tree, and the last name is empty.
+        # A tracked file may have been deleted, and the last name is empty.
         if name and (tree / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(tree / name, copy / name, follow_symlinks=False)
 
 
 def _charmcraft(*arguments: str | Path, folder: Path) -> str:
-    """Run charmcraft in a folder; returns what it wrote."""
+    """Run charmcraft in a folder. Return its output."""
     if (installed := shutil.which("charmcraft")) is not None:
         return _run((installed, *arguments), folder=folder)
     tools = _ensure_environment() / "bin"
     with tempfile.TemporaryDirectory(prefix="maas-virtualbox-charmcraft-") as temporary:
         environment = {
-            # The system's Python comes first: the packed environment is made with the first one.
+            # The system's Python is first: the first one creates the packed environment.
             **{name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"},
             "PATH": f"{_SYSTEM_PATH}:{tools}",
             "XDG_RUNTIME_DIR": temporary,
@@ -157,7 +157,7 @@ def _charmcraft(*arguments: str | Path, folder: Path) -> str:
 
 
 def _ensure_environment() -> Path:
-    """Make charmcraft's environment once; processes that come meanwhile wait for it."""
+    """Create charmcraft's environment, once. Other processes wait for it."""
     environment = ENVIRONMENT.expanduser()
     environment.parent.mkdir(parents=True, exist_ok=True)
     marker = environment / CHARMCRAFT
@@ -199,10 +199,12 @@ def _run(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Pack and analyse; returns the exit code."""
+    """Pack and analyse a charm. Return the exit code."""
     parser = argparse.ArgumentParser(description="Pack a charm of this project.")
     parser.add_argument("destination", nargs="?", type=Path, default=Path("dist"))
-    parser.add_argument("--project", type=Path, default=Path(), help="with its charmcraft.yaml")
+    parser.add_argument(
+        "--project", type=Path, default=Path(), help="the folder of charmcraft.yaml"
+    )
     chosen = parser.parse_args(arguments)
     try:
         charm = pack(chosen.project, chosen.destination)

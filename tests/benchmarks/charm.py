@@ -1,10 +1,10 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""How long a hook of the packed charm takes that brings nothing new, beside an empty ops charm.
+"""Measures the time of a hook without changes, compared with an empty ops charm.
 
-The empty one is measured twice: with the packages of ours, tracing among them, and with ops alone.
-All run, in turns, on one machine with a systemd of its own; ours has a service that runs, and a
-simulated host.
+The empty charm is measured twice: with the packages of the packed charm, which include tracing,
+and with ops alone. All run in turns on one machine with its own systemd. The packed charm has a
+running service and a simulated host.
 """
 
 from __future__ import annotations
@@ -24,51 +24,52 @@ from tools import packing
 _ROOT = Path(__file__).parents[2]
 _EMPTY = _ROOT / "tests/charm/empty"
 _TURNS = 15
-_MOST = 1.5
+_MAX_RATIO = 1.5
 
 
 def run() -> list[tuple[str, str, str, str, str, str]]:
-    """Measure; returns the rows of the table."""
+    """Measure. Return the rows of the table."""
     with tempfile.TemporaryDirectory(prefix="maas-virtualbox-") as temporary:
         folder = Path(temporary)
-        ours = packing.unpack(packing.pack(_ROOT, folder / "ours"), folder / "ours/charm")
+        packed = packing.unpack(packing.pack(_ROOT, folder / "packed"), folder / "packed/charm")
         empty = packing.unpack(packing.pack(_EMPTY, folder / "empty"), folder / "empty/charm")
-        alike = Path(shutil.copytree(empty, folder / "alike"))
-        shutil.rmtree(alike / "venv")
-        shutil.copytree(ours / "venv", alike / "venv", symlinks=True)
+        same_packages = Path(shutil.copytree(empty, folder / "same-packages"))
+        shutil.rmtree(same_packages / "venv")
+        shutil.copytree(packed / "venv", same_packages / "venv", symlinks=True)
         with (
             Simulator(vms=10, timings=Timings.real()) as simulator,
             Machine(folder) as machine,
             Juju(folder / "juju") as juju,
         ):
             key = juju.add_secret({"private-key": simulator.key_file.read_text()})
-            app = juju.deploy(ours, "ours", on=[machine])
+            app = juju.deploy(packed, "packed", on=[machine])
             juju.grant_secret(key, app.name)
             hosts = f"{simulator.host_entry} name=alpha"
             app.config({"hosts": hosts, "listen-port": free_port(), "ssh-private-key": key})
-            juju.deploy(alike, "alike", on=[machine])
+            juju.deploy(same_packages, "same-packages", on=[machine])
             juju.deploy(empty, "empty", on=[machine])
             juju.settle()
             (unit, *_) = juju.units
             assert unit.status[0] == "active", unit.status
             for _ in range(_TURNS):
-                for each in juju.units:
-                    each.fire("config-changed")
-            mine, same, alone = (
-                statistics.median([seconds for _, seconds in each.hook_seconds[-_TURNS:]])
-                for each in juju.units
+                for charm_unit in juju.units:
+                    charm_unit.fire("config-changed")
+            packed_s, same_packages_s, ops_alone_s = (
+                statistics.median([seconds for _, seconds in charm_unit.hook_seconds[-_TURNS:]])
+                for charm_unit in juju.units
             )
-    what = "config-changed without a change, beside an empty charm"
+    name = "config-changed without a change, compared with an empty charm"
     return [
-        _row(f"{what} with the same packages", mine, same, _MOST),
-        _row(f"{what} with ops alone", mine, alone, None),
+        _row(f"{name} with the same packages", packed_s, same_packages_s, _MAX_RATIO),
+        _row(f"{name} with ops alone", packed_s, ops_alone_s, None),
     ]
 
 
 def _row(
-    what: str, ours: float, beside: float, most: float | None
+    name: str, packed_s: float, empty_s: float, max_ratio: float | None
 ) -> tuple[str, str, str, str, str, str]:
-    ratio = ours / beside
-    mark = "" if most is None else f"at most {most}"
-    result = "" if most is None else "ok" if ratio <= most else "failed"
-    return what, f"{ours * 1000:.0f} ms", f"{beside * 1000:.0f} ms", f"{ratio:.2f}", mark, result
+    ratio = packed_s / empty_s
+    limit = "" if max_ratio is None else f"at most {max_ratio}"
+    result = "" if max_ratio is None else "ok" if ratio <= max_ratio else "failed"
+    times = (f"{packed_s * 1000:.0f} ms", f"{empty_s * 1000:.0f} ms")
+    return name, *times, f"{ratio:.2f}", limit, result

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the charm says of itself in charmcraft.yaml, for tests of what is written about it."""
+"""The content of charmcraft.yaml, for tests of texts that mention it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 
 FOLDERS = {"maas-virtualbox": ROOT, "virtualbox-host": ROOT / "virtualbox-host"}
-"""Our charms by name."""
+"""The charms by name."""
 
 _VALUE = r"""=(?:'[^']*'|"[^"]*"|[^\s`]*)"""
 _GIVEN = rf"((?:\s+[\w-]+{_VALUE})*)"
@@ -36,17 +36,17 @@ _KINDS = {
     "number": (int, float),
     "string": (str,),
 }
-"""What Juju's YAML reader makes of a parameter's value, by the type that the action wants."""
+"""The Python types of YAML values, by the type of a parameter."""
 _SECRET_FIELDS = {"api-key", "private-key"}
 
 
 def read(name: str = "maas-virtualbox") -> dict[str, Any]:
-    """The content of a charm's charmcraft.yaml."""
+    """Return the content of a charm's charmcraft.yaml."""
     return yaml.safe_load((FOLDERS[name] / "charmcraft.yaml").read_text())
 
 
 def for_ops_testing(name: str = "maas-virtualbox") -> dict[str, Any]:
-    """What `ops.testing.Context` is given: it knows no parameter of several types."""
+    """Return the content for `ops.testing.Context`, which needs one type for each parameter."""
     described = read(name)
     for action in described["actions"].values():
         for schema in action.get("params", {}).values():
@@ -60,7 +60,7 @@ def for_ops_testing(name: str = "maas-virtualbox") -> dict[str, Any]:
 
 
 def actions_in(text: str) -> list[tuple[str, str, set[str]]]:
-    """The actions that a text tells people to run: charm, action, and the parameters they have."""
+    """Return the actions in a text: charm, action, and names of parameters."""
     return [
         (charm or "maas-virtualbox", action, _names(given))
         for _, charm, action, given in _ACTION.findall(text)
@@ -68,10 +68,11 @@ def actions_in(text: str) -> list[tuple[str, str, set[str]]]:
 
 
 def assert_commands_exist(text: str) -> None:
-    """Assert that our charms have all that a text tells people to type, and that it works so.
+    """Assert that the Juju commands in a text are valid for the charms.
 
-    Actions with their parameters, options, fields of secrets, endpoints and bindings. Juju reads
-    parameters as YAML, in which a name may be a number; its account on a machine reads no journal.
+    This covers actions with their parameters, options, keys of secrets, endpoints and bindings.
+    Juju reads parameters as YAML, in which a name may be a number. The account of `juju ssh` needs
+    sudo to read the journal.
     """
     assert not _ASKS_WITHOUT_SUDO.findall(text), "sudo journalctl"
     charms = {name: read(name) for name in FOLDERS}
@@ -86,7 +87,7 @@ def assert_commands_exist(text: str) -> None:
         assert named <= set(charms[charm]["config"]["options"])
     at_deploy: set[str] = set(_OPTION_AT_DEPLOY.findall(text))
     assert at_deploy <= {
-        option for each in charms.values() for option in each["config"]["options"]
+        option for charm in charms.values() for option in charm["config"]["options"]
     }
     for charm, endpoint in _ENDPOINT.findall(text):
         assert endpoint in _endpoints(charms[charm])
@@ -97,7 +98,7 @@ def assert_commands_exist(text: str) -> None:
 
 
 def _assert_types(action: dict[str, Any], flags: str, given: str) -> None:
-    """Assert that Juju takes an action's parameters as they are written."""
+    """Assert that Juju accepts an action's parameters as they are written."""
     assert all(flag.startswith(_RUN_FLAGS) for flag in re.findall(r"(?<!\S)-\S+", flags)), flags
     for name, value in _PARAMETER.findall(given):
         (typed,) = shlex.split(value.removeprefix("=")) or [""]
@@ -106,17 +107,17 @@ def _assert_types(action: dict[str, Any], flags: str, given: str) -> None:
         schema = action["params"][name]
         kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
         if "enum" not in schema:
-            # The first is meant; the charm refuses others, except for text of --string-args.
+            # The first type is the real one. The charm also accepts text with --string-args.
             kinds = [kinds[0], *({"string"} & set(kinds) if raw else ())]
-        wanted = [kind for each in kinds for kind in _KINDS[each]]
-        assert type(content) in wanted or "…" in typed, f"{name}{value}: --string-args"
+        expected = [python for kind in kinds for python in _KINDS[kind]]
+        assert type(content) in expected or "…" in typed, f"{name}{value}: --string-args"
 
 
 def _as_juju_reads(text: str) -> object:
-    """Read YAML as Go's reader does, for which all that looks like a number is one."""
+    """Read YAML as Juju does: everything that looks like a number is a number."""
     with contextlib.suppress(ValueError):
         return int(text) if text.isdecimal() else float(text)
-    # What a template fills in may be anything.
+    # The value of a template variable is unknown.
     return None if text.startswith("{{") else yaml.safe_load(text)
 
 

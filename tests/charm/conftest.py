@@ -1,8 +1,8 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""A charm on a scratch machine: real files below a folder, a systemd that only remembers.
+"""A charm on a scratch machine: real files below a folder, with a fake systemd and fake users.
 
-Users and systemd are stood in for here. `test_packed.py` runs the same charm with real ones.
+`test_packed.py` runs the same charm with a real systemd and real users.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ collect_ignore = [] if shutil.which("terraform") else ["test_terraform_program.p
 ROOT = Path(__file__).parents[2]
 
 SYSTEMCTL = r"""#!/bin/sh
-# Remembers what a systemd would do; fails on any call it was not told about.
+# A fake systemctl. It fails on any unknown call.
 cd "$(dirname "$0")"
 echo "$*" >> calls
 case "$*" in
@@ -60,26 +60,26 @@ esac
 
 @dataclasses.dataclass
 class ScratchMachine:
-    """What a charm does to a machine, and what the machine answers."""
+    """A fake machine, which records the actions of the charm."""
 
     root: Path
     systemd: Path
     installed: list[Path]
-    """The charm folders that were installed from."""
+    """The charm folders from which the charm was installed."""
     hosts: list[HostView]
-    """What the power service sees."""
+    """The hosts of the power service."""
     accounts: set[str] = dataclasses.field(default_factory=set[str])
-    """Names of the users and groups that it has."""
+    """The names of its users and groups."""
 
     def systemctl_calls(self) -> list[str]:
-        """Return the calls since the last time, without those that only look."""
+        """Return the calls since the last time, except queries."""
         calls = self.systemd / "calls"
         lines = calls.read_text().splitlines() if calls.exists() else []
         calls.unlink(missing_ok=True)
         return [line for line in lines if "is-active" not in line]
 
     def break_service(self) -> None:
-        """Let the service not start from now on."""
+        """Make each later start of the service fail."""
         (self.systemd / "broken").touch()
 
     def text(self, path: str | Path) -> str:
@@ -95,7 +95,7 @@ class ScratchMachine:
 def host(
     name: str, *, vms: int = 0, running: int = 0, code: str | None = None, claims: int = 0
 ) -> HostView:
-    """Return a host as the service shows it; down where `code` says why."""
+    """Return a host as the service shows it. It is down if `code` is set."""
     return HostView(
         name=name,
         account=f"ivan@{name}",
@@ -111,7 +111,7 @@ def host(
 
 @pytest.fixture(scope="session")
 def pack(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
-    """Packs a charm, once in all tests, lets charmcraft look for faults, and unpacks it."""
+    """Return a function that packs, analyses and unpacks a charm, once for all tests."""
     if (reason := packing.unsupported()) is not None:
         unavailable(reason)
 
@@ -127,7 +127,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScratchMachine:
-    """A machine on which the charm may do what it likes."""
+    """Return a machine for the charm."""
     if os.geteuid() != 0:
         unavailable("a charm is root")
     made = ScratchMachine(
@@ -176,19 +176,19 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScratchMachine:
 
 @pytest.fixture
 def context(machine: ScratchMachine) -> testing.Context[MAASVirtualBoxCharm]:
-    """Runs the charm's events on the scratch machine."""
+    """Return the context that runs the charm's events on the scratch machine."""
     del machine
     return make_context("power")
 
 
 def make_context(app_name: str) -> testing.Context[MAASVirtualBoxCharm]:
-    """Run the events of an application of the charm on the scratch machine."""
+    """Return the context of an application of the charm on the scratch machine."""
     return testing.Context(MAASVirtualBoxCharm, **charmcraft.for_ops_testing(), app_name=app_name)
 
 
 @contextlib.contextmanager
 def hook_of_juju_36() -> Generator[None]:
-    """One hook in which a label leads to what a secret held before the hook changed it."""
+    """Run one hook as in Juju 3.6: reading a secret by label returns its old content."""
     set_content, get_content = ops.Secret.set_content, ops.Secret.get_content
     before: list[dict[str, str]] = []
 
@@ -215,18 +215,18 @@ Hook = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 def answer_network_get(patch: pytest.MonkeyPatch, *addresses: dict[str, str]) -> None:
-    """Let Juju know a unit by some addresses; by none, network-get fails.
+    """Set the addresses that Juju knows of a unit. Without any, network-get fails.
 
     Args:
-        patch: undoes it after the test.
-        addresses: as network-get prints them in JSON, each of a device of its own.
+        patch: Reverts the change after the test.
+        addresses: The addresses in the JSON of network-get, each with its own device.
     """
 
     def ask(binding: ops.Binding) -> ops.Network:
         if not addresses:
             raise ops.ModelError(f'ERROR no network config found for binding "{binding.name}"\n')
         devices = [{"interface-name": "eth0", "addresses": [address]} for address in addresses]
-        first = [each["value"] for each in addresses if each.get("value")][:1]
+        first = [address["value"] for address in addresses if address.get("value")][:1]
         answer: Any = {
             "bind-addresses": devices,
             "ingress-addresses": first,
@@ -238,7 +238,7 @@ def answer_network_get(patch: pytest.MonkeyPatch, *addresses: dict[str, str]) ->
 
 
 def network(*addresses: str) -> testing.Network:
-    """Return the `peers` binding with some addresses."""
+    """Return the `peers` binding with these addresses."""
     bound = [testing.BindAddress([testing.Address(address) for address in addresses])]
     return testing.Network("peers", bound, ingress_addresses=list(addresses), egress_subnets=[])
 
@@ -251,7 +251,7 @@ def state(
     secrets: Sequence[testing.Secret] = (),
     **config: Any,
 ) -> testing.State:
-    """Return a unit with a peer relation and one host, options written with underscores."""
+    """Return a unit with a peer relation and one host. Options are written with underscores."""
     options = {name.replace("_", "-"): value for name, value in config.items()}
     if not any(isinstance(relation, testing.PeerRelation) for relation in relations):
         relations = [testing.PeerRelation("peers"), *relations]

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What has changed in the files of a machine whose root is an overlay over this machine's."""
+"""Finds changed files of a machine whose root is an overlay over the root of this machine."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 NOT_COMPARED = (
-    "/run/credentials/",  # systemd's, for each start of a unit
+    "/run/credentials/",  # systemd creates them at each start of a unit
     "/run/log/journal/",
-    "/run/systemd/",  # what systemd knows of its units
+    "/run/systemd/",  # the state of systemd's units
     "/var/log/journal/",
-    # Copies that useradd and userdel keep of what was before them.
+    # Backups by useradd and userdel.
     *(f"/etc/{name}-" for name in ("group", "gshadow", "passwd", "shadow", "subgid", "subuid")),
 )
-"""What `changes` leaves out: it changes whatever a charm does."""
+"""What `changes` ignores, because it always changes."""
 
 _IN_MEMORY = ("/dev/shm", "/run", "/tmp")
 
 
 def describe_all(layer: Path, root: Path) -> dict[str, str]:
-    """Describe all files that may differ from this machine's.
+    """Describe all files that may differ from those of this machine.
 
     Args:
-        layer: the overlay's upper folder.
-        root: the machine's root, as its processes see it.
+        layer: The upper folder of the overlay.
+        root: The root of the machine, as its processes see it.
 
     Returns:
-        Type, mode, owner and contents by path; nothing for a file that has gone.
+        Type, mode, owner and content by path; empty for a deleted file.
     """
     paths: set[str] = set()
     for path, where in _walk(layer, ""):
@@ -47,10 +47,10 @@ def describe_all(layer: Path, root: Path) -> dict[str, str]:
 
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:
-    """Compare two answers of `describe_all`; returns those of `after` that differ."""
+    """Compare two results of `describe_all`. Return the descriptions in `after` that differ."""
 
     def below(path: str) -> str:
-        # What the layer does not have is as this machine has it; memory begins empty.
+        # A file that is not in the layer is that of this machine. Memory is empty at first.
         return (
             ""
             if path.startswith(tuple(f"{top}/" for top in _IN_MEMORY))
@@ -67,7 +67,7 @@ def changes(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, st
 
 
 def _walk(top: Path, name: str) -> Iterator[tuple[str, Path]]:
-    """Yield all below a folder that is called so: its path under that name, and where it is."""
+    """Yield each file below a folder: its path below `name`, and its real path."""
     for folder, folders, files in os.walk(top):
         for entry in (*folders, *files):
             path = Path(folder, entry)
@@ -75,7 +75,7 @@ def _walk(top: Path, name: str) -> Iterator[tuple[str, Path]]:
 
 
 def _hides_below(path: Path) -> bool:
-    """Whether a folder of the layer was made anew where there had been one."""
+    """Return whether a folder of the layer replaces a folder that was deleted."""
     try:
         return os.getxattr(path, "trusted.overlay.opaque", follow_symlinks=False) == b"y"
     except OSError:
@@ -83,7 +83,7 @@ def _hides_below(path: Path) -> bool:
 
 
 def _describe(path: Path) -> str:
-    """A file's type, mode, owner and contents; nothing if there is no such file."""
+    """Return a file's type, mode, owner and content; empty if it does not exist."""
     try:
         info = path.lstat()
         contents = ""

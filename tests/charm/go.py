@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the small Go programs beside these tests: they ask what only Go libraries know."""
+"""Builds the small Go programs of these tests, which use Juju's Go libraries."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _BUILD_S = 400.0
 
 
 def build(folder: Path, program: Path) -> None:
-    """Build the main package in a folder; on a new machine that takes half a minute."""
+    """Build the main package in a folder. On a new machine, this takes half a minute."""
     if shutil.which("go") is None:
-        unavailable(f"no go to build {folder.name} with")
+        unavailable(f"go is missing, which builds {folder.name}")
     done = subprocess.run(
         ["go", "build", "-buildvcs=false", "-o", program, "."],
         cwd=folder,

@@ -1,16 +1,16 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""A throw-away machine with a real systemd: this machine's files, below a layer that is lost.
+"""A temporary machine with a real systemd. Its root is an overlay over the root of this machine.
 
     with Machine(tmp_path) as machine:
         machine.run(["systemctl", "start", "maas-virtualbox.service"])
         machine.path("/etc/maas-virtualbox").exists()
-        machine.changes()  # what is not as it was after the boot
+        machine.changes()  # files that differ from those after the boot
 
-It needs root and systemd-nspawn. Its own are: all mounts (an overlay over this machine's root file
-system, nothing of /run or /tmp), processes, users, host name. The network is this machine's: a
-server on 127.0.0.1 is the same from within and without. All its processes live in a PID namespace
-that ends with the test, even if that is killed, and its mounts end with its processes.
+It needs root and systemd-nspawn. It has its own mounts (an overlay over this machine's root file
+system, without /run and /tmp), processes, users and host name. It shares the network of this
+machine: a server on 127.0.0.1 is the same inside and outside. Its processes are in a PID namespace
+that ends with the test, even if the test is killed. Its mounts end with its processes.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ _NOT_STARTED = (
     "systemd-journal-flush.service",
     "timers.target",
 )
-"""Units that this machine may have enabled and a test has no use for."""
+"""Units that this machine may have enabled, and that tests do not need."""
 _CGROUPS = tuple(Path("/sys/fs/cgroup", name) for name in ("systemd", "unified", ""))
 _CGROUP = "maas-virtualbox-"
 _numbers = itertools.count()
 
-# It stays systemd-nspawn's parent and the first process of the namespace. systemd-nspawn writes
-# below /run and into its own cgroup: both are made for it.
+# The shell is the first process of the namespace and stays the parent of systemd-nspawn, which
+# writes below /run and into its own cgroup. The script creates both.
 _BOOT = """
 set -eu
 for cgroup in $CGROUPS; do mkdir "$cgroup" && echo 0 > "$cgroup/cgroup.procs"; done
@@ -65,28 +65,28 @@ exec systemd-nspawn --quiet --boot --register=no --keep-unit --directory root --
 
 
 class MachineError(Exception):
-    """The machine does not start; the message says why."""
+    """The machine does not start. The message says why."""
 
 
 def unsupported() -> str | None:
-    """Say why this machine cannot have another in it, or None if it can."""
+    """Return why this machine cannot run another machine; None if it can."""
     if os.geteuid() != 0:
         return "a machine with its own systemd needs root"
     for program, package in (("systemd-nspawn", "systemd-container"), ("dbus-daemon", "dbus")):
         if shutil.which(program) is None:
-            return f"no {program}: apt-get install {package}"
+            return f"{program} is missing: apt-get install {package}"
     probe = ("unshare", "--mount", "--pid", "--fork", "true")
     if subprocess.run(probe, capture_output=True, timeout=30, check=False).returncode:
-        return "this root may make no namespaces"
+        return "this root user may not create namespaces"
     return None
 
 
 class Machine:
-    """A machine; a context manager, which boots and ends it.
+    """A machine. A context manager, which boots and ends it.
 
     Args:
-        folder: an empty place for it: a folder "machine" is made there, and stays empty.
-        address: its IP address, for whom it may concern.
+        folder: The folder in which its mount point is created.
+        address: The IP address that Juju reports for it.
     """
 
     def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
@@ -97,16 +97,16 @@ class Machine:
             for root in _CGROUPS
             if (root / "cgroup.procs").exists()
         ]
-        """What its processes are in."""
+        """The cgroups of its processes."""
         self._layer = self._root = Path()
         self._at_boot: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        _remove_cgroups_of_the_dead()
+        _remove_stale_cgroups()
         self._folder.mkdir(parents=True)
         self._console = (self._folder.with_suffix(".log")).open("w+b")
         self._process = subprocess.Popen(
-            # It ends when this process does, and all of the namespace with it.
+            # It ends with this process, and the whole namespace ends with it.
             (
                 *("setpriv", "--pdeathsig", "KILL"),
                 *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
@@ -131,7 +131,7 @@ class Machine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # The kernel ends the whole namespace with its first process, and that last of all.
+        # If its first process ends, the kernel ends all other processes of the namespace.
         for pid in _children(self._process.pid) or [self._process.pid]:
             os.kill(pid, signal.SIGKILL)
         self._process.wait(timeout=_BOOT_TIMEOUT_S)
@@ -156,16 +156,16 @@ class Machine:
                     state = self.run(["systemctl", "is-system-running"]).stdout.strip()
         self.run(["systemctl", "start", "systemd-user-sessions.service"])
 
-    # --- As a place where units run
+    # --- The protocol Place
 
     def inner(self, path: str) -> str:
-        """A file's name within the machine: the same."""
+        """Return the path unchanged."""
         return path
 
     def path(self, path: str) -> Path:
-        """Where an absolute path in the machine is found from outside.
+        """Return the path on this machine of an absolute path in the machine.
 
-        A link in it that holds an absolute path leads out of the machine.
+        An absolute symbolic link in the path points outside the machine.
         """
         return self._root / path.lstrip("/")
 
@@ -178,14 +178,14 @@ class Machine:
         input: str | None = None,  # noqa: A002
         timeout: float = 60.0,
     ) -> Completed:
-        """Run a program in it as root.
+        """Run a program in the machine as root.
 
         Args:
-            argv: the program and its arguments.
-            env: all of its environment; by default a PATH.
-            cwd: where it runs; by default "/".
-            input: what it reads; by default nothing.
-            timeout: seconds, after which it is killed with all it has started.
+            argv: The program and its arguments.
+            env: Its complete environment. Default: only PATH.
+            cwd: Its working directory. Default: "/".
+            input: Its standard input. Default: nothing.
+            timeout: Seconds, after which it is killed with all processes that it has started.
         """
         at = ("/usr/bin/env", "--chdir", cwd) if cwd else ()
         command = (*self._enter, *at, *argv)
@@ -194,10 +194,10 @@ class Machine:
     def changes(self) -> dict[str, str]:
         """Compare its files with those after the boot.
 
-        Contents, types, modes and owners count, times do not, nor does `files.NOT_COMPARED`.
+        Content, type, mode and owner are compared, but not times or `files.NOT_COMPARED`.
 
         Returns:
-            A description of each file that differs, by path; empty if it has gone.
+            A description of each file that differs, by path; empty for a deleted file.
         """
         return files.changes(self._at_boot, files.describe_all(self._layer, self._root))
 
@@ -209,18 +209,18 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def _remove_cgroups_of_the_dead() -> None:
-    """Remove what tests that were killed have left: cgroups without processes."""
+def _remove_stale_cgroups() -> None:
+    """Remove cgroups of killed tests, which have no processes."""
     for root in _CGROUPS:
         for cgroup in root.glob(f"{_CGROUP}*"):
             if not Path("/proc", cgroup.name.split("-")[2]).exists():
-                # One that is in use is that of a process of another PID namespace.
+                # A cgroup in use belongs to a process of another PID namespace.
                 with contextlib.suppress(OSError):
                     _remove_cgroup(cgroup)
 
 
 def _remove_cgroup(cgroup: Path) -> None:
-    """Remove a cgroup with all below it, none of which has processes any more."""
+    """Remove a cgroup and all cgroups below it, which have no processes."""
     for folder, folders, _ in os.walk(cgroup, topdown=False):
         for name in folders:
             with contextlib.suppress(FileNotFoundError):

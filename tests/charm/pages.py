@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Markdown pages, as tests of them need them: blocks, commands, headings, links."""
+"""Parses Markdown pages: blocks, commands, headings, links."""
 
 from __future__ import annotations
 
@@ -31,37 +31,37 @@ class Block:
 
     @property
     def needs(self) -> list[str]:
-        """What its mark says it needs to be run; nothing where it runs as it stands."""
+        """What it needs to run, according to its mark; empty if it needs nothing."""
         match = _NEEDS.match(self.text)
         return match[1].split(", ") if match else []
 
     @property
     def lines(self) -> list[str]:
-        """Its lines, those that go on after a backslash joined."""
+        """Its lines. A backslash at the end joins two lines."""
         return self.text.replace("\\\n", " ").splitlines()
 
 
 def blocks(page: str) -> list[Block]:
-    """The fenced blocks of a page."""
+    """Return the fenced blocks of a page."""
     return [Block(language, text) for language, text in _BLOCK.findall(page)]
 
 
 def commands(page: str) -> list[list[str]]:
-    """The command lines of our program that a page shows whole: in blocks of any kind."""
+    """Return the complete command lines of the program in the blocks of a page."""
     shown = [line for block in blocks(page) if block.language == "sh" for line in block.lines]
     shown += [line.strip() for line in _INDENTED.findall(_BLOCK.sub("", page))]
     return [argv for line in shown for argv in calls(line)]
 
 
 def commands_in_prose(page: str) -> list[list[str]]:
-    """The command lines that a page mentions, which may lack arguments."""
+    """Return the command lines in the prose of a page, which may be incomplete."""
     return [
         argv for line in _IN_PROSE.findall(_BLOCK.sub("", page)) for argv in calls(line.strip())
     ]
 
 
 def calls(line: str) -> Iterator[list[str]]:
-    """The calls of our program in a line of shell, each without the program's name."""
+    """Yield the calls of the program in a line of shell, without the program's name."""
     reader = shlex.shlex(line, posix=True, punctuation_chars="|;&<>")
     reader.whitespace_split = True
     try:
@@ -84,12 +84,12 @@ def calls(line: str) -> Iterator[list[str]]:
 
 
 def links(page: str) -> list[str]:
-    """Where a page's links lead."""
+    """Return the targets of the links of a page."""
     return _LINK.findall(_BLOCK.sub("", page))
 
 
 def anchors(page: str) -> set[str]:
-    """What the headings of a page are called in links, as GitHub does."""
+    """Return the anchors of the headings of a page, as GitHub names them."""
     return {
         re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
         for heading in _HEADING.findall(_BLOCK.sub("", page))

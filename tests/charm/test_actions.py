@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The charm's actions: the real program on a simulated host, run as a charm runs it (as root)."""
+"""The charm's actions, with the real program and a simulated host, as root."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def simulator() -> Generator[Simulator]:
-    """A host with three VMs."""
+    """Return a host with three VMs."""
     with Simulator(vms=3) as simulator:
         yield simulator
 
 
 @pytest.fixture
 def unit(context: Context, machine: ScratchMachine, simulator: Simulator) -> testing.State:
-    """A leader whose service has this host, and a program to run."""
+    """Return a leader that is configured with this host."""
     key = testing.Secret({"private-key": simulator.key_file.read_text()})
     before = state(
         secrets=[key],
@@ -52,7 +52,7 @@ def unit(context: Context, machine: ScratchMachine, simulator: Simulator) -> tes
 
 
 def act(context: Context, unit: testing.State, name: str, /, **params: Any) -> dict[str, Any]:
-    """Run an action with its defaults, as Juju does; returns its results."""
+    """Run an action with its defaults, as Juju does. Return its results."""
     described = yaml.safe_load((ROOT / "charmcraft.yaml").read_text())["actions"][name]
     defaults = {
         param: schema["default"]
@@ -197,7 +197,7 @@ def test_rotate_tokens_keeps_old_tokens_valid_in_the_grace(
     assert machine.systemctl_calls() == RELOADED
     assert context.action_results is not None
     assert context.action_results["old-tokens-good-until"]
-    # The old revision is in use until a later hook has read the new one.
+    # The old revision is in use until a later hook reads the new one.
     later = context.run(context.on.update_status(), out)
     assert machine.systemctl_calls() == []
     context.run(context.on.secret_remove(shared_secret(later), revision=1), later)

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Every event and action of a unit that something is wrong with: a sentence, never a traceback."""
+"""Every event and action of a broken unit results in a sentence, never in a traceback."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 def broken(
     before: testing.State, how: str, machine: ScratchMachine, patch: pytest.MonkeyPatch
 ) -> testing.State:
-    """The unit with something wrong."""
+    """Return the unit with a defect."""
     if how == "no network":
         answer_network_get(patch)
     elif how == "no leader":
@@ -142,6 +142,6 @@ def test_revocation_ignores_a_process_with_an_odd_name(laptop: Laptop, box: Box)
 
 
 def defaults(charm: str, name: str) -> dict[str, Any]:
-    """An action's parameters as Juju fills them in."""
+    """Return the parameters of an action, with Juju's defaults."""
     params = charmcraft.read(charm)["actions"][name].get("params", {})
     return {param: schema["default"] for param, schema in params.items() if "default" in schema}

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The bundles are what `juju deploy` takes: Juju's own library verifies them with the charms."""
+"""The bundles are valid for `juju deploy`: Juju's own library verifies them with the charms."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from tests.charm import charmcraft, go
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.timeout(600)  # builds a program, on a new machine with all it needs
+pytestmark = pytest.mark.timeout(
+    600
+)  # on a new machine, it builds a program with all dependencies
 
 BUNDLES = charmcraft.ROOT / "bundles"
 OVERLAY = "two-laptops.yaml"
@@ -29,7 +31,7 @@ IN_METADATA = ("name", "summary", "description", "provides", "requires", "peers"
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Juju's verification of bundles."""
+    """Return Juju's program for the verification of bundles."""
     program = tmp_path_factory.mktemp("go") / "bundle_verify"
     go.build(HERE / "bundle_verify", program)
     return program
@@ -37,7 +39,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def verify(program: Path, tmp_path: Path) -> Callable[..., str]:
-    """Verifies copies of bundles beside a packed charm, as it lies there; returns the problems."""
+    """Return a function that verifies a copy of a bundle, with the charms, and returns errors."""
     shutil.copytree(BUNDLES, tmp_path / "bundles")
     charms = tmp_path / "charms"
     for name in ("maas-region", "postgresql"):
@@ -77,7 +79,7 @@ def test_bundle_is_valid_for_juju(
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "words"),
+    ("right", "wrong", "message"),
     [
         ("enable_rack_mode:", "rack_mode:", '"rack_mode"'),
         ("enable_rack_mode: true", "enable_rack_mode: often", "expected boolean"),
@@ -94,13 +96,13 @@ def test_bundle_is_valid_for_juju(
     ],
 )
 def test_bundle_with_a_mistake_is_rejected(
-    verify: Callable[..., str], tmp_path: Path, right: str, wrong: str, words: str
+    verify: Callable[..., str], tmp_path: Path, right: str, wrong: str, message: str
 ) -> None:
     path = tmp_path / "bundles" / "demo.yaml"
     content = path.read_text()
     assert right in content
     path.write_text(content.replace(right, wrong))
-    assert words in verify("demo.yaml")
+    assert message in verify("demo.yaml")
 
 
 def test_bundle_with_an_unknown_option_is_rejected(

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The charm's events: what they do to a machine, and what `juju status` says then."""
+"""The charm's events: their effects on a machine, and the status."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RESTARTED = STARTED[1:]
 
 
 def service_config(machine: ScratchMachine) -> dict[str, Any]:
-    """The power service's configuration file."""
+    """Return the content of the power service's configuration file."""
     return yaml.safe_load(machine.text(workload.CONFIG_FILE))
 
 
@@ -117,7 +117,7 @@ def test_service_restarts_only_if_a_reload_is_not_enough(
 
 
 def state_after(before: testing.State, **config: Any) -> testing.State:
-    """The unit as it was left, with options changed; None takes one back."""
+    """Return the state of the unit with changed options. None resets an option."""
     changed = {name.replace("_", "-"): value for name, value in config.items()}
     options: dict[str, Any] = {**before.config, **changed}
     kept = {name: value for name, value in options.items() if value is not None}
@@ -125,7 +125,7 @@ def state_after(before: testing.State, **config: Any) -> testing.State:
 
 
 def replaced(before: testing.State, **fields: Any) -> testing.State:
-    """The unit as it was left, with fields changed."""
+    """Return the state of the unit with changed fields."""
     known = {name: getattr(before, name) for name in before.__dataclass_fields__}
     return testing.State(**{**known, **fields})
 

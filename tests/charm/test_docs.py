@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the pages tell people to type exists, runs where it can, and their links lead somewhere."""
+"""The pages: their commands exist and run, and their links work."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ NEEDS = {
 }
 COMMAND = get_command(program.app)
 USAGE_ERROR = typer.BadParameter.__mro__[1]
-"""click's: typer brings a click of its own, or not."""
+"""The error of click, of which typer may contain its own copy."""
 _TEXTS = (".j2", ".md", ".py", ".yaml")
 every_page = pytest.mark.parametrize(
     "page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES]
 )
 
 
-# --- What is told to type exists
+# --- Commands exist
 
 
 @every_page
@@ -120,7 +120,7 @@ def test_check_rejects_a_wrong_program_command(wrong: str) -> None:
 
 
 def check(argv: list[str]) -> None:
-    """Parse a command line as the program does. Raises `USAGE_ERROR` where that would fail."""
+    """Parse a command line as the program does. Raise `USAGE_ERROR` if it is invalid."""
     command: Any = COMMAND
     context: Any = command.make_context("maas-virtualbox", list(argv))
     while isinstance(command, TyperGroup):
@@ -130,12 +130,12 @@ def check(argv: list[str]) -> None:
         context = command.make_context(name, rest, parent=context)
 
 
-# --- It runs
+# --- Commands run
 
 
 @pytest.fixture
 def _lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
-    """A folder with a service.yaml, whose host is a simulated one."""
+    """Change to a folder with a service.yaml for a simulated host."""
     with Simulator(vms=3) as simulator:
         content = {
             "hosts": f"{simulator.host_entry} name=izMBP13 zone=lab",
@@ -151,7 +151,7 @@ def _lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
 
 
 def run(*argv: str) -> str:
-    """Run the program in this process; returns what it prints."""
+    """Run the program in this process. Return its output."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         COMMAND.main(list(argv), standalone_mode=False)
@@ -167,7 +167,7 @@ def test_page_commands_without_a_mark_run_on_the_simulator() -> None:
             continue
         for line in block.lines:
             (argv,) = pages.calls(line)
-            if argv[:1] != ["demo"]:  # a test of its own, tests/functional/test_cli.py
+            if argv[:1] != ["demo"]:  # tests/functional/test_cli.py tests it
                 assert run(*argv).strip(), line
                 ran.add(argv[argv.index("service.yaml") + 1] if argv[0] == "--config" else argv[0])
     assert ran >= {"admin-token", "check", "create", "delete", "list", "off", "on", "parameters"}
@@ -202,7 +202,7 @@ def test_page_blocks_have_known_needs() -> None:
 
 
 def blocks(language: str) -> Iterator[pages.Block]:
-    """The blocks of all pages of docs/ in a language."""
+    """Return the blocks of a language in all pages of docs/."""
     for page in PAGES:
         if page.is_relative_to(DOCS):
             yield from (
@@ -237,7 +237,7 @@ def test_index_links_to_every_page(page: Path) -> None:
 
 
 def broken_links(page: Path) -> list[str]:
-    """The relative links of a page that lead to no file, or to no heading of it."""
+    """Return the relative links of a page without a target."""
     broken: list[str] = []
     for link in pages.links(page.read_text()):
         path, _, anchor = link.partition("#")
@@ -271,30 +271,30 @@ def test_reference_is_up_to_date() -> None:
 
 def test_reference_has_every_status() -> None:
     described = "\n".join(text for _, text, _ in reference.STATUSES)
-    missing = [words for words in statuses() if words not in described]
+    missing = [text for text in statuses() if text not in described]
     assert not missing, "tools/reference.py has no row for these"
 
 
 def statuses() -> Iterator[str]:
-    """The longest fixed words of each status in the charm's code."""
+    """Yield the longest constant part of each status in the charm's code."""
     makers = ("Blocked", "Waiting", "WorkloadError")
     found = 0
     for path in sorted((ROOT / "charm").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Dict) and path.name == "statuses.py":
-                yield from map(longest_words, node.values)
+                yield from map(longest_constant, node.values)
             if not isinstance(node, ast.Call) or not node.args:
                 continue
             name = ast.unparse(node.func).rpartition(".")[2]
-            words = longest_words(node.args[0])
-            if (name in makers or name.endswith("Status")) and words:
+            text = longest_constant(node.args[0])
+            if (name in makers or name.endswith("Status")) and text:
                 found += 1
-                yield words
+                yield text
     assert found > 10
 
 
-def longest_words(node: ast.expr) -> str:
-    """The longest constant part of a text or a formatted text; nothing of other expressions."""
+def longest_constant(node: ast.expr) -> str:
+    """Return the longest constant part of a string or f-string; empty for other expressions."""
     parts = node.values if isinstance(node, ast.JoinedStr) else [node]
     texts = [part.value for part in parts if isinstance(part, ast.Constant)]
     return max((str(text) for text in texts), key=len, default="").strip(" :;,(`")

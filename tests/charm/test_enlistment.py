@@ -1,7 +1,8 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The charm makes VMs known to MAAS: by action, and by itself. The real program, a simulated host,
-and a strict MAAS API over HTTP.
+"""The charm enlists VMs in MAAS, by action and automatically.
+
+The tests use the real program, a simulated host, and a strict fake of the MAAS API over HTTP.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ __all__ = ["simulator"]
 
 @pytest.fixture
 def region() -> Generator[fake_maas.Region]:
-    """A MAAS that knows no machine."""
+    """Return a MAAS without machines."""
     with fake_maas.served() as made:
         yield made
         assert not made.unexpected
 
 
 def unit(simulator: Simulator, region: fake_maas.Region, **config: Any) -> testing.State:
-    """A unit that knows MAAS and a host of three VMs."""
+    """Return a unit that is configured with MAAS and a host with three VMs."""
     ssh_key = testing.Secret({"private-key": simulator.key_file.read_text()})
     api_key = testing.Secret({"api-key": fake_maas.KEY})
     return state(
@@ -57,7 +58,7 @@ def unit(simulator: Simulator, region: fake_maas.Region, **config: Any) -> testi
 
 
 def uris(region: fake_maas.Region) -> set[str]:
-    """The addresses that MAAS asks for power."""
+    """Return the addresses at which MAAS queries power."""
     return {
         machine["power_parameters"]["power_query_uri"].split("/vm/")[0]
         for machine in region.machines.values()
@@ -65,7 +66,7 @@ def uris(region: fake_maas.Region) -> set[str]:
 
 
 def powers(region: fake_maas.Region) -> list[tuple[str, str]]:
-    """The address and the token of each machine, in the order of hostnames."""
+    """Return the address and the token of each machine, sorted by hostname."""
     machines = sorted(region.machines.values(), key=lambda machine: machine["hostname"])
     parameters = [machine["power_parameters"] for machine in machines]
     return [

@@ -39,7 +39,7 @@ PROBE = Path(__file__).with_name("probe")
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The unpacked charm."""
+    """Return the unpacked charm."""
     folder = tmp_path_factory.mktemp("charm") / "probe"
     shutil.copytree(PROBE, folder, ignore=shutil.ignore_patterns("__pycache__"))
     dispatch = folder / "dispatch"
@@ -50,13 +50,13 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def probe(unpacked: Path, tmp_path: Path) -> Path:
-    """The unpacked charm, for a test that changes its files or deploys it twice."""
+    """Return a copy of the unpacked charm, for a test that changes its files."""
     return Path(shutil.copytree(unpacked, tmp_path / "probe"))
 
 
 @pytest.fixture(scope="module")
 def resting(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[Unit]:
-    """A settled unit, for tests that leave it as it is."""
+    """Return a settled unit, for tests that do not change it."""
     with Juju(tmp_path_factory.mktemp("machine")) as juju:
         app = juju.deploy(unpacked, "one")
         juju.settle()
@@ -71,26 +71,26 @@ def juju(tmp_path: Path) -> Generator[Juju]:
 
 @pytest.fixture
 def app(juju: Juju, probe: Path) -> Application:
-    """A deployed unit."""
+    """Return a deployed unit."""
     app = juju.deploy(probe, "one")
     juju.settle()
     return app
 
 
 def hooks(unit: Unit) -> list[str]:
-    """What a unit has run."""
+    """Return the names of the hooks that a unit has run."""
     return [run.name for run in unit.runs]
 
 
 def events(unit: Unit) -> list[str]:
-    """What a unit's charm has observed."""
+    """Return the events that a unit's charm has observed."""
     mark = ": event "
     lines = (line for line in unit.juju.log if line.startswith(unit.name) and mark in line)
     return [line.rpartition(mark)[2] for line in lines]
 
 
 def call(unit: Unit, tool: str, *arguments: str) -> Any:
-    """Call a hook tool as an action of a unit would; what it prints, parsed if it is JSON."""
+    """Call a hook tool in an action of a unit. Return its output, parsed if it is JSON."""
     before = unit.juju.state
     called = tools(unit)
     out = called.call(tool, arguments, {})
@@ -99,19 +99,19 @@ def call(unit: Unit, tool: str, *arguments: str) -> Any:
 
 
 def refusal(unit: Unit, tool: str, *arguments: str) -> str:
-    """Call a hook tool that refuses; what it says."""
+    """Call a hook tool that refuses the call. Return its message."""
     with pytest.raises(JujuError) as caught:
         call(unit, tool, *arguments)
     return str(caught.value)
 
 
 def tools(unit: Unit) -> HookTools:
-    """The tools that an action of a unit would have."""
+    """Return the hook tools of an action of a unit."""
     state = unit.juju.state
     return HookTools(unit, Hook("", action=Action("call", {})), copy.deepcopy(state), state)
 
 
-# --- Life
+# --- Lifecycle
 
 
 def test_unit_runs_hooks_in_order(juju: Juju, app: Application) -> None:
@@ -186,7 +186,7 @@ def test_upgrade_charm_has_the_order_of_juju(
 
     assert hooks(unit)[ran:] == [
         *("call", "above-relation-created", "secret-changed", "upgrade-charm"),
-        # Nothing comes between these two, not even secret-changed.
+        # No hook runs between these two, not even secret-changed.
         *("config-changed", "above-relation-joined", "above-relation-changed"),
     ]
 
@@ -436,7 +436,7 @@ def test_hook_reads_its_own_write_as_juju_does(juju: Juju, app: Application) -> 
         juju.settle()
 
         assert found == {"old": old, "new": new}[read]
-        # The owner is notified like any other reader, unless it has read the latest already.
+        # The owner is notified like any other reader, unless it has read the latest revision.
         assert hooks(unit)[ran:] == {"old": ["secret-changed"], "new": ["secret-remove"]}[read]
         hook = tools(unit)
         hook.call("secret-set", [uri, "password=by URI"], {})
@@ -513,9 +513,9 @@ def test_relation_events_have_the_order_of_juju(juju: Juju, probe: Path) -> None
     juju.relate("one:above", "two:below")
     juju.settle()
     prefix = "below-relation-"
-    told = [name.removeprefix(prefix) for name in hooks(two) if name.startswith(prefix)]
-    # The application's databag is told of first, then unit after unit.
-    assert told == ["created", "changed", "joined", "changed", "joined", "changed"]
+    events = [name.removeprefix(prefix) for name in hooks(two) if name.startswith(prefix)]
+    # The event for the application's databag is first; the units follow.
+    assert events == ["created", "changed", "joined", "changed", "joined", "changed"]
     assert hooks(leader)[-3:] == [
         f"above-relation-{it}" for it in ("created", "joined", "changed")
     ]
@@ -529,7 +529,7 @@ def test_relation_events_have_the_order_of_juju(juju: Juju, probe: Path) -> None
     uri = juju.databag("one:peers")["secret"]
     assert call(two, "secret-get", "--format=json", uri) == {"password": "first"}
 
-    # Only the leader writes and reads what its application says, but peers read each other.
+    # Only the leader reads and writes the databag of its application. Peers read each other's.
     (number,) = call(other, "relation-ids", "above", "--format=json")
     write = ("relation-set", "--app", "-r", number)
     assert "cannot write relation settings" in refusal(other, *write, "colour=red")
@@ -540,8 +540,8 @@ def test_relation_events_have_the_order_of_juju(juju: Juju, probe: Path) -> None
     call(leader, *write, "colour=")
     assert call(leader, *read_own) == {"for": "two"}
     (peers,) = call(other, "relation-ids", "peers", "--format=json")
-    ours = call(other, "relation-get", "--format=json", "--app", "-r", peers, "-", "one")
-    assert ours["leader"] == "one/0"
+    bag = call(other, "relation-get", "--format=json", "--app", "-r", peers, "-", "one")
+    assert bag["leader"] == "one/0"
 
     juju.remove_relation("one:above", "two:below")
     juju.settle()
@@ -565,7 +565,7 @@ def test_relate_with_incompatible_endpoints_fails(juju: Juju, probe: Path) -> No
 def test_action_results_are_nested_strings(resting: Unit) -> None:
     results = resting.run_action("call", {"argv": ["config-get", "greeting"]})
     assert results["tool"] == {"out": "hello\n", "err": ""}
-    # Juju's own results beside those of the charm.
+    # The results include those of Juju itself.
     assert results["return-code"] == 0
     assert results["stdout"] == "event call_action\n"
 
@@ -594,7 +594,7 @@ def test_failed_action_has_its_message_and_results(resting: Unit) -> None:
     assert caught.value.results["tool"]["out"] == "True\n"
 
 
-# --- What people type and read
+# --- Input and output of `juju run`
 
 
 def test_arguments_are_yaml_without_string_args(resting: Unit) -> None:

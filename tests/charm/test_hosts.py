@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The charm's relation `virtualbox-hosts`: related hosts beside those of config."""
+"""The charm's relation `virtualbox-hosts`: related hosts in addition to configured ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RELATED = {
 
 
 def relation(*units: dict[str, str]) -> testing.Relation:
-    """A relation in which some units have published hosts."""
+    """Return a relation in which some units have published hosts."""
     return testing.Relation(
         "virtualbox-hosts",
         remote_app_name="laptop",
@@ -47,14 +47,14 @@ def relation(*units: dict[str, str]) -> testing.Relation:
 
 
 def keys_in(out: testing.State, related: testing.Relation) -> list[str]:
-    """The keys that the application has published."""
+    """Return the keys that the application has published."""
     published = json.loads(out.get_relation(related.id).local_app_data["public-keys"])
     return [each["key"] for each in published]
 
 
 def own_keys(out: testing.State) -> list[str]:
-    """The public halves of the application's own keys."""
-    (secret,) = (each for each in out.secrets if each.owner == "app")
+    """Return the public keys of the application's own keys."""
+    (secret,) = (secret for secret in out.secrets if secret.owner == "app")
     content = secret.latest_content or {}
     names = ("private-key", "next-private-key")
     return [ssh_keys.public_key(content[name]) for name in names if name in content]
@@ -99,7 +99,7 @@ def test_host_of_a_removed_unit_is_removed(context: Context, machine: ScratchMac
     first = context.run(context.on.relation_changed(related), state(relations=[related]))
     machine.systemctl_calls()
 
-    # As Juju has it: in relation-departed the unit is none of the relation's any more.
+    # As in Juju: in relation-departed, the unit is no longer in the relation.
     known = first.get_relation(related.id)
     left = testing.Relation(
         "virtualbox-hosts",

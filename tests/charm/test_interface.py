@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The relation `virtualbox_hosts`: its databags, whatever the other side writes into them."""
+"""The relation interface `virtualbox_hosts`, including invalid data of the other side."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ JUJUS_OWN = {"egress-subnets": "10.0.0.5/32", "ingress-address": "10.0.0.5"}
 
 
 class Requirer(ops.CharmBase):
-    """Publishes two keys, and remembers what it was told."""
+    """Publishes two keys, and counts its events."""
 
     found: tuple[RelatedHost, ...] = ()
-    told = 0
+    events = 0
 
     def __init__(self, framework: ops.Framework) -> None:
         super().__init__(framework)
@@ -62,13 +62,13 @@ class Requirer(ops.CharmBase):
         framework.observe(self.related.on.hosts_changed, self._look)
 
     def _look(self, _event: ops.EventBase) -> None:
-        Requirer.told += 1
+        Requirer.events += 1
         self.related.publish_keys([KEY, NEXT_KEY])
         Requirer.found = self.related.hosts()
 
 
 class Provider(ops.CharmBase):
-    """Publishes an account, and remembers the keys."""
+    """Publishes an account, and stores the keys."""
 
     found: tuple[str, ...] = ()
 
@@ -84,7 +84,7 @@ class Provider(ops.CharmBase):
 
 @pytest.fixture
 def requirer() -> testing.Context[Requirer]:
-    Requirer.found, Requirer.told = (), 0
+    Requirer.found, Requirer.events = (), 0
     return testing.Context(Requirer, meta={"name": "switch", "requires": ENDPOINT})
 
 
@@ -95,13 +95,13 @@ def provider() -> testing.Context[Provider]:
 
 
 def from_provider(*units: Mapping[str, str], app: str = "laptop") -> testing.Relation:
-    """A relation in which units have published what is given."""
+    """Return a relation in which units have published these data."""
     data = {number: {**JUJUS_OWN, **unit} for number, unit in enumerate(units)}
     return testing.Relation("boxes", remote_app_name=app, remote_units_data=data)
 
 
 def from_requirer(**published: str) -> testing.Relation:
-    """A relation in which the other application has published what is given."""
+    """Return a relation in which the other application has published these data."""
     names = {name.replace("_", "-"): value for name, value in published.items()}
     return testing.Relation("boxes", remote_app_name="switch", remote_app_data=names)
 
@@ -109,7 +109,7 @@ def from_requirer(**published: str) -> testing.Relation:
 def related_to(
     context: testing.Context[Requirer], relation: testing.Relation
 ) -> tuple[RelatedHost, ...]:
-    """What the requirer makes of a relation."""
+    """Return the hosts that the requirer reads from a relation."""
     state = testing.State(leader=True, relations=[relation])
     context.run(context.on.relation_changed(relation), state)
     return Requirer.found
@@ -137,7 +137,7 @@ def test_publish_keys_on_another_unit_does_nothing(
 
     out = requirer.run(requirer.on.relation_created(relation), testing.State(relations=[relation]))
 
-    assert Requirer.told == 1
+    assert Requirer.events == 1
     assert out.get_relation(relation.id).local_app_data == {}
 
 
@@ -197,7 +197,7 @@ def test_hosts_of_a_newer_provider_are_read(
         "version": "7",
         "host-keys": json.dumps(host_keys),
         "hypervisors": '{"not": ["known"]}',
-        "colour": "this is no JSON",
+        "colour": "this is not JSON",
     }
 
     assert related_to(requirer, from_provider(newer)) == related_to(
@@ -309,7 +309,7 @@ def test_broken_relation_removes_keys_and_hosts(
 
 
 def test_departed_unit_removes_its_host(requirer: testing.Context[Requirer]) -> None:
-    # As Juju has it: in relation-departed the unit is none of the relation's any more.
+    # As in Juju: in relation-departed, the unit is no longer in the relation.
     relation = from_provider(PUBLISHED)
     state = testing.State(leader=True, relations=[relation])
 
@@ -319,7 +319,7 @@ def test_departed_unit_removes_its_host(requirer: testing.Context[Requirer]) -> 
 
 
 def test_schema_docstring_names_every_field() -> None:
-    from maas_virtualbox.juju import schema  # noqa: PLC0415 - its text is what is looked at
+    from maas_virtualbox.juju import schema  # noqa: PLC0415 - only this test needs it
 
     documented: Any = schema.__doc__
     for model in (schema.KeysData, schema.AccountData):

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Actions as people type and read them: through the YAML of Juju's own client, both ways."""
+"""Actions with the YAML of Juju's own client, for parameters and results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Unit:
-    """A unit at which actions are run as `juju run` does."""
+    """A unit whose actions run as with `juju run`."""
 
     def __init__(self, context: Context, before: testing.State, actions: Path) -> None:
         self._context = context
@@ -41,7 +41,7 @@ class Unit:
         self._actions = actions
 
     def run(self, action: str, *arguments: str, string_args: bool = False) -> str:
-        """Run an action; returns what is printed. JujuError if it has failed."""
+        """Run an action. Return the output. Raise JujuError if it fails."""
         params = client.parameters(self._actions, action, arguments, string_args=string_args)
         try:
             self._context.run(self._context.on.action(action, params=params), self._before)
@@ -58,7 +58,7 @@ def simulator() -> Generator[Simulator]:
 
 @dataclasses.dataclass
 class HostSetup:
-    """Stands in for the program's `host-setup`, for which the simulated host has no shell."""
+    """A fake of the program's `host-setup`, which the simulated host does not support."""
 
     key: str
     calls: list[tuple[str, ...]] = dataclasses.field(default_factory=list[tuple[str, ...]])
@@ -66,7 +66,7 @@ class HostSetup:
     def run(
         self, _root: Path, *arguments: str, key: str = "", timeout: float | None = None
     ) -> programs.Result:
-        """Answer as the program does."""
+        """Return the result of the program."""
         del key, timeout
         self.calls.append(arguments)
         line = scripts.restrict_key("/Users/a person", self.key)
@@ -75,7 +75,7 @@ class HostSetup:
 
 @pytest.fixture
 def setup(monkeypatch: pytest.MonkeyPatch, simulator: Simulator) -> HostSetup:
-    """What install-host-extensions runs."""
+    """Replace the program for install-host-extensions."""
     fake = HostSetup(ssh_keys.public_key(simulator.key_file.read_text()))
     monkeypatch.setattr(workload, "run", fake.run)
     return fake
@@ -85,8 +85,8 @@ def setup(monkeypatch: pytest.MonkeyPatch, simulator: Simulator) -> HostSetup:
 def unit(
     context: Context, simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Unit:
-    """A leader whose service has this host."""
-    # ops.testing knows no parameter of several types.
+    """Return a leader that is configured with this host."""
+    # ops.testing does not support a parameter with several types.
     monkeypatch.setenv("SCENARIO_SKIP_CONSISTENCY_CHECKS", "1")
     actions = tmp_path / "actions.yaml"
     actions.write_text(yaml.safe_dump(charmcraft.read()["actions"]))
@@ -100,7 +100,7 @@ def unit(
 
 
 def block(printed: str, name: str) -> str:
-    """What stands under a name, as a person copies it: its lines without their indentation."""
+    """Return the lines below a name, without their indentation, as a person copies them."""
     lines = printed.splitlines()
     start = lines.index(f"{name}: |") + 1
     end = next((i for i in range(start, len(lines)) if not lines[i].startswith("  ")), len(lines))
@@ -108,7 +108,7 @@ def block(printed: str, name: str) -> str:
 
 
 def fingerprint(line: str) -> str:
-    """Which key ssh-keygen sees in a line of authorized_keys."""
+    """Return the key that ssh-keygen reads from a line of authorized_keys."""
     done = subprocess.run(
         ["ssh-keygen", "-l", "-f", "-"], input=line, capture_output=True, text=True, check=True
     )

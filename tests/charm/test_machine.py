@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The throw-away machine: a real systemd whose sandbox holds, and nothing of it stays."""
+"""The temporary machine: systemd enforces its sandbox, and no files stay."""
 
 from __future__ import annotations
 
@@ -91,14 +91,14 @@ def machine(tmp_path: Path) -> Generator[Machine]:
 
 
 def must(machine: Machine, *argv: str) -> str:
-    """Run a program in the machine that has to succeed."""
+    """Run a program in the machine. It must succeed."""
     done = machine.run(argv)
     assert done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
     return done.stdout
 
 
 def sandboxed_report(machine: Machine) -> dict[str, Any]:
-    """Start a program by the service's own unit; returns what it may do."""
+    """Start a program with the service's unit. Return what it may do."""
     must(machine, "useradd", "--system", "--no-create-home", "--user-group", "mv")
     program = machine.path("/opt/maas-virtualbox/bin/maas-virtualbox")
     program.parent.mkdir(parents=True)

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Whose a machine is: of two applications on it, and of files that were there before."""
+"""The lock of a machine, with two applications on it and with files that existed before."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ BEFORE = "existed before this charm: move it away"
 
 
 def contents(root: Path) -> dict[Path, tuple[int, str]]:
-    """Everything below a folder, with the times of changes."""
+    """Return all files below a folder, with their modification times."""
     return {
         path: (
             path.lstat().st_mtime_ns,
@@ -60,7 +60,7 @@ def contents(root: Path) -> dict[Path, tuple[int, str]]:
 
 @pytest.fixture
 def other(context: Context) -> Context:
-    """Another application's unit on the machine."""
+    """Return a unit of another application on the machine."""
     del context
     return make_context("other")
 
@@ -149,7 +149,7 @@ def test_lock_survives_a_killed_hook(
     context: Context, other: Context, machine: ScratchMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(BaseException):
-        """What ends a hook at once."""
+        """Ends a hook at once."""
 
     def die(_root: Path, _charm: Path) -> None:
         raise Killed
@@ -197,7 +197,7 @@ def test_refresh_of_an_installation_without_a_lock_acquires_it(
     assert other.run(other.on.update_status(), blocked).unit_status == TAKEN
 
 
-# --- What is somebody else's
+# --- Files and accounts that existed before
 
 
 def _folder(path: Path) -> None:
@@ -284,8 +284,8 @@ def test_foreign_file_in_another_folder_stays(
     context: Context, machine: ScratchMachine, folder: Path
 ) -> None:
     first = context.run(context.on.config_changed(), state())
-    ours = machine.root / workload.STATE / "known_hosts"
-    ours.write_text("")
+    own = machine.root / workload.STATE / "known_hosts"
+    own.write_text("")
     foreign = machine.root / folder / "notes"
     foreign.write_text("mine")
     os.chown(foreign, 4711, 4711)
@@ -296,7 +296,7 @@ def test_foreign_file_in_another_folder_stays(
     assert isinstance(out.unit_status, ops.ActiveStatus)
     assert foreign.read_text() == "mine"
     assert [*foreign.parent.iterdir()] == [foreign]
-    assert not ours.exists()
+    assert not own.exists()
 
 
 def test_existing_account_is_not_removed(context: Context, machine: ScratchMachine) -> None:
@@ -328,7 +328,7 @@ def test_path_occupied_after_the_lock_is_a_status(
 
 @pytest.fixture
 def spare(box: Box) -> Laptop:
-    """Another application of virtualbox-host on the machine."""
+    """Return another application of virtualbox-host on the machine."""
     del box
     return make_laptop("spare")
 

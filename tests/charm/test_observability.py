@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The alert rules and the dashboard: Prometheus reads them, the service has what they ask for."""
+"""The alert rules and the dashboard: they are valid, and the service exposes their metrics."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RULES_TEST = Path(__file__).with_name("alert_rules_test.yaml")
 DASHBOARD = charmcraft.ROOT / "charm" / "grafana_dashboards" / "maas-virtualbox.json"
 
 TOPOLOGY = {"juju_model", "juju_model_uuid", "juju_application", "juju_unit"}
-"""The labels that everything scraped from a charm has."""
+"""The labels of every metric that is scraped from a charm."""
 
 _METRIC = re.compile(r"\b(maas_virtualbox_\w+)(?:\{([^}]*)\})?")
 _MATCHER = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)")
@@ -41,18 +41,18 @@ _BUILT_IN = {"$__interval": "5m", "$__range": "6h", "$__rate_interval": "5m"}
 
 
 def alerts() -> list[dict[str, Any]]:
-    """The alerts of the rules."""
+    """Return the alerts."""
     groups = yaml.safe_load(RULES.read_text())["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
 
 def dashboard() -> dict[str, Any]:
-    """The dashboard."""
+    """Return the dashboard."""
     return json.loads(DASHBOARD.read_text())
 
 
 def targets() -> list[tuple[str, dict[str, Any]]]:
-    """The queries of the dashboard, each with its panel's title."""
+    """Return the queries of the dashboard, each with the title of its panel."""
     return [
         (panel["title"], target)
         for panel in dashboard()["panels"]
@@ -61,7 +61,7 @@ def targets() -> list[tuple[str, dict[str, Any]]]:
 
 
 def promtool(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run Prometheus's own judge."""
+    """Run promtool."""
     if shutil.which("promtool") is None:
         unavailable("no promtool (Debian package prometheus)")
     return subprocess.run(
@@ -76,7 +76,7 @@ def promtool(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def exposed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """What a service exposes that has had a bit of everything: labels by sample."""
+    """Return the labels of each sample of a service that has exposed all metrics."""
     with Simulator(vms=2) as simulator:
         entry = f"{simulator.host_entry} name=alpha zone=lab"
         folder = tmp_path_factory.mktemp("service")
@@ -96,7 +96,7 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
 
 
 def assert_exposed(expression: str, exposed: dict[str, set[str]]) -> set[str]:
-    """Assert that what an expression selects and groups by is there; returns the labels it has."""
+    """Assert that metrics and labels of an expression exist. Return the labels of its result."""
     labels = set(TOPOLOGY)
     selected = _METRIC.findall(expression)
     assert selected, expression
@@ -205,8 +205,8 @@ def test_dashboard_shows_every_metric(
     exposed: dict[str, set[str]],
 ) -> None:
     shown = {name for _, target in targets() for name, _ in _METRIC.findall(target["expr"])}
-    unwanted = ("_created", "_sum", "_count")  # a histogram's buckets say more
-    assert {name for name in exposed if not name.endswith(unwanted)} == shown
+    unused = ("_created", "_sum", "_count")  # the buckets of a histogram replace them
+    assert {name for name in exposed if not name.endswith(unused)} == shown
 
 
 @pytest.mark.parametrize(("title", "target"), targets())

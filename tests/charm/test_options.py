@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Every option of both charms, with values as people mistype them: what `juju status` says."""
+"""The status for invalid values of every option of both charms."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ WRONG: dict[str, list[Any]] = {
     "power-template": ["", "yes", "on"],
     "log-level": ["", "INFO", "warn", "trace"],
 }
-"""Values by option; of an option that names a secret, what the secret holds."""
+"""Values by option. For an option with a secret, the value is the content of the secret."""
 SECRET_FIELDS = {"ssh-private-key": "private-key", "maas-api-key": "api-key"}
 
 WRONG_OF_HOST: dict[str, list[Any]] = {
@@ -129,7 +129,7 @@ def test_option_tables_are_complete() -> None:
 
 
 def assert_says_what_is_expected(status: object, option: str) -> None:
-    """Assert that a status is one sentence about an option, without what may be secret."""
+    """Assert that a status is one sentence about an option, without secret content."""
     assert isinstance(status, ops.BlockedStatus)
     assert status.message.startswith(f"{option}: expected ")
     assert status.message.isprintable()

@@ -1,7 +1,9 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The packed charm, as it goes to people: real processes on a machine with a real systemd, its
-service reached over HTTP, on a simulated host and on a real VirtualBox. Only Juju is stood in for.
+"""The packed charm as real processes, on a machine with a real systemd.
+
+Its service is queried over HTTP, with a simulated host and with a real VirtualBox. Only Juju is a
+fake.
 """
 
 from __future__ import annotations
@@ -40,12 +42,12 @@ if TYPE_CHECKING:
     from tests.virtualbox.lab.lab import Lab
 
 LONGEST_GAP_S = 2.0
-"""For which the service may miss requests while the charm is refreshed."""
+"""How long the service may fail requests during a refresh, in seconds."""
 
 
 @dataclasses.dataclass
 class Host:
-    """A VirtualBox host, simulated or real."""
+    """A simulated or real VirtualBox host."""
 
     entry: str
     vm: str
@@ -53,12 +55,12 @@ class Host:
     authorise: Callable[[str], None]
     is_running: Callable[[], bool]
     simulator: Simulator | None = None
-    """Of a host that is not real."""
+    """The simulator; None for a real host."""
 
 
 @pytest.fixture(params=["simulator", pytest.param("virtualbox", marks=pytest.mark.real)])
 def host(request: pytest.FixtureRequest) -> Generator[Host]:
-    """A host that does not know the charm's key yet."""
+    """Yield a host that has not authorised the charm's key yet."""
     if request.param == "simulator":
         with Simulator(vms=3) as simulator:
             vm = simulator.virtualbox.vms[0]
@@ -87,13 +89,13 @@ def host(request: pytest.FixtureRequest) -> Generator[Host]:
 
 @pytest.fixture
 def charm(pack: Callable[[Path], Path]) -> Path:
-    """The packed charm, unpacked."""
+    """Return the packed charm, unpacked."""
     return pack(ROOT)
 
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Generator[Machine]:
-    """A machine with a systemd of its own."""
+    """Return a machine with its own systemd."""
     if (reason := machines.unsupported()) is not None:
         unavailable(reason)
     with Machine(tmp_path) as made:
@@ -101,7 +103,7 @@ def machine(tmp_path: Path) -> Generator[Machine]:
 
 
 def ask(parameters: dict[str, Any], change: str, token: str | None = None) -> tuple[int, str]:
-    """Ask the service as MAAS does, by a VM's power parameters."""
+    """Send a request to the service as MAAS does, with a VM's power parameters."""
     uri = parse.urlsplit(str(parameters[f"power-{change}-uri"]))
     headers = {"Authorization": f"Bearer {token or parameters['power-token']}"}
     with contextlib.closing(
@@ -146,7 +148,7 @@ def test_packed_charm_from_deploy_to_remove(
 
 
 def check_power(unit: Unit, host: Host, parameters: dict[str, Any]) -> None:
-    """Switch a VM by MAAS's door and by the action."""
+    """Power a VM on and off, with the webhook and with the action."""
     assert ask(parameters, "query") == (200, '{"status": "stopped"}')
     assert ask(parameters, "on")[0] == 200
     assert host.is_running()
@@ -161,7 +163,7 @@ def check_power(unit: Unit, host: Host, parameters: dict[str, Any]) -> None:
 
 
 def check_extensions(unit: Unit) -> None:
-    """Give the host the extension scripts, twice, and take them away."""
+    """Install the extension scripts on the host, twice, and remove them."""
     scripts = "startvm stopvm killvm checkvm gate"
     first = unit.run_action("install-host-extensions", {"host": "alpha"})
     assert first["changed"] == scripts
@@ -173,28 +175,28 @@ def check_extensions(unit: Unit) -> None:
 
 
 def check_that_nothing_changes(unit: Unit, machine: Machine) -> None:
-    """Let hooks run that bring nothing new."""
+    """Run hooks without any change."""
     unit.fire("update-status")
-    process, files, status = main_pid(machine), ours(machine), unit.status
+    process, files, status = main_pid(machine), own_files(machine), unit.status
     for hook in ("config-changed", "update-status"):
         unit.fire(hook)
-    assert (main_pid(machine), ours(machine), unit.status) == (process, files, status)
+    assert (main_pid(machine), own_files(machine), unit.status) == (process, files, status)
 
 
-def ours(machine: Machine) -> dict[str, str]:
-    """What the charm changed on the machine; its own folder is Juju's."""
+def own_files(machine: Machine) -> dict[str, str]:
+    """Return what the charm has changed on the machine, outside Juju's folders."""
     changes = machine.changes()
     return {path: changes[path] for path in changes if not path.startswith("/var/lib/juju")}
 
 
 def check_secrets(juju: Juju, app: Application, machine: Machine) -> None:
-    """Look for secrets in Juju's log (arguments and statuses too), the journal, and files."""
+    """Search for secrets in Juju's log (including arguments and statuses), journal and files."""
     marker = "MARKER:of-the:api-key"
     uri = juju.add_secret({"api-key": marker})
     juju.grant_secret(uri, app.name)
     app.config({"maas-api-key": uri})
     juju.settle()
-    (shared,) = (each for each in juju.state.secrets.values() if each.owner)
+    (shared,) = (secret for secret in juju.state.secrets.values() if secret.owner)
     content = shared.revisions[shared.latest]
     secrets = [marker, content["master"], content["private-key"].splitlines()[2]]
     assert marker in machine.path("/etc/maas-virtualbox/maas-api-key").read_text()
@@ -218,8 +220,7 @@ def check_refresh(
     parameters: dict[str, Any],
     new: Path,
 ) -> None:
-    """Give the unit the next revision, and ask its service all the while; on a simulated host, an
-    action hangs meanwhile."""
+    """Refresh the unit while its service is queried and, on a simulated host, an action hangs."""
     shutil.copytree(app.charm.folder, new, symlinks=True)
     with (new / "src/maas_virtualbox/version.py").open("a") as code:
         code.write("# the next revision\n")
@@ -250,11 +251,11 @@ def check_refresh(
 def check_other_port(
     juju: Juju, app: Application, machine: Machine, vm: str, parameters: dict[str, Any]
 ) -> None:
-    """Let the service listen elsewhere, and then nowhere."""
+    """Change the port of the service, and then remove its hosts."""
     (unit,) = app.units
     app.config({"listen-port": free_port()})
     juju.settle()
-    assert unit.status[0] == "active"  # told over the UNIX socket
+    assert unit.status[0] == "active"  # queried over the UNIX socket
     with pytest.raises(ConnectionRefusedError):
         ask(parameters, "query")
     parameters = unit.run_action("show-power-parameters", {"vm": vm})
@@ -294,7 +295,7 @@ def test_packed_charm_rotates_in_juju_3_and_4(
         juju.settle()
         assert block(unit.run("get-public-key"), "public-key") == announced
         assert [ask(parameters, "query")[0] for parameters in (old, new)] == [200, 200]
-        (secret,) = (each for each in juju.state.secrets.values() if each.owner)
+        (secret,) = (secret for secret in juju.state.secrets.values() if secret.owner)
         assert list(secret.revisions) == [secret.latest]
 
 
@@ -340,7 +341,7 @@ def test_packed_charm_with_late_addresses_and_killed_hooks(
 
 
 def check_killed_hook(juju: Juju, unit: Unit, call: str, hook: str) -> None:
-    """Kill the next hook halfway."""
+    """Kill the next hook in the middle."""
     unit.kill_at(call)
     with pytest.raises(HookFailed, match=f"{hook} failed with -{signal.SIGKILL.value}"):
         juju.settle()
@@ -402,12 +403,12 @@ def test_packed_charm_twice_on_one_machine(charm: Path, machine: Machine, tmp_pa
 
         notes.rename(machine.path("/etc/notes"))
         unit.fire("update-status")
-        before = ours(machine)
+        before = own_files(machine)
         second = juju.deploy(charm, "other", on=[machine])
         juju.settle()
         (late,) = second.units
         assert late.status[1].startswith("power/0 is already on this machine")
-        assert ours(machine) == before
+        assert own_files(machine) == before
 
         machine.path("/etc/maas-virtualbox").mkdir(exist_ok=True)
         kept = machine.path("/etc/maas-virtualbox/later")
@@ -425,7 +426,7 @@ def test_packed_charm_twice_on_one_machine(charm: Path, machine: Machine, tmp_pa
 
 
 def install_old_maas(machine: Machine) -> None:
-    """Put on the machine what MAAS 1.4 to 1.9 brings that concerns us."""
+    """Create the files of MAAS 1.4 to 1.9 that the charm uses."""
     add = ["useradd", "--system", "--home-dir", "/var/lib/maas", "--create-home", "maas"]
     assert machine.run(add).returncode == 0
     template = machine.path(f"/{power_template.TEMPLATE}")
@@ -434,19 +435,19 @@ def install_old_maas(machine: Machine) -> None:
 
 
 def socket_group(machine: Machine) -> str:
-    """Whose programs need no token."""
+    """The user of MAAS, whose programs need no token."""
     done = machine.run(["stat", "--format", "%G", "/run/maas-virtualbox/power.sock"])
     return done.stdout.strip()
 
 
 def releases_of(machine: Machine) -> set[str]:
-    """The releases on a machine, and the link to the one in use."""
+    """Return the releases on a machine, and the link to the one in use."""
     folder = machine.path("/opt/maas-virtualbox")
     return {path.name for path in folder.iterdir() if path.is_symlink() or path.is_dir()}
 
 
 def main_pid(machine: Machine) -> str:
-    """The service's process."""
+    """Return the PID of the service."""
     show = ["systemctl", "show", "--property", "MainPID,ActiveState", "maas-virtualbox"]
     shown = machine.run(show).stdout
     assert "ActiveState=active" in shown
@@ -454,7 +455,7 @@ def main_pid(machine: Machine) -> str:
 
 
 def wait_for(unit: Unit, status: tuple[str, str]) -> None:
-    """Let update-status run until it says so: the service tries refused logins again later."""
+    """Run update-status until the status matches: the service retries refused logins later."""
     deadline = time.monotonic() + 60
     while unit.status != status and time.monotonic() < deadline:
         time.sleep(0.5)

@@ -1,7 +1,8 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Both packed charms, related, each on a machine of its own with a real systemd: the key goes one
-way, VMs of a real VirtualBox come the other, and all that ends with the relation.
+"""Both packed charms, related, each on its own machine with a real systemd and a real VirtualBox.
+
+The key is authorised, the VMs can be controlled, and both end with the relation.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ VBOXMANAGE = f"""#!/bin/sh
 exec {CHROOT} /lab /usr/lib/virtualbox/VBoxManage "$@"
 """
 CAP_SYS_CHROOT = struct.pack("<5I", 0x02000001, 1 << 18, 0, 0, 0)
-"""What setcap writes for cap_sys_chroot=ep (linux/capability.h)."""
+"""The attribute that setcap writes for cap_sys_chroot=ep (linux/capability.h)."""
 ENGINE = "VBoxInternal/HM/FallbackToIEM"
-"""The lab has no kernel module: its VMs are interpreted."""
-OURS = re.compile("virtualbox-host|VBox_host_extensions")
+"""The lab has no kernel module. Its VMs are interpreted."""
+OWN_FILES = re.compile("virtualbox-host|VBox_host_extensions")
 MOUNT = """
 set -eu
 mkdir /lab
@@ -52,7 +53,7 @@ systemctl start ssh.service
 
 
 def install_virtualbox(machine: Machine, lab: Lab, port: int) -> None:
-    """Give a machine the lab's VirtualBox, and an SSH server that listens.
+    """Add the lab's VirtualBox and a listening SSH server to a machine.
 
     VirtualBox stays in the lab's root, which this machine sees below its own layer; home folders,
     processes and accounts are the machine's. Who calls VBoxManage is allowed to go there.
@@ -78,7 +79,7 @@ def as_vbox(machine: Machine, *command: str) -> str:
 
 
 def login(identity: Path, port: int) -> str:
-    """What a login with a key is told that asks for a shell."""
+    """Return the output of a login that requests a shell."""
     options = ("BatchMode=yes", "IdentitiesOnly=yes", "StrictHostKeyChecking=no")
     command = ["ssh", "-i", identity, "-p", str(port), "-o", "UserKnownHostsFile=/dev/null"]
     command += [word for option in options for word in ("-o", option)]
@@ -129,7 +130,7 @@ def test_packed_charms_related(pack: Callable[[Path], Path], lab: Lab, tmp_path:
 
         identity = tmp_path / "key"
         identity.touch(mode=0o600)
-        (secret,) = (each for each in juju.state.secrets.values() if each.owner == "power")
+        (secret,) = (s for s in juju.state.secrets.values() if s.owner == "power")
         identity.write_text(secret.revisions[secret.latest]["private-key"])
         assert "gate: refused" in login(identity, port)
 
@@ -146,4 +147,4 @@ def test_packed_charms_related(pack: Callable[[Path], Path], lab: Lab, tmp_path:
         boxes.remove()
         juju.settle()
         assert '"laptop0-01"' in as_vbox(laptop, "VBoxManage", "list", "runningvms")
-        assert [path for path in laptop.changes() if OURS.search(path)] == []
+        assert [path for path in laptop.changes() if OWN_FILES.search(path)] == []

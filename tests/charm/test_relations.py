@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The charm's relations: certificates, and observability by cos-agent."""
+"""The charm's relations certificates and cos-agent."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CA = tls.Certificate.generate_self_signed_ca(
 
 
 def issued(requested: testing.RelationBase) -> testing.Relation:
-    """The relation after its provider signed what was requested."""
+    """Return the relation after its provider has signed the request."""
     (request,) = json.loads(requested.local_unit_data["certificate_signing_requests"])
     text = request["certificate_signing_request"]
     signing = tls.CertificateSigningRequest.from_string(text)
@@ -55,8 +55,8 @@ def issued(requested: testing.RelationBase) -> testing.Relation:
 
 
 def with_relation(before: testing.State, relation: testing.Relation) -> testing.State:
-    """The unit as it was left, with a relation changed."""
-    others = [each for each in before.relations if each.id != relation.id]
+    """Return the state of the unit with a changed relation."""
+    others = [other for other in before.relations if other.id != relation.id]
     return replaced(before, relations={*others, relation})
 
 
@@ -142,7 +142,7 @@ def test_cos_agent_gets_the_address_of_the_metrics(context: Context, port: int) 
 
     document = json.loads(out.get_relation(relation.id).local_unit_data["config"])
     (job,) = document["metrics_scrape_jobs"]
-    (secret,) = (each for each in out.secrets if each.owner == "app")
+    (secret,) = (secret for secret in out.secrets if secret.owner == "app")
     assert secret.latest_content is not None
     master = tokens.Secrets.model_validate({"master": secret.latest_content["master"]})
     assert job["static_configs"] == [{"targets": [f"localhost:{port}"]}]

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What is secret: shared by all units, given by people, changed, taken back, and never shown."""
+"""Secrets: shared by all units, set by users, changed, removed, and never shown."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ GIVEN_KEY = ssh_keys.new_private_key()
 
 
 def shared_secret(out: testing.State) -> testing.Secret:
-    """The application's own secret."""
-    (secret,) = (each for each in out.secrets if each.owner == "app")
+    """Return the application's own secret."""
+    (secret,) = (secret for secret in out.secrets if secret.owner == "app")
     return secret
 
 
@@ -92,7 +92,7 @@ def test_unit_waits_for_the_leader(context: Context, machine: ScratchMachine) ->
 
 
 def given(content: dict[str, str]) -> testing.Secret:
-    """A user secret that was granted to us."""
+    """Return a user secret that is granted to the application."""
     return testing.Secret(content)
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The Terraform module's files against the provider's recorded schemas and against the charms.
+"""The Terraform files match the provider's recorded schemas and the charms.
 
 No package registry has Terraform itself. If it is installed, `test_terraform_program.py` runs it.
 The tests in this file do not need it.
@@ -25,14 +25,14 @@ DEMO = MODULE / "examples" / "demo"
 SCHEMAS = Path(__file__).parent / "samples" / "terraform-provider-juju.json"
 
 _META = {"for_each", "count", "depends_on", "provider", "lifecycle"}
-"""What Terraform itself takes in a resource."""
+"""The arguments of every resource."""
 _REFERENCE = re.compile(
     r"\b(?:(var|local)\.([a-z_0-9]+)|(juju_[a-z_]+)\.([a-z_0-9]+)(?:\.([a-z_0-9]+))?)"
 )
 
 
 def schemas() -> dict[str, Any]:
-    """The schema of each resource of the provider."""
+    """Return the schema of each resource of the provider."""
     providers = json.loads(SCHEMAS.read_text())["provider_schemas"]
     resources = providers["registry.terraform.io/juju/juju"]["resource_schemas"]
     return {name: schema["block"] for name, schema in resources.items()}
@@ -40,10 +40,10 @@ def schemas() -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Configuration:
-    """What the files of one folder say."""
+    """The content of the files of one folder."""
 
     blocks: dict[str, list[dict[str, Any]]]
-    """By type: variable, locals, resource, output, module, …"""
+    """The blocks by type: variable, locals, resource, output, module, …"""
     text: str
 
     @classmethod
@@ -52,7 +52,7 @@ class Configuration:
         text = ""
         for file in sorted(folder.glob("*.tf")):
             content = file.read_text()
-            # What stands in a comment or a description refers to nothing.
+            # Comments and descriptions contain no references.
             text += re.sub(r'#.*|description *= *".*"', "", content) + "\n"
             for kind, found in _parse(content).items():
                 if not kind.startswith("__"):
@@ -60,17 +60,17 @@ class Configuration:
         return cls(blocks, text)
 
     def labelled(self, kind: str) -> dict[str, dict[str, Any]]:
-        """Blocks of a type that have one label, by that label."""
+        """Return the blocks of a type with one label, by label."""
         return {name: body for each in self.blocks.get(kind, ()) for name, body in each.items()}
 
     def locals(self) -> dict[str, Any]:
-        """Local values."""
+        """Return the local values."""
         return {
             name: value for each in self.blocks.get("locals", ()) for name, value in each.items()
         }
 
     def resources(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """Resources by type and name."""
+        """Return the resources by type and name."""
         return {
             (kind, name): body
             for each in self.blocks.get("resource", ())
@@ -79,7 +79,7 @@ class Configuration:
         }
 
     def problems(self) -> list[str]:
-        """What is wrong with it."""
+        """Return the errors."""
         known = schemas()
         found: list[str] = []
         for (kind, name), body in self.resources().items():
@@ -125,7 +125,7 @@ def _parse(content: str) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Take away what the parser adds: quotes around texts, comments, marks of blocks."""
+    """Remove what the parser adds: quotes around strings, comments, marks of blocks."""
     if isinstance(value, dict):
         items = cast("dict[str, Any]", value).items()
         return {_plain(name): _plain(each) for name, each in items if not name.startswith("__")}
@@ -186,8 +186,8 @@ def test_terraform_demo_sets_existing_options() -> None:
 
     assert options == {"hosts", "maas-url"}
     assert options <= set(charmcraft.read()["config"]["options"])
-    ours = charmcraft.read("virtualbox-host")["config"]["options"]
-    assert set(demo["virtualbox_host_options"]) <= set(ours)
+    options = charmcraft.read("virtualbox-host")["config"]["options"]
+    assert set(demo["virtualbox_host_options"]) <= set(options)
 
 
 @pytest.mark.parametrize("path", sorted(MODULE.rglob("*.md")), ids=lambda path: path.parent.name)

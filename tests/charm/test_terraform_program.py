@@ -25,7 +25,9 @@ from tests.charm import charmcraft, go
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.timeout(600)  # builds a program, on a new machine with all it needs
+pytestmark = pytest.mark.timeout(
+    600
+)  # on a new machine, it builds a program with all dependencies
 
 MODULE = charmcraft.ROOT / "terraform"
 DEMO = Path("examples/demo")
@@ -35,7 +37,7 @@ MODEL = "6b8f1c1e-6d0c-4c1e-8e0e-3c1f6c0f2a11"
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What makes Terraform use the fake provider, and nothing from the network."""
+    """The configuration with which Terraform uses the fake provider, and not the network."""
     folder = tmp_path_factory.mktemp("terraform")
     go.build(HERE / "terraform_provider", folder / "terraform-provider-juju")
     config = folder / "terraformrc"
@@ -53,7 +55,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture
 def module(tmp_path: Path) -> Path:
-    """A copy of the module, for Terraform writes beside what it reads."""
+    """Return a copy of the module, because Terraform writes into its folder."""
     return Path(shutil.copytree(MODULE, tmp_path / "terraform"))
 
 
@@ -61,7 +63,7 @@ def module(tmp_path: Path) -> Path:
 def terraform(
     environment: dict[str, str], module: Path
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs terraform in a folder of the copy."""
+    """Return a function that runs terraform in a folder of the copy."""
 
     def run(
         *arguments: str, folder: Path | str = ".", stdin: str = ""
@@ -84,7 +86,7 @@ def terraform(
 def problems(
     terraform: Callable[..., subprocess.CompletedProcess[str]],
 ) -> Callable[..., list[str]]:
-    """Validates a folder; returns what is wrong, and deprecations too."""
+    """Return a function that validates a folder and returns errors and deprecations."""
 
     def problems(folder: Path | str = ".") -> list[str]:
         report = json.loads(terraform("validate", "-json", folder=folder).stdout)
@@ -101,7 +103,7 @@ def problems(
 def evaluate(
     terraform: Callable[..., subprocess.CompletedProcess[str]],
 ) -> Callable[..., Any]:
-    """The value of an expression in a folder."""
+    """Return a function that evaluates an expression in a folder."""
 
     def evaluate(expression: str, *, folder: Path | str = ".", **variables: str) -> Any:
         given = [f"-var={name}={value}" for name, value in variables.items()]
@@ -140,7 +142,7 @@ def test_terraform_module_passes_its_own_tests(
 
 
 @pytest.mark.parametrize(
-    ("file", "right", "wrong", "words"),
+    ("file", "right", "wrong", "message"),
     [
         ("main.tf", "machines    = var.machines", "placement = var.machines", '"placement"'),
         ("main.tf", "model_uuid = var.model_uuid\n", "", '"model_uuid" is required'),
@@ -156,16 +158,16 @@ def test_terraform_finds_a_mistake_in_the_module(
     file: str,
     right: str,
     wrong: str,
-    words: str,
+    message: str,
 ) -> None:
     content = (module / file).read_text()
     assert right in content
     (module / file).write_text(content.replace(right, wrong))
-    assert words in "\n".join(problems())
+    assert message in "\n".join(problems())
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "words"),
+    ("right", "wrong", "message"),
     [
         ("var.machines == null ? var.units : null", "var.units", "machines cannot be specified"),
         ("=> secret.secret_uri", "=> secret.secret_id", "are not their URIs"),
@@ -179,14 +181,14 @@ def test_terraform_module_tests_find_a_mistake(
     module: Path,
     right: str,
     wrong: str,
-    words: str,
+    message: str,
 ) -> None:
     content = (module / "main.tf").read_text()
     assert right in content
     (module / "main.tf").write_text(content.replace(right, wrong))
     done = terraform("test", "-no-color")
     assert done.returncode != 0
-    assert words in done.stderr
+    assert message in done.stderr
 
 
 def test_terraform_outputs_have_all_endpoints(evaluate: Callable[..., Any]) -> None:
@@ -212,6 +214,6 @@ def test_terraform_demo_has_existing_options(
     options = evaluate("local.options", folder=DEMO, hosts="ivan@a", maas_url="http://a/MAAS")
     assert options == {"hosts": "ivan@a", "maas-url": "http://a/MAAS"}
     assert set(options) <= set(charmcraft.read()["config"]["options"])
-    ours = evaluate("local.virtualbox_host_options", folder=DEMO, hosts="ivan@a")
-    assert set(ours) <= set(charmcraft.read("virtualbox-host")["config"]["options"])
+    options = evaluate("local.virtualbox_host_options", folder=DEMO, hosts="ivan@a")
+    assert set(options) <= set(charmcraft.read("virtualbox-host")["config"]["options"])
     assert evaluate("local.options", folder=DEMO, hosts="ivan@a") == {"hosts": "ivan@a"}

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The charm virtualbox-host on a scratch machine: real files, programs that only answer.
+"""The charm virtualbox-host on a scratch machine, with real files and fake programs.
 
 `test_packed_pair.py` runs it with a real systemd, a real sshd and a real VirtualBox.
 """
@@ -46,19 +46,19 @@ HOME = "/home/vbox"
 
 @dataclasses.dataclass
 class Box:
-    """A machine with VirtualBox, and what the charm asks of it."""
+    """A fake machine with VirtualBox, which records the calls of the charm."""
 
     root: Path
     vms: dict[str, bool] = dataclasses.field(default_factory=dict[str, bool])
-    """Whether each VM is ours to delete."""
+    """Whether each VM is managed, and may be deleted."""
     interfaces: list[str] = dataclasses.field(default_factory=list[str])
-    """Its host-only networks, each with a DHCP server at first."""
+    """The host-only networks. A new one has a DHCP server."""
     served: list[str] = dataclasses.field(default_factory=list[str])
     calls: list[list[str]] = dataclasses.field(default_factory=list[list[str]])
     program: str = PROGRAM
-    sshd_problem: str = ""
+    sshd_error: str = ""
     refusals: int = 0
-    """How often VirtualBox refuses to list its VMs."""
+    """How many times VirtualBox refuses to list its VMs."""
 
     def run_as(  # noqa: PLR0911 - a line for each program
         self,
@@ -68,7 +68,7 @@ class Box:
         *,
         timeout: float = 0.0,
     ) -> programs.Result:
-        """Answer as programs do; fails on any call it was not told about."""
+        """Return the result of a program. Fail on any unknown call."""
         del timeout
         self.calls.append(list(argv))
         done = programs.Result
@@ -76,7 +76,7 @@ class Box:
             case ["loginctl", "enable-linger", "vbox"]:
                 return done("", "")
             case ["sshd", "-t"]:
-                return done("", self.sshd_problem)
+                return done("", self.sshd_error)
             case ["sshd", "-T", *_]:
                 return done("port 2222\nhostkey /etc/ssh/host_key\nusepam yes\n", "")
             case [_, "-q", "--version"]:
@@ -145,13 +145,13 @@ class Box:
         return {**known, "name": name, "uuid": f"uuid of {name}"}
 
     def keys(self) -> list[str]:
-        """The lines of authorized_keys."""
+        """Return the lines of authorized_keys."""
         return (self.root / sshd.KEYS).read_text().splitlines()
 
 
 @pytest.fixture
 def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Box:
-    """A machine on which the charm may do what it likes."""
+    """Return a machine for the charm."""
     made = Box(tmp_path / "box")
     for folder in ("etc/ssh/sshd_config.d", "etc/tmpfiles.d", "dev", "opt"):
         (made.root / folder).mkdir(parents=True)
@@ -184,13 +184,13 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Box:
 
 @pytest.fixture
 def laptop(box: Box) -> Context:
-    """Runs the charm's events on that machine."""
+    """Return the context that runs the charm's events on that machine."""
     del box
     return make_laptop("laptop")
 
 
 def make_laptop(app_name: str, unit_id: int = 0) -> Context:
-    """Run the events of a unit of the charm on that machine."""
+    """Return the context of a unit of the charm on that machine."""
     described = charmcraft.for_ops_testing("virtualbox-host")
     return testing.Context(VirtualBoxHostCharm, **described, app_name=app_name, unit_id=unit_id)
 
@@ -201,14 +201,14 @@ class TypedParameters(Protocol):
     def __call__(
         self, action: str, /, *arguments: str, string_args: bool = False
     ) -> dict[str, Any]:
-        """Return what reaches the charm."""
+        """Return the parameters that reach the charm."""
         ...
 
 
 @pytest.fixture
 def typed_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TypedParameters:
-    """Of this charm."""
-    # ops.testing knows no parameter of several types.
+    """Return the function for this charm."""
+    # ops.testing does not support a parameter with several types.
     monkeypatch.setenv("SCENARIO_SKIP_CONSISTENCY_CHECKS", "1")
     described = tmp_path / "actions.yaml"
     described.write_text(yaml.safe_dump(charmcraft.read("virtualbox-host")["actions"]))
@@ -220,13 +220,13 @@ def typed_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TypedPa
 
 
 def laptop_state(*relations: testing.RelationBase, **config: Any) -> testing.State:
-    """A unit of the charm, options written with underscores."""
+    """Return the state of a unit. Options are written with underscores."""
     options = {name.replace("_", "-"): value for name, value in config.items()}
     return testing.State(config=options, relations=relations)
 
 
 def keys_relation(*keys: str) -> testing.Relation:
-    """A relation in which keys have been published."""
+    """Return a relation in which keys have been published."""
     published = from_requirer(public_keys=json.dumps([{"key": key} for key in keys]))
     return dataclasses.replace(published, endpoint="virtualbox-hosts")
 
@@ -321,7 +321,7 @@ def test_both_charms_together(
         remote_units_data={0: account},
         local_app_data=published.local_app_data,
     )
-    others = {each for each in switcher.relations if each.id != asked.id}
+    others = {other for other in switcher.relations if other.id != asked.id}
     served = context.run(
         context.on.relation_changed(answered),
         dataclasses.replace(switcher, relations={*others, answered}),
@@ -376,7 +376,7 @@ def test_host_only_network_has_no_dhcp_server(laptop: Context, box: Box) -> None
 
 
 @pytest.mark.parametrize(
-    ("params", "words", "left"),
+    ("params", "message", "left"),
     [
         ({}, "add confirm=true to delete node0-02, node0-03", 4),
         ({"confirm": True}, "", 2),
@@ -386,15 +386,15 @@ def test_host_only_network_has_no_dhcp_server(laptop: Context, box: Box) -> None
     ],
 )
 def test_delete_vms_needs_confirmation(
-    laptop: Context, box: Box, params: dict[str, Any], words: str, left: int
+    laptop: Context, box: Box, params: dict[str, Any], message: str, left: int
 ) -> None:
     box.vms["other"] = False
     params = {"names": "", "confirm": False, "power-off": False, **params}
     first = laptop.run(laptop.on.config_changed(), laptop_state(vm_count=3, attachment="none"))
     fewer = dataclasses.replace(first, config={"vm-count": 1, "attachment": "none"})
 
-    if words:
-        with pytest.raises(testing.ActionFailed, match=words):
+    if message:
+        with pytest.raises(testing.ActionFailed, match=message):
             laptop.run(laptop.on.action("delete-vms", params=params), fewer)
     else:
         laptop.run(laptop.on.action("delete-vms", params=params), fewer)
@@ -415,7 +415,7 @@ def test_create_vms_uses_names_and_sizes(laptop: Context, box: Box) -> None:
 
 
 @pytest.mark.parametrize(
-    ("action", "typed", "words"),
+    ("action", "typed", "message"),
     [
         ("create-vms", ["names=101"], "names: expected text, but Juju read it as a number"),
         ("delete-vms", ["names=101"], "names: expected text, but Juju read it as a number"),
@@ -429,11 +429,11 @@ def test_parameters_changed_by_yaml_are_refused(
     typed_parameters: TypedParameters,
     action: str,
     typed: list[str],
-    words: str,
+    message: str,
 ) -> None:
     first = laptop.run(laptop.on.config_changed(), laptop_state(attachment="none"))
 
-    with pytest.raises(testing.ActionFailed, match=words):
+    with pytest.raises(testing.ActionFailed, match=message):
         laptop.run(laptop.on.action(action, params=typed_parameters(action, *typed)), first)
 
     assert not [call for call in box.calls if "create" in call or "delete" in call]
@@ -546,7 +546,7 @@ def test_unit_without_the_kernel_module_blocks(laptop: Context, box: Box) -> Non
 
 
 def test_configuration_that_sshd_rejects_is_removed(laptop: Context, box: Box) -> None:
-    box.sshd_problem = "line 3: bad option"
+    box.sshd_error = "line 3: bad option"
 
     out = laptop.run(laptop.on.config_changed(), laptop_state())
 

@@ -140,10 +140,12 @@ def test_another_user_is_shown_one_table_of_what_is_skipped(machine: Machine) ->
         "charm: quuxes",
         "charm: nearly all",
         "virtualbox, behaviour: a real VirtualBox",
-        "charm: the module tried by Terraform itself",
-        "unit: the fake MAAS beside a real region",
+        "charm: the module with Terraform itself",
+        "unit: the fake MAAS against a recording",
     ]
-    assert "frobnicate is missing (package frob; only Debian and Ubuntu" in rows[0]
+    assert (
+        "frobnicate is missing (package frob; these packages are for Debian and Ubuntu" in rows[0]
+    )
 
 
 def test_skips_are_errors_where_nothing_may_be_skipped(machine: Machine) -> None:

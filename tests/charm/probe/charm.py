@@ -1,13 +1,13 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""A charm on ops that notes each of its events in Juju's log and exercises the hook tools."""
+"""A charm that logs each of its events in Juju's log and calls the hook tools."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-# Without ops's tracing, which this environment has for the real charm: half of a hook's time.
+# Disable ops's tracing, which takes half of a hook's time.
 sys.modules["ops_tracing"] = None  # type: ignore[assignment]
 
 import ops  # noqa: E402
@@ -16,7 +16,7 @@ LABEL = "shared"
 
 
 class Probe(ops.CharmBase):
-    """Says in every databag it may write who it is; its leader shares a secret with all peers."""
+    """Writes its name into each databag. Its leader shares a secret with all peers."""
 
     def __init__(self, framework: ops.Framework) -> None:
         super().__init__(framework)

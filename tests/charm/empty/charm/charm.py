@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""An ops charm that observes nothing: what any charm's hook costs at least."""
+"""An ops charm that observes nothing, to measure the minimal time of a hook."""
 
 import ops
 
