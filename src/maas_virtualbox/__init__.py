@@ -84,8 +84,10 @@ if TYPE_CHECKING:
         VMSpecError,
         VMUnreachable,
     )
-    from maas_virtualbox.fleet.fleet import Fleet, HostReport, HostsDown, VMResult
+    from maas_virtualbox.fleet.fleet import Fleet
+    from maas_virtualbox.fleet.reports import HostReport, HostsDown
     from maas_virtualbox.fleet.vm_hosts import Claim
+    from maas_virtualbox.fleet.vm_results import VMResult
     from maas_virtualbox.host.host import VM, VirtualBoxHost
     from maas_virtualbox.provisioning.create import Creation
     from maas_virtualbox.provisioning.spec import VMSpec
@@ -150,7 +152,9 @@ _MODULES = (
     "virtualbox.states",
     "virtualbox.settings_xml",
     "provisioning.spec",
+    "fleet.reports",
     "fleet.vm_hosts",
+    "fleet.vm_results",
     "host.host",
     "provisioning.create",
     "fleet.fleet",

@@ -17,7 +17,7 @@ import pytest
 
 from maas_virtualbox import errors
 from maas_virtualbox.config.host_list import HostConfig, parse_hosts
-from maas_virtualbox.fleet import vm_hosts, vm_hosts_file
+from maas_virtualbox.fleet import vm_hosts
 from maas_virtualbox.fleet.vm_hosts import Verdict, VMHosts, judge
 from maas_virtualbox.fleet.vm_hosts_file import VMHostsFile
 
@@ -484,16 +484,13 @@ def test_unusable_file_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureF
     assert made.host_of(VM) is A
 
 
-def test_lock_that_is_never_released_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(vm_hosts_file, "_LOCK_TIMEOUT_S", 0.1)
+def test_lock_that_is_never_released_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "vm-hosts.json"
     VMHosts((A, B), path).trust(VM, A)
     with path.open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
         with pytest.raises(errors.ConfigError, match="another program has locked it"):
-            VMHosts((A, B), path).trust(VM, B)
+            VMHosts((A, B), path, timings=vm_hosts.Timings(lock=0.1)).trust(VM, B)
 
     assert stored(path) == {A.account: [VM]}

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Sequence
 
-    from maas_virtualbox.fleet.fleet import HostReport
+    from maas_virtualbox.fleet.reports import HostReport
 
 NAME = "check_maas_virtualbox"
 OK, WARNING, CRITICAL, UNKNOWN = range(4)

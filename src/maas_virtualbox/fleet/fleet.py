@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import itertools
 import logging
@@ -15,11 +14,13 @@ from maas_virtualbox import errors
 from maas_virtualbox.config.policy import PowerPolicy
 from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.fleet.hosts import HostThreads, create_hosts
+from maas_virtualbox.fleet.reports import HostReport, HostsDown
 from maas_virtualbox.fleet.resolver import Scope, Selector
 from maas_virtualbox.fleet.search import Search
 from maas_virtualbox.fleet.vm_hosts import VMHosts
+from maas_virtualbox.fleet.vm_results import act_on_all
 from maas_virtualbox.host.host import VM, VirtualBoxHost
-from maas_virtualbox.host.state import CALL_TIMEOUT_S, FailedPoll
+from maas_virtualbox.host.state import CALL_TIMEOUT_S
 from maas_virtualbox.provisioning import create, delete
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from maas_virtualbox.config.host_list import HostConfig
     from maas_virtualbox.fleet.vm_hosts import Claim
-    from maas_virtualbox.host.state import HostState
+    from maas_virtualbox.fleet.vm_results import VMResult
     from maas_virtualbox.provisioning.create import Creation
     from maas_virtualbox.provisioning.spec import VMSpec
     from maas_virtualbox.virtualbox.states import Power
@@ -43,67 +44,6 @@ _T = TypeVar("_T")
 
 _MACS_TIMEOUT_S = 5.0
 _WAIT_PAUSE_S = 0.25
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class HostReport:
-    """The VMs of one host, or why they are not known."""
-
-    host: HostConfig
-    """The host."""
-
-    vms: tuple[VM, ...]
-    """Its VMs in VirtualBox's order; empty when it is down."""
-
-    error: errors.Error | None
-    """Why the host is down; None if it answered."""
-
-    seconds: float
-    """How long the answer took."""
-
-    claims: tuple[VM, ...] = ()
-    """VMs that it lists, but that belong to another host; see `Fleet.trust_vm`."""
-
-    def __repr__(self) -> str:
-        vms = f"{len(self.vms)} VM{'' if len(self.vms) == 1 else 's'}"
-        return f"<HostReport {self.host}: {repr(self.error) if self.error else vms}>"
-
-
-class HostsDown(errors.Error):
-    """Some hosts are down, so that not all VMs are known; the text names the hosts. `vms` are
-    those of the other hosts. Retry later if `retry` is true."""
-
-    code = errors.ErrorCode.HOST_DOWN
-
-    def __init__(self, reports: Sequence[HostReport]) -> None:
-        failures = [report.error for report in reports if report.error]
-        super().__init__("; ".join(str(error) for error in failures))
-        self.retry = any(error.retry for error in failures)
-        self.reports = tuple(reports)
-        """What `Fleet.reports` returned: a report for each host, with its error if it is down."""
-
-    @property
-    def vms(self) -> list[VM]:
-        """The VMs of the hosts that are up."""
-        return [vm for report in self.reports for vm in report.vms]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class VMResult:
-    """The result of an action on one of many VMs."""
-
-    vm: VM | str
-    """The VM or the selector, as the caller passed it."""
-
-    error: errors.Error | None
-    """Why the action failed; None if it succeeded."""
-
-    seconds: float
-    """How long it took."""
-
-    def __repr__(self) -> str:
-        result = repr(self.error) if self.error else "done"
-        return f"<VMResult {self.vm}: {result} in {self.seconds:.1f} s>"
 
 
 class Fleet:
@@ -145,7 +85,7 @@ class Fleet:
         self.vm_hosts = VMHosts((host.config for host in self.hosts), vm_hosts)
         """Which host each VM belongs to."""
         for host in self.hosts:
-            host.state.subscribe(self._record)
+            host.state.subscribe(self.vm_hosts.record)
         self._threads = HostThreads(self.hosts)
         self.search = Search(self.hosts, self.vm_hosts, self._threads)
         """Finds VMs."""
@@ -271,7 +211,7 @@ class Fleet:
         timeout: float | None = None,
     ) -> list[VMResult]:
         """Delete many VMs in parallel; see `delete_vm` and `power_on_vms`."""
-        return _act_on_all(
+        return act_on_all(
             vms, lambda vm: self.delete_vm(vm, power_off=power_off, timeout=timeout), progress
         )
 
@@ -351,9 +291,7 @@ class Fleet:
         timeout: float | None = None,
     ) -> list[VMResult]:
         """Power off many VMs in parallel; see `power_off` and `power_on_vms`."""
-        return _act_on_all(
-            vms, lambda vm: self.power_off(vm, mode=mode, timeout=timeout), progress
-        )
+        return act_on_all(vms, lambda vm: self.power_off(vm, mode=mode, timeout=timeout), progress)
 
     def power_on(self, vm: VM | str, *, timeout: float | None = None) -> None:
         """Power on a VM; return when it runs. Idempotent.
@@ -389,7 +327,7 @@ class Fleet:
         Returns:
             The result for each VM, in their order.
         """
-        return _act_on_all(vms, lambda vm: self.power_on(vm, timeout=timeout), progress)
+        return act_on_all(vms, lambda vm: self.power_on(vm, timeout=timeout), progress)
 
     def reports(
         self,
@@ -446,7 +384,7 @@ class Fleet:
         timeout: float | None = None,
     ) -> list[VMResult]:
         """Reset many VMs in parallel; see `reset` and `power_on_vms`."""
-        return _act_on_all(vms, lambda vm: self.reset(vm, timeout=timeout), progress)
+        return act_on_all(vms, lambda vm: self.reset(vm, timeout=timeout), progress)
 
     def scope(self, *, host: str = "", zone: str = "") -> list[VirtualBoxHost]:
         """Return the hosts with this name and zone. Raises `UnknownHost` if there are none."""
@@ -553,36 +491,6 @@ class Fleet:
         if isinstance(vm, VM):
             return function(self.host_of(vm), vm.uuid)
         return self.search.call(Selector.parse(vm), function, deadline)
-
-    def _record(self, result: HostState | FailedPoll) -> None:
-        """Record which VMs a host listed in a poll."""
-        if isinstance(result, FailedPoll):
-            self.vm_hosts.record_failure(result.host, result.began)
-        else:
-            self.vm_hosts.record_poll(result.host, result.settings, result.began)
-
-
-def _act_on_all(
-    vms: Sequence[VM | str],
-    action: Callable[[VM | str], None],
-    progress: Callable[[VMResult], None] | None,
-) -> list[VMResult]:
-    """Act on VMs in parallel. Each has a thread: a host that hangs delays only its own VMs."""
-
-    def act(vm: VM | str) -> VMResult:
-        began = time.monotonic()
-        try:
-            action(vm)
-        except errors.Error as error:
-            return VMResult(vm, error, time.monotonic() - began)
-        return VMResult(vm, None, time.monotonic() - began)
-
-    with concurrent.futures.ThreadPoolExecutor(max(1, len(vms)), "power") as threads:
-        calls = [threads.submit(act, vm) for vm in vms]
-        for call in concurrent.futures.as_completed(calls):
-            if progress is not None:
-                progress(call.result())
-        return [call.result() for call in calls]
 
 
 def _query_deadline(timeout: float | None) -> Deadline:

@@ -34,11 +34,13 @@ from typing import TYPE_CHECKING
 
 from maas_virtualbox import errors
 from maas_virtualbox.fleet.vm_hosts_file import Remembered, VMHostsFile
+from maas_virtualbox.host.state import FailedPoll
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from maas_virtualbox.config.host_list import HostConfig
+    from maas_virtualbox.host.state import HostState
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +48,26 @@ MAX_VMS_PER_HOST = 5000
 """The limit of VMs that are stored for one host: a hostile host can list 20,000 new UUIDs in each
 poll. VMs beyond the limit are served, but another host that lists one of them makes a conflict."""
 
-_COLLECT_S = 0.5
-"""The first write waits this long, so that it has the answers of many hosts."""
-
-_WRITE_PAUSE_S = 30.0
-"""The pause between writes: a hostile host can cause changes in each poll. The next process reads
-from the hosts what a killed process had not yet written."""
-
-_LOG_PAUSE_S = 60.0
 _MAX_LOGGED = 3
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Timings:
+    """How long writes and log lines are delayed, in seconds."""
+
+    collect: float = 0.5
+    """Before the first write, so that it has the answers of many hosts."""
+
+    lock: float = 5.0
+    """For the lock of the file. Other processes hold it for milliseconds: if it takes longer, one
+    of them was stopped."""
+
+    log_pause: float = 60.0
+    """Between log lines about the claims of one host."""
+
+    write_pause: float = 30.0
+    """Between writes: a hostile host can cause changes in each poll. The next process reads from
+    the hosts what a killed process had not yet written."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -110,15 +123,25 @@ class VMHosts:
     delay queries of other hosts.
     """
 
-    def __init__(self, hosts: Iterable[HostConfig], path: Path | str | None = None) -> None:
+    def __init__(
+        self,
+        hosts: Iterable[HostConfig],
+        path: Path | str | None = None,
+        *,
+        timings: Timings | None = None,
+    ) -> None:
         """Read the state file.
 
         Args:
             hosts: the host list.
             path: the state file. None: memory only, lost when the program ends.
+            timings: for tests.
         """
+        self._timings = timings or Timings()
         self._hosts = {_account(host): host for host in hosts}
-        self._file = VMHostsFile(Path(path)) if path is not None else None
+        self._file = (
+            VMHostsFile(Path(path), lock_timeout=self._timings.lock) if path is not None else None
+        )
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         """Held while the file is written; acquired before `_lock`."""
@@ -192,6 +215,13 @@ class VMHosts:
         """Return the host that a VM belongs to; None if there is none, or it is not known."""
         self._refresh()
         return self._host(self._first.get(uuid))
+
+    def record(self, result: HostState | FailedPoll) -> None:
+        """Record the result of a poll."""
+        if isinstance(result, FailedPoll):
+            self.record_failure(result.host, result.began)
+        else:
+            self.record_poll(result.host, result.settings, result.began)
 
     def record_delay(self, host: HostConfig) -> None:
         """Record that a host does not answer its first poll in time; it is no longer awaited."""
@@ -349,7 +379,7 @@ class VMHosts:
         with self._lock:
             for account, uuids in self._unlogged.items():
                 logged_at = self._logged_at.get(account, float("-inf"))
-                if uuids and now - logged_at > _LOG_PAUSE_S:
+                if uuids and now - logged_at > self._timings.log_pause:
                     self._logged_at[account] = now
                     due.append((self._hosts[account], list(uuids)))
                     uuids.clear()
@@ -441,7 +471,8 @@ class VMHosts:
         """Write the file soon, on a thread; `_lock` is held."""
         if self._timer is not None or self._is_closed:
             return
-        pause = max(_COLLECT_S, self._written_at + _WRITE_PAUSE_S - time.monotonic())
+        next_write = self._written_at + self._timings.write_pause
+        pause = max(self._timings.collect, next_write - time.monotonic())
         self._timer = threading.Timer(pause, self._write)
         self._timer.daemon = True
         self._timer.start()

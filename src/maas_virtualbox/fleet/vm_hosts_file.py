@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LOCK_TIMEOUT_S = 5.0
-"""Other processes hold the lock for milliseconds. If it takes longer, one of them was stopped."""
-
 _UUID = Annotated[
     str, pydantic.StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 ]
@@ -67,8 +64,15 @@ class _Stored(pydantic.BaseModel):
 class VMHostsFile:
     """One state file. Threads and processes may share it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, lock_timeout: float = 5.0) -> None:
+        """Prepare; reads nothing.
+
+        Args:
+            path: the file.
+            lock_timeout: how many seconds `update` waits for other processes.
+        """
         self.path = path
+        self._lock_timeout = lock_timeout
         self._version: tuple[int, ...] | None = ()
 
     def has_changed(self) -> bool:
@@ -114,7 +118,7 @@ class VMHostsFile:
                 remembered = NOTHING
             return _dump(edit(remembered))
 
-        atomic_files.update(self.path, change, timeout=_LOCK_TIMEOUT_S)
+        atomic_files.update(self.path, change, timeout=self._lock_timeout)
 
     def _current_version(self) -> tuple[int, ...] | None:
         """Return what identifies this version of the file; None if the file is missing."""

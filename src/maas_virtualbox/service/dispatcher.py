@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from maas_virtualbox import errors
 from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.fleet import resolver
-from maas_virtualbox.fleet.fleet import HostReport
+from maas_virtualbox.fleet.reports import HostReport
 from maas_virtualbox.fleet.resolver import KnownHost, Selector
 from maas_virtualbox.host.state import FailedPoll, HostState
 from maas_virtualbox.service import actions, metrics

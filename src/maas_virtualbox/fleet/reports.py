@@ -1,0 +1,59 @@
+# Copyright 2026 The maas-virtualbox authors
+# SPDX-License-Identifier: Apache-2.0
+"""The result of a poll of all hosts."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from maas_virtualbox import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from maas_virtualbox.config.host_list import HostConfig
+    from maas_virtualbox.host.host import VM
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HostReport:
+    """The VMs of one host, or why they are not known."""
+
+    host: HostConfig
+    """The host."""
+
+    vms: tuple[VM, ...]
+    """Its VMs in VirtualBox's order; empty when it is down."""
+
+    error: errors.Error | None
+    """Why the host is down; None if it answered."""
+
+    seconds: float
+    """How long the answer took."""
+
+    claims: tuple[VM, ...] = ()
+    """VMs that it lists, but that belong to another host; see `Fleet.trust_vm`."""
+
+    def __repr__(self) -> str:
+        vms = f"{len(self.vms)} VM{'' if len(self.vms) == 1 else 's'}"
+        return f"<HostReport {self.host}: {repr(self.error) if self.error else vms}>"
+
+
+class HostsDown(errors.Error):
+    """Some hosts are down, so that not all VMs are known; the text names the hosts. `vms` are
+    those of the other hosts. Retry later if `retry` is true."""
+
+    code = errors.ErrorCode.HOST_DOWN
+
+    def __init__(self, reports: Sequence[HostReport]) -> None:
+        failures = [report.error for report in reports if report.error]
+        super().__init__("; ".join(str(error) for error in failures))
+        self.retry = any(error.retry for error in failures)
+        self.reports = tuple(reports)
+        """What `Fleet.reports` returned: a report for each host, with its error if it is down."""
+
+    @property
+    def vms(self) -> list[VM]:
+        """The VMs of the hosts that are up."""
+        return [vm for report in self.reports for vm in report.vms]
