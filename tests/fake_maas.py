@@ -511,19 +511,13 @@ class Region:
             Refused: some values are wrong, including those that are refused already.
         """
         given = {name: values[0] for name, values in form.items()}
-        known = {f"{_PREFIX}{name}" for name in _POWER.get(given.get("power_type", "webhook"), {})}
-        if odd := [name for name in form if name not in {*_FIELDS, *known}]:
-            self._unexpected(f"the fields {odd} of a machine")
+        self._note_unexpected_fields(given)
         names = ("architecture", "hostname", "power_type", "zone")
         changes: dict[str, Any] = {name: given[name] for name in names if given.get(name)}
-        others = [
-            node
-            for node in (*self.machines.values(), *self._other_nodes())
-            if node["system_id"] != machine["system_id"]
-        ]
+        nodes = (*self.machines.values(), *self._other_nodes())
+        others = [node for node in nodes if node["system_id"] != machine["system_id"]]
         if "hostname" in changes:
-            hostname = self._checked_hostname(changes["hostname"], others, refused)
-            changes["hostname"] = hostname
+            changes["hostname"] = self._checked_hostname(changes["hostname"], others, refused)
         if changes.get("zone", "default") not in self.zones:
             refused["zone"] = [_WRONG]
         power = self._checked_power(given, machine, refused)
@@ -532,6 +526,12 @@ class Region:
         if power["power_type"] == "webhook" and _is_bmc_used(power["power_parameters"], others):
             raise Refused(409, _CONFLICT)
         return {**changes, **power}
+
+    def _note_unexpected_fields(self, given: Mapping[str, str]) -> None:
+        parameters = _POWER.get(given.get("power_type", "webhook"), {})
+        known = {*_FIELDS, *(f"{_PREFIX}{name}" for name in parameters)}
+        if unexpected := sorted(given.keys() - known):
+            self._unexpected(f"the fields {unexpected} of a machine")
 
     def _checked_hostname(
         self, name: str, others: Sequence[Mapping[str, Any]], refused: dict[str, list[str]]
@@ -558,11 +558,7 @@ class Region:
         if power_type not in _POWER:
             refused["power_type"] = [_WRONG]
             return {}
-        parameters = {
-            name.removeprefix(_PREFIX): value
-            for name, value in given.items()
-            if name.startswith(_PREFIX) and name != _SKIP
-        }
+        parameters = _given_parameters(given)
         current: dict[str, str] = machine["power_parameters"]
         merged = {**(current if power_type == machine["power_type"] else {}), **parameters}
         is_changed = "power_type" in given or parameters
@@ -706,6 +702,15 @@ def _parse_oauth(header: str) -> tuple[str, str, str]:
         raise Refused(401, "bad OAuth header")
     secret = urllib.parse.unquote(signature.removeprefix("&"))
     return found.get("oauth_consumer_key", ""), found.get("oauth_token", ""), secret
+
+
+def _given_parameters(given: Mapping[str, str]) -> dict[str, str]:
+    """Return the power parameters of a form."""
+    return {
+        name.removeprefix(_PREFIX): value
+        for name, value in given.items()
+        if name.startswith(_PREFIX) and name != _SKIP
+    }
 
 
 def _refused_parameters(parameters: Mapping[str, str], defaults: Mapping[str, str | None]) -> str:

@@ -59,7 +59,7 @@ def test_find_hosts_after_the_deadline_sends_nothing(tmp_path: Path) -> None:
         assert region.calls == []
 
 
-@pytest.mark.parametrize("module", ["connection", "power_parameters"])
+@pytest.mark.parametrize("module", ["connection", "planner", "power_parameters", "power_template"])
 def test_import_without_the_extra_succeeds(module: str) -> None:
     code = f"import sys, maas_virtualbox.maas.{module}; sys.exit('requests' in sys.modules)"
 

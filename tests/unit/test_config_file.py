@@ -73,3 +73,28 @@ def test_file_that_is_not_text_is_an_error(tmp_path: Path) -> None:
 
     with pytest.raises(mv.ConfigError, match="not UTF-8"):
         config_file.load(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "port"),
+    [
+        ("0.0.0.0:80", "0.0.0.0", 80),
+        ("10.0.0.2", "10.0.0.2", 5307),
+        ("[::]:5307", "::", 5307),
+        ("[2001:db8::1]", "2001:db8::1", 5307),
+    ],
+)
+def test_listen_parses_address_and_port(text: str, address: str, port: int) -> None:
+    assert config_file.Listen.parse(text) == config_file.Listen(address, port)
+    assert config_file.Listen.parse(str(config_file.Listen(address, port))) == config_file.Listen(
+        address, port
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ":80", "localhost:80", "10.0.0.2:", "10.0.0.2:x", "1.2.3.4:70000", "::1:80", "[::1", "5"],
+)
+def test_listen_rejects_anything_else(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected address:port|the port"):
+        config_file.Listen.parse(text)
