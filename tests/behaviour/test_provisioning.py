@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Making and deleting VMs, the same on a simulated and on a real VirtualBox."""
+"""Creation and deletion of VMs, on a simulated and on a real VirtualBox."""
 
 from __future__ import annotations
 
@@ -23,43 +23,43 @@ if TYPE_CHECKING:
 
 PROGRAM = Path(sys.executable).with_name("maas-virtualbox")
 
-# A restricted key may neither create nor delete VMs.
-free = pytest.mark.parametrize(
+# A restricted key can neither create nor delete VMs.
+unrestricted = pytest.mark.parametrize(
     "bench", ["simulator", pytest.param("virtualbox", marks=pytest.mark.real)], indirect=True
 )
-gated = pytest.mark.parametrize(
+restricted = pytest.mark.parametrize(
     "bench", [pytest.param("gated", marks=pytest.mark.real)], indirect=True
 )
 
 
 def small(name: str, **options: object) -> mv.VMSpec:
-    """A VM that costs little, attached to nothing."""
+    """Return a specification that needs few resources and no network."""
     return mv.VMSpec.model_validate(
         {"name": name, "memory": 16, "disk": 1, "attachment": "none", **options}
     )
 
 
 def vms(bench: Bench) -> list[str]:
-    """What VirtualBox itself lists, without the VMs that are always there."""
+    """Return the VMs that VirtualBox lists, without those of the bench."""
     listed = bench.vboxmanage("list", "vms").stdout.splitlines()
     names = [line.rpartition('"')[0].removeprefix('"') for line in listed]
     return [name for name in names if name not in benches.NAMES]
 
 
 def disks(bench: Bench) -> list[str]:
-    """The files of the hard disks that VirtualBox itself lists, without their folders."""
+    """Return the file names of the hard disks that VirtualBox lists."""
     listed = bench.vboxmanage("list", "hdds").stdout.splitlines()
     paths = [line.partition(":")[2].strip() for line in listed if line.startswith("Location:")]
     return [path.rpartition("/")[2] for path in paths]
 
 
-# -- Making -----------------------------------------------------------------------------------
+# -- Creation ----------------------------------------------------------------------------------
 
 
-@free
-def test_ten_vms_in_one_call_are_ready_for_maas(bench: Bench, fleet: mv.Fleet) -> None:
-    owner = fleet.hosts[0]
-    network = owner.vboxmanage.list_networks("bridgedifs", timeout=18)[0]
+@unrestricted
+def test_create_of_ten_vms_makes_them_ready_for_maas(bench: Bench, fleet: mv.Fleet) -> None:
+    host = fleet.hosts[0]
+    network = host.vboxmanage.list_networks("bridgedifs", timeout=18)[0]
     names = [f"new {number:02}" for number in range(1, 11)]
     specs = [mv.VMSpec(name=name, disk=8, attachment="bridged", network=network) for name in names]
     done: list[str] = []
@@ -73,20 +73,20 @@ def test_ten_vms_in_one_call_are_ready_for_maas(bench: Bench, fleet: mv.Fleet) -
     macs = [mac for vm in seen for mac in vm.macs]
     assert len(set(macs)) == len(macs) == 20
     assert {vm.name for vm in seen if vm.settings.managed} == set(names)
-    findings = [finding for finding in checks.check_host(owner) if finding.vm in names]
+    findings = [finding for finding in checks.check_host(host) if finding.vm in names]
     assert {finding.level for finding in findings} == {checks.Level.OK}
     assert {finding.vm for finding in findings} == set(names)
     assert sorted(disks(bench)) == [f"{name}.vdi" for name in names]
 
 
-@free
-def test_a_vm_is_what_was_asked_for_and_can_be_switched(bench: Bench, fleet: mv.Fleet) -> None:
-    spec = small("wished", cpus=2, nic_model="virtio", mac="02:00:5e:00:53:01", memory=24)
+@unrestricted
+def test_create_follows_the_specification(bench: Bench, fleet: mv.Fleet) -> None:
+    spec = small("new", cpus=2, nic_model="virtio", mac="02:00:5e:00:53:01", memory=24)
 
     vm = fleet.create_vm(spec)
     info = bench.vboxmanage("showvminfo", vm.uuid, "--machinereadable").stdout.splitlines()
     fleet.power_on("02:00:5e:00:53:01")
-    on = fleet.find("wished").power
+    on = fleet.find("new").power
     fleet.power_off(vm)
 
     assert {"cpus=2", "memory=24", 'macaddress1="02005E005301"', 'boot1="net"'} <= set(info)
@@ -95,30 +95,28 @@ def test_a_vm_is_what_was_asked_for_and_can_be_switched(bench: Bench, fleet: mv.
     assert on is Power.ON
 
 
-@free
-def test_a_wish_that_does_not_fit_makes_none_of_the_vms(bench: Bench, fleet: mv.Fleet) -> None:
+@unrestricted
+def test_create_with_an_invalid_spec_creates_nothing(bench: Bench, fleet: mv.Fleet) -> None:
     mac = fleet.find("node02").macs[0]
     bridged = small("b", attachment="bridged", network="nosuch0")
     unknown = small("b", os_type="Nonsense")
 
-    for wish, words in (
+    for spec, message in (
         (small("node01"), "bench/node01: not created: the host already has a VM with this name"),
         (small("b", mac=mac), f"VM node02 already has the MAC {mac}"),
         (unknown, "does not know the OS type 'Nonsense'"),
         (bridged, "the host has no network interface 'nosuch0': use one of "),
     ):
-        with pytest.raises(mv.CreationError, match=words):
-            fleet.create_vms([small("a"), wish])
+        with pytest.raises(mv.CreationError, match=message):
+            fleet.create_vms([small("a"), spec])
 
     with pytest.raises(mv.CreationError, match="several of the new VMs have this name"):
         fleet.create_vms([small("a"), small("a")])
     assert vms(bench) == []
 
 
-@free
-def test_a_step_that_fails_leaves_nothing_and_does_not_stop_the_others(
-    bench: Bench, fleet: mv.Fleet
-) -> None:
+@unrestricted
+def test_create_continues_after_one_vm_failed(bench: Bench, fleet: mv.Fleet) -> None:
     bench.vboxmanage("createvm", "--name", "odd$x", "--register")  # its folder is called odd_x
 
     first, folder, last = fleet.create_vms([small("a"), small("odd_x"), small("c")])
@@ -129,30 +127,30 @@ def test_a_step_that_fails_leaves_nothing_and_does_not_stop_the_others(
     assert sorted(disks(bench)) == ["a.vdi", "c.vdi"]
 
 
-@free
-def test_a_killed_creation_leaves_nothing_half_made_after_the_next(
+@unrestricted
+def test_create_removes_the_incomplete_vms_of_a_killed_one(
     bench: Bench, fleet: mv.Fleet, tmp_path: Path
 ) -> None:
     options = ("--hosts", bench.host_entry, "--key", str(bench.key_file))
     pins = ("--known-hosts", str(tmp_path / "known_hosts"))
-    wish = ("create", "--count", "30", "--attachment", "none", "--disk", "1", "--prefix")
-    half_made: list[str] = []
+    create = ("create", "--count", "30", "--attachment", "none", "--disk", "1", "--prefix")
+    incomplete: list[str] = []
     for attempt in "abcde":  # each is killed in the middle, but that may be between two VMs
         before = bench.commands_run()
         with subprocess.Popen(
-            [PROGRAM, *options, *pins, *wish, attempt], stderr=subprocess.DEVNULL
+            [PROGRAM, *options, *pins, *create, attempt], stderr=subprocess.DEVNULL
         ) as killed:
             while bench.commands_run() - before < 40:  # of more than 200
                 assert killed.poll() is None
                 time.sleep(0.005)
             killed.kill()
-        half_made = [name for name in vms(bench) if "being made" in name]
-        if half_made:
+        incomplete = [name for name in vms(bench) if "being made" in name]
+        if incomplete:
             break
 
     fleet.create_vm(small("after"))
 
-    assert half_made
+    assert incomplete
     whole = vms(bench)
     assert "after" in whole
     assert not [name for name in whole if "being made" in name]
@@ -160,10 +158,8 @@ def test_a_killed_creation_leaves_nothing_half_made_after_the_next(
     assert all(fleet.find(name).settings.managed for name in whole)
 
 
-@free
-def test_connections_broken_in_the_middle_leave_no_vm_half_made(
-    bench: Bench, fleet: mv.Fleet
-) -> None:
+@unrestricted
+def test_create_survives_broken_connections(bench: Bench, fleet: mv.Fleet) -> None:
     broken: list[str] = []
 
     def break_connections(spec: mv.VMSpec, error: mv.Error | None) -> None:
@@ -181,8 +177,8 @@ def test_connections_broken_in_the_middle_leave_no_vm_half_made(
     assert sorted(disks(bench)) == sorted(f"{creation.spec.name}.vdi" for creation in made)
 
 
-@free
-def test_an_interrupted_call_takes_back_what_is_half_made(bench: Bench, fleet: mv.Fleet) -> None:
+@unrestricted
+def test_create_that_is_interrupted_rolls_back(bench: Bench, fleet: mv.Fleet) -> None:
     def interrupt(spec: mv.VMSpec, error: mv.Error | None) -> None:
         del spec, error
         raise KeyboardInterrupt
@@ -196,11 +192,11 @@ def test_an_interrupted_call_takes_back_what_is_half_made(bench: Bench, fleet: m
     assert sorted(disks(bench)) == sorted(f"{name}.vdi" for name in whole)
 
 
-# -- Deleting ---------------------------------------------------------------------------------
+# -- Deletion ----------------------------------------------------------------------------------
 
 
-@free
-def test_a_deleted_vm_is_gone_with_its_disk(bench: Bench, fleet: mv.Fleet) -> None:
+@unrestricted
+def test_delete_removes_the_vm_and_its_disk(bench: Bench, fleet: mv.Fleet) -> None:
     vm = fleet.create_vm(small("gone"))
 
     fleet.delete_vm(vm)
@@ -208,12 +204,12 @@ def test_a_deleted_vm_is_gone_with_its_disk(bench: Bench, fleet: mv.Fleet) -> No
     assert (vms(bench), disks(bench)) == ([], [])
     with pytest.raises(mv.UnknownVM):
         fleet.delete_vm(vm)
-    fleet.create_vm(small("gone"))  # nothing is in the way of another
+    fleet.create_vm(small("gone"))  # the name is free
 
 
-@free
-def test_a_vm_that_is_not_ours_is_not_deleted(bench: Bench, fleet: mv.Fleet) -> None:
-    vm = fleet.create_vm(small("ours"))
+@unrestricted
+def test_delete_refuses_vms_that_are_not_managed(bench: Bench, fleet: mv.Fleet) -> None:
+    vm = fleet.create_vm(small("managed"))
     bench.vboxmanage("clonevm", vm.uuid, "--name", "clone", "--register")
 
     for name in ("node01", "clone"):
@@ -222,11 +218,11 @@ def test_a_vm_that_is_not_ours_is_not_deleted(bench: Bench, fleet: mv.Fleet) -> 
         ):
             fleet.delete_vm(name, power_off=True)
 
-    assert sorted(vms(bench)) == ["clone", "ours"]
+    assert sorted(vms(bench)) == ["clone", "managed"]
 
 
-@free
-def test_a_vm_that_runs_is_deleted_only_where_that_is_said(bench: Bench, fleet: mv.Fleet) -> None:
+@unrestricted
+def test_delete_of_a_running_vm_needs_power_off(bench: Bench, fleet: mv.Fleet) -> None:
     vm = fleet.create_vm(small("busy"))
     fleet.power_on(vm)
 
@@ -239,8 +235,8 @@ def test_a_vm_that_runs_is_deleted_only_where_that_is_said(bench: Bench, fleet: 
     assert (vms(bench), disks(bench)) == ([], [])
 
 
-@free
-def test_a_disk_from_elsewhere_is_never_deleted_along(bench: Bench, fleet: mv.Fleet) -> None:
+@unrestricted
+def test_delete_refuses_a_disk_outside_the_folder(bench: Bench, fleet: mv.Fleet) -> None:
     vm = fleet.create_vm(small("vm"))
     home = vm.settings.settings_file.partition("/VirtualBox VMs/")[0]
     path = f"{home}/precious.vdi"
@@ -263,11 +259,11 @@ def test_a_disk_from_elsewhere_is_never_deleted_along(bench: Bench, fleet: mv.Fl
     assert (vms(bench), disks(bench)) == ([], ["precious.vdi"])
 
 
-# -- The gate, and the simulator's word -------------------------------------------------------
+# -- The restricted key and the simulator -----------------------------------------------------
 
 
-@gated
-def test_a_key_bound_to_the_gate_neither_makes_nor_deletes(bench: Bench, fleet: mv.Fleet) -> None:
+@restricted
+def test_restricted_key_neither_creates_nor_deletes(bench: Bench, fleet: mv.Fleet) -> None:
     free_bench = benches.RealBench(bench.lab) if isinstance(bench, benches.RealBench) else bench
     with benches.fleet_of(free_bench) as other:
         vm = other.create_vm(small("vm"))
@@ -280,15 +276,15 @@ def test_a_key_bound_to_the_gate_neither_makes_nor_deletes(bench: Bench, fleet: 
     assert vms(bench) == ["vm"]
 
 
-@free
-def test_vboxmanage_refuses_in_the_same_words(bench: Bench, fleet: mv.Fleet) -> None:
+@unrestricted
+def test_simulator_has_virtualboxs_error_messages(bench: Bench, fleet: mv.Fleet) -> None:
     vm = fleet.create_vm(small("vm"))
     file = vm.settings.settings_file
     disk = file.replace(".vbox", ".vdi")
     sata = ("--storagectl", "SATA", "--port", "3", "--device", "0", "--type", "hdd")
     ide = ("--storagectl", "IDE", "--port", "0", "--device", "0", "--type", "hdd")
 
-    for words, *command in (
+    for message, *command in (
         (f"Machine settings file '{file}' already exists", "createvm", "--name", "vm"),
         (
             f"Registered machine with UUID {{{vm.uuid}}} ('{file}') already exists",
@@ -313,7 +309,7 @@ def test_vboxmanage_refuses_in_the_same_words(bench: Bench, fleet: mv.Fleet) -> 
     ):
         done = bench.vboxmanage(*command)
         assert (done.returncode, done.stdout) == (1, "")
-        assert f"VBoxManage: error: {words}" in done.stderr
+        assert f"VBoxManage: error: {message}" in done.stderr
     missing = bench.vboxmanage("modifyvm", vm.uuid, "--nic1", "bridged", "--bridgeadapter1", "no")
     assert missing.returncode == 0
     assert missing.stderr == 'VBoxManage: warning: Interface "no" doesn\'t seem to exist\n'

@@ -551,8 +551,8 @@ def test_create_that_fails_exits_with_1(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "say names, or --count N"),
-        (("a", "b", "--mac", "08:00:27:00:00:99"), "fits one VM only"),
+        ((), "no VM to create: give names"),
+        (("a", "b", "--mac", "08:00:27:00:00:99"), "is for a single VM"),
         (("a;b",), "the name 'a;b' is not allowed"),
         (("--", "-dash"), "the name '-dash' is not allowed"),
         (("a", "--cpus", "0"), "cpus: "),
@@ -579,7 +579,7 @@ def test_delete_in_a_pipe_requires_yes(
     done = run(*options, "delete", "new", "--yes", "--format", "json")
 
     assert (code, out) == (main.EXIT_USAGE, "")
-    assert "add --yes to delete demo/new and what is on their disks" in err
+    assert "use --yes to delete demo/new and the data on their disks" in err
     assert "new" in left
     assert (done[0], objects(done[1])[0]["result"]) == (0, "deleted")
     assert "new" not in [vm.name for vm in simulator.virtualbox.vms]
@@ -601,7 +601,7 @@ def test_delete_on_a_terminal_asks(
 
     code, out, err = run(*options, "delete", "new")
 
-    assert "Delete demo/new and what is on their disks?" in out + err
+    assert "Delete demo/new and the data on their disks?" in out + err
     assert (code == 0) is deleted
     assert ("new" not in [vm.name for vm in simulator.virtualbox.vms]) is deleted
 

@@ -39,8 +39,8 @@ def fleet(simulator: Simulator) -> Generator[mv.Fleet]:
         yield fleet
 
 
-def left(simulator: Simulator) -> tuple[list[str], list[str]]:
-    """The names of the host's VMs, and the files of its disks."""
+def vms_and_disks(simulator: Simulator) -> tuple[list[str], list[str]]:
+    """Return the names of the host's VMs, and the files of its disks."""
     names = [vm.name for vm in simulator.virtualbox.vms]
     return names, [path.rpartition("/")[2] for path in simulator.virtualbox.disks]
 
@@ -49,57 +49,57 @@ def left(simulator: Simulator) -> tuple[list[str], list[str]]:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_step_virtualbox_refuses_leaves_nothing(
+def test_create_rolls_back_a_step_that_virtualbox_refuses(
     simulator: Simulator, fleet: mv.Fleet, step: str
 ) -> None:
     simulator.inject(Fault(Action.FAIL, on=step, stderr=BROKEN))
 
-    (made,) = fleet.create_vms([mv.VMSpec(name="vm")])
+    (result,) = fleet.create_vms([mv.VMSpec(name="vm")])
 
-    assert str(made.error) == "demo/vm: not created: It is broken (VERR_BROKEN)"
-    assert left(simulator) == ([], [])
+    assert str(result.error) == "demo/vm: not created: It is broken (VERR_BROKEN)"
+    assert vms_and_disks(simulator) == ([], [])
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_step_whose_connection_breaks_is_no_reason_to_fail(
+def test_create_retries_a_step_whose_connection_breaks(
     simulator: Simulator, fleet: mv.Fleet, step: str
 ) -> None:
     simulator.inject(Fault(Action.DROP, on=step))
 
-    (made,) = fleet.create_vms([mv.VMSpec(name="vm")])
+    (result,) = fleet.create_vms([mv.VMSpec(name="vm")])
 
-    assert made.error is None
-    assert left(simulator) == (["vm"], ["vm.vdi"])
+    assert result.error is None
+    assert vms_and_disks(simulator) == (["vm"], ["vm.vdi"])
 
 
-def test_a_service_that_died_is_no_reason_to_fail(simulator: Simulator, fleet: mv.Fleet) -> None:
+def test_create_retries_after_the_service_died(simulator: Simulator, fleet: mv.Fleet) -> None:
     fleet.vms()
     simulator.virtualbox.kill_vboxsvc()
 
-    (made,) = fleet.create_vms([mv.VMSpec(name="vm")])
+    (result,) = fleet.create_vms([mv.VMSpec(name="vm")])
 
-    assert made.error is None
+    assert result.error is None
 
 
 @pytest.mark.parametrize("step", ["createmedium", "unregistervm"])
-def test_a_service_that_stumbles_midway_is_no_reason_to_fail(
+def test_create_and_delete_retry_after_a_service_error(
     simulator: Simulator, fleet: mv.Fleet, step: str
 ) -> None:
-    stumbles = (
+    service_error = (
         "VBoxManage: error: Failed to create the VirtualBox object!\n"
         "VBoxManage: error: Code NS_ERROR_FAILURE (0x80004005) - Operation failed\n"
     )
-    simulator.inject(Fault(Action.FAIL, on=step, stderr=stumbles))
+    simulator.inject(Fault(Action.FAIL, on=step, stderr=service_error))
 
     vm = fleet.create_vm(mv.VMSpec(name="vm"))
-    made = left(simulator)
+    made = vms_and_disks(simulator)
     fleet.delete_vm(vm)
 
     assert made == (["vm"], ["vm.vdi"])
-    assert left(simulator) == ([], [])
+    assert vms_and_disks(simulator) == ([], [])
 
 
-def test_a_vm_that_is_made_while_the_last_answer_is_lost_stays(
+def test_create_keeps_a_vm_whose_last_answer_is_lost(
     simulator: Simulator, fleet: mv.Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manage = fleet.hosts[0].vboxmanage
@@ -112,20 +112,20 @@ def test_a_vm_that_is_made_while_the_last_answer_is_lost_stays(
 
     monkeypatch.setattr(manage, "modifyvm", lose)
 
-    (made,) = fleet.create_vms([mv.VMSpec(name="vm")])
+    (result,) = fleet.create_vms([mv.VMSpec(name="vm")])
 
-    assert made.error is None
+    assert result.error is None
     assert simulator.count("createvm") == 1
-    assert left(simulator) == (["vm"], ["vm.vdi"])
+    assert vms_and_disks(simulator) == (["vm"], ["vm.vdi"])
 
 
-def test_what_cannot_be_taken_back_is_said_and_removed_by_the_next_call(
+def test_create_removes_what_an_earlier_call_could_not(
     simulator: Simulator, fleet: mv.Fleet
 ) -> None:
     simulator.inject(Fault(Action.FAIL, on="storageattach", stderr=BROKEN))
     simulator.inject(Fault(Action.FAIL, on="unregistervm", stderr=BROKEN, times=2))
     (failed,) = fleet.create_vms([mv.VMSpec(name="vm")])
-    (name,), _ = left(simulator)
+    (name,), _ = vms_and_disks(simulator)
 
     fleet.create_vms([mv.VMSpec(name="vm")])
 
@@ -133,23 +133,21 @@ def test_what_cannot_be_taken_back_is_said_and_removed_by_the_next_call(
     assert failed.error is not None
     assert failed.error.retry
     assert name.startswith("vm (being made by maas-virtualbox on ")
-    assert left(simulator) == (["vm"], ["vm.vdi"])
+    assert vms_and_disks(simulator) == (["vm"], ["vm.vdi"])
 
 
-def test_the_mac_of_a_vm_that_was_left_half_made_is_free_again(
-    simulator: Simulator, fleet: mv.Fleet
-) -> None:
-    wish = mv.VMSpec(name="vm", mac="02:00:5e:00:53:01")
+def test_create_reuses_the_mac_of_an_incomplete_vm(simulator: Simulator, fleet: mv.Fleet) -> None:
+    spec = mv.VMSpec(name="vm", mac="02:00:5e:00:53:01")
     simulator.inject(Fault(Action.FAIL, on="storageattach", stderr=BROKEN))
     simulator.inject(Fault(Action.FAIL, on="unregistervm", stderr=BROKEN, times=2))
-    fleet.create_vms([wish])
+    fleet.create_vms([spec])
 
-    (made,) = fleet.create_vms([wish])
+    (result,) = fleet.create_vms([spec])
 
-    assert made.error is None
+    assert result.error is None
 
 
-def test_a_vm_that_is_finished_while_another_call_looks_is_kept(
+def test_create_keeps_a_vm_completed_in_the_meantime(
     simulator: Simulator, fleet: mv.Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uuid = "0c06ecdf-282e-4a3b-8cfb-b50f570662a8"
@@ -168,17 +166,17 @@ def test_a_vm_that_is_finished_while_another_call_looks_is_kept(
 
     fleet.create_vms([mv.VMSpec(name="vm")])
 
-    assert left(simulator)[0] == ["slow", "vm"]
+    assert vms_and_disks(simulator)[0] == ["slow", "vm"]
 
 
-def test_no_time_makes_no_vm(simulator: Simulator, fleet: mv.Fleet) -> None:
+def test_create_without_time_creates_nothing(simulator: Simulator, fleet: mv.Fleet) -> None:
     with pytest.raises(mv.CommandTimeout):
         fleet.create_vms([mv.VMSpec(name="vm")], timeout=0.0)
 
-    assert left(simulator) == ([], [])
+    assert vms_and_disks(simulator) == ([], [])
 
 
-def test_a_vm_made_from_another_machine_is_left_and_named(
+def test_create_skips_an_incomplete_vm_of_another_machine(
     simulator: Simulator, fleet: mv.Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = "vm (being made by maas-virtualbox on elsewhere process 7)"
@@ -187,13 +185,13 @@ def test_a_vm_made_from_another_machine_is_left_and_named(
     with caplog.at_level(logging.WARNING):
         fleet.create_vms([mv.VMSpec(name="vm")])
 
-    assert sorted(left(simulator)[0]) == ["vm", other]
+    assert sorted(vms_and_disks(simulator)[0]) == ["vm", other]
     assert f"maas-virtualbox delete {uuid}" in caplog.text
     fleet.delete_vm(uuid)  # as the log says
-    assert left(simulator)[0] == ["vm"]
+    assert vms_and_disks(simulator)[0] == ["vm"]
 
 
-def test_a_host_that_is_down_is_an_error_at_once(simulator: Simulator, fleet: mv.Fleet) -> None:
+def test_create_on_a_host_that_is_down_is_an_error(simulator: Simulator, fleet: mv.Fleet) -> None:
     simulator.close_port()
 
     with pytest.raises(mv.HostUnreachable):
@@ -240,7 +238,7 @@ def test_create_accepts_an_os_type_in_any_case(fleet: mv.Fleet) -> None:
 # -- Networks and MACs ------------------------------------------------------------------------
 
 
-def test_the_only_network_there_is_need_not_be_said(fleet: mv.Fleet) -> None:
+def test_create_uses_the_only_network(fleet: mv.Fleet) -> None:
     vm = fleet.create_vm(mv.VMSpec(name="vm"))
 
     assert vm.settings.nics
@@ -251,28 +249,28 @@ def test_the_only_network_there_is_need_not_be_said(fleet: mv.Fleet) -> None:
 
 
 @pytest.mark.parametrize(
-    ("there", "words"),
+    ("networks", "message"),
     [
         ([], "the host has no host-only network: run there VBoxManage hostonlyif create"),
         (["a", "b"], "several host-only networks: choose one with --network: a, b"),
     ],
 )
-def test_a_network_that_cannot_be_guessed_has_to_be_said(
-    simulator: Simulator, fleet: mv.Fleet, there: list[str], words: str
+def test_create_refuses_a_network_it_cannot_choose(
+    simulator: Simulator, fleet: mv.Fleet, networks: list[str], message: str
 ) -> None:
-    simulator.virtualbox.interfaces["hostonlyifs"] = there
+    simulator.virtualbox.interfaces["hostonlyifs"] = networks
 
-    with pytest.raises(mv.CreationError, match=words):
+    with pytest.raises(mv.CreationError, match=message):
         fleet.create_vms([mv.VMSpec(name="vm")])
 
-    assert left(simulator) == ([], [])
+    assert vms_and_disks(simulator) == ([], [])
 
 
-def test_macos_has_host_only_networks_and_long_names_of_interfaces(
+def test_create_knows_the_networks_of_macos(
     fleet: mv.Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    owner = fleet.hosts[0]
-    mac = dataclasses.replace(owner.vboxmanage.installation(timeout=5), system="Darwin")
+    host = fleet.hosts[0]
+    mac = dataclasses.replace(host.vboxmanage.installation(timeout=5), system="Darwin")
     names = {"hostonlynets": ["maas"], "bridgedifs": ["en0: Wi-Fi", "en01: Thunderbolt 1"]}
     given: list[dict[str, str]] = []
 
@@ -287,9 +285,9 @@ def test_macos_has_host_only_networks_and_long_names_of_interfaces(
         given.append(options)
         raise mv.CreationError("enough")
 
-    monkeypatch.setattr(owner.vboxmanage, "installation", installation)
-    monkeypatch.setattr(owner.vboxmanage, "list_networks", list_networks)
-    monkeypatch.setattr(owner.vboxmanage, "modifyvm", modifyvm)
+    monkeypatch.setattr(host.vboxmanage, "installation", installation)
+    monkeypatch.setattr(host.vboxmanage, "list_networks", list_networks)
+    monkeypatch.setattr(host.vboxmanage, "modifyvm", modifyvm)
 
     fleet.create_vms([mv.VMSpec(name="a")])
     fleet.create_vms([mv.VMSpec(name="b", attachment="bridged", network="en0")])
@@ -298,7 +296,7 @@ def test_macos_has_host_only_networks_and_long_names_of_interfaces(
     assert given[1].items() >= {"--nic1": "bridged", "--bridgeadapter1": "en0: Wi-Fi"}.items()
 
 
-def test_macs_are_unlike_those_of_all_hosts_of_the_fleet(
+def test_create_uses_no_mac_of_another_host(
     simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Simulator(vms=1, key_file=simulator.key_file) as other:
@@ -307,21 +305,21 @@ def test_macs_are_unlike_those_of_all_hosts_of_the_fleet(
         drawn = iter([taken, "08:00:27:c0:ff:ee"])
         monkeypatch.setattr(plan, "random_mac", lambda: next(drawn))
         with mv.Fleet(hosts, identity=simulator.key_file) as fleet:
-            (made,) = fleet.create_vms([mv.VMSpec(name="vm")], host="a")
+            (result,) = fleet.create_vms([mv.VMSpec(name="vm")], host="a")
             with pytest.raises(mv.CreationError, match="a VM of another host already has the MAC"):
                 fleet.create_vms([mv.VMSpec(name="vm2", mac=taken)], host="a")
             with pytest.raises(mv.UnknownHost, match=r"name the host .* has a, b"):
                 fleet.create_vms([mv.VMSpec(name="vm3")])
 
-    assert made.vm is not None
-    assert made.vm.macs == ("08:00:27:c0:ff:ee",)
+    assert result.vm is not None
+    assert result.vm.macs == ("08:00:27:c0:ff:ee",)
 
 
 # -- Deleting ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("step", ["getextradata", "hdds", "unregistervm"])
-def test_a_deletion_whose_connection_breaks_is_no_reason_to_fail(
+def test_delete_retries_a_step_whose_connection_breaks(
     simulator: Simulator, fleet: mv.Fleet, step: str
 ) -> None:
     vm = fleet.create_vm(mv.VMSpec(name="vm"))
@@ -329,10 +327,10 @@ def test_a_deletion_whose_connection_breaks_is_no_reason_to_fail(
 
     fleet.delete_vm(vm)
 
-    assert left(simulator) == ([], [])
+    assert vms_and_disks(simulator) == ([], [])
 
 
-def test_a_vm_that_is_gone_while_the_answer_is_lost_is_deleted(
+def test_delete_succeeds_if_only_the_answer_is_lost(
     simulator: Simulator, fleet: mv.Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vm = fleet.create_vm(mv.VMSpec(name="vm"))
@@ -347,12 +345,10 @@ def test_a_vm_that_is_gone_while_the_answer_is_lost_is_deleted(
 
     fleet.delete_vm(vm)
 
-    assert left(simulator) == ([], [])
+    assert vms_and_disks(simulator) == ([], [])
 
 
-def test_a_vm_virtualbox_does_not_let_go_is_an_error_with_its_words(
-    simulator: Simulator, fleet: mv.Fleet
-) -> None:
+def test_delete_error_has_virtualboxs_message(simulator: Simulator, fleet: mv.Fleet) -> None:
     vm = fleet.create_vm(mv.VMSpec(name="vm"))
     simulator.inject(Fault(Action.FAIL, on="unregistervm", stderr=BROKEN))
 
@@ -360,10 +356,10 @@ def test_a_vm_virtualbox_does_not_let_go_is_an_error_with_its_words(
         fleet.delete_vm(vm)
 
     assert not caught.value.retry
-    assert left(simulator) == (["vm"], ["vm.vdi"])
+    assert vms_and_disks(simulator) == (["vm"], ["vm.vdi"])
 
 
-def test_a_vm_that_cannot_be_read_is_not_deleted(simulator: Simulator, fleet: mv.Fleet) -> None:
+def test_delete_refuses_a_vm_that_cannot_be_read(simulator: Simulator, fleet: mv.Fleet) -> None:
     vm = fleet.create_vm(mv.VMSpec(name="vm"))
     simulator.virtualbox.vm("vm").accessible = False
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The script that reads settings files, run for real: what is too large stays on its host."""
+"""The limits of VBoxManage's output: large settings files, many VMs, missing sections."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LARGE = "f9fbeea5-59c6-4fa9-a4f5-cb29fc063408"
 
 
 def settings_text(uuid: str, padding: str = "") -> str:
-    """A settings file with something in front of its hardware."""
+    """Return a settings file with padding before its hardware."""
     vm = SimulatedVM(uuid, f"vm {uuid[:4]}", ["080027AABB01"])
     return texts.render_settings(vm, whole=True).replace("<Hardware>", f"{padding}<Hardware>", 1)
 
@@ -63,7 +63,7 @@ class Account:
     def close(self) -> None: ...
 
     def run(self, command: str, *, deadline: Deadline, max_output: int = 0) -> CommandResult:
-        """Run a command here, and remember how much it printed."""
+        """Run a command on this machine, and record the size of its output."""
         result = self._local.run(command, deadline=deadline, max_output=max_output or 10_000)
         self.sizes.append(len(result.stdout))
         return result
@@ -82,7 +82,7 @@ PADDINGS: dict[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
-def test_a_file_that_is_too_large_is_not_sent(
+def test_settings_file_above_the_limit_is_not_sent(
     account: Account, padding: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     account.write(LARGE, settings_text(LARGE, PADDINGS[padding]()))
@@ -100,7 +100,7 @@ def test_a_file_that_is_too_large_is_not_sent(
     assert f"{LARGE}.vbox is not read: it is larger than 2 MiB" in caplog.messages[0]
 
 
-def test_the_head_of_a_large_file_is_read(account: Account) -> None:
+def test_first_line_of_a_large_settings_file_is_read(account: Account) -> None:
     account.write(LARGE, settings_text(LARGE, "<Snapshot/>\n" * 500_000))
 
     machines = account.manage.poll(settings_read="heads", timeout=60).machines
@@ -118,9 +118,7 @@ def test_the_head_of_a_large_file_is_read(account: Account) -> None:
         (f'<ExtraData><a name="{"x" * 100_000}"/></ExtraData>', ""),
     ],
 )
-def test_a_limit_makes_only_its_own_vm_inaccessible(
-    account: Account, padding: str, reason: str
-) -> None:
+def test_settings_limit_affects_only_its_vm(account: Account, padding: str, reason: str) -> None:
     account.write(LARGE, settings_text(LARGE, padding))
 
     machines = account.manage.poll(settings_read="all", timeout=60).machines
@@ -139,7 +137,7 @@ def test_a_limit_makes_only_its_own_vm_inaccessible(
         ("<Hardware>", "<!DOCTYPE x><Hardware>", "it has a DTD"),
     ],
 )
-def test_a_value_beyond_its_limit_is_named(
+def test_settings_value_above_the_limit_is_named(
     account: Account, old: str, new: str, reason: str
 ) -> None:
     account.write(LARGE, settings_text(LARGE).replace(old, new, 1))
@@ -150,7 +148,7 @@ def test_a_value_beyond_its_limit_is_named(
     assert machines[LARGE].limit_exceeded == reason
 
 
-def test_vms_beyond_their_number_are_an_error(account: Account, tmp_path: Path) -> None:
+def test_poll_of_too_many_vms_is_an_error(account: Account, tmp_path: Path) -> None:
     entries = "".join(
         f'<MachineEntry uuid="{{{n:08x}-0000-0000-0000-000000000000}}" src="n.vbox"/>\n'
         for n in range(parsers.MAX_VMS + 20)
@@ -164,7 +162,7 @@ def test_vms_beyond_their_number_are_an_error(account: Account, tmp_path: Path) 
 
 
 class Scripted:
-    """A transport whose answers are made from the nonce of each command."""
+    """A transport that answers with the nonce of each command."""
 
     def __init__(self, **answers: str) -> None:
         self._answers = answers
@@ -194,7 +192,7 @@ PROBED = "\nN system\nLinux\nN user\nu\nN program\n/x\nN version\n7.2\nN end 0\n
         '\nN running\n"x" {\n\nN processes\n\nN registry\n\nN end 0\n',
     ],
 )
-def test_an_answer_that_lacks_something_is_bad_output(observed: str) -> None:
+def test_poll_with_a_missing_section_is_bad_output(observed: str) -> None:
     scripted = Scripted(probe=PROBED, poll=observed)
     manage = vboxmanage.VBoxManage(HostConfig(user="u", address="h"), scripted)
 
@@ -203,7 +201,7 @@ def test_an_answer_that_lacks_something_is_bad_output(observed: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["system", "user", "program", "version"])
-def test_a_probe_that_lacks_something_is_an_error(name: str) -> None:
+def test_probe_with_a_missing_section_is_an_error(name: str) -> None:
     probed = PROBED.replace(f"N {name}\n", "N other\n")
     manage = vboxmanage.VBoxManage(HostConfig(user="u", address="h"), Scripted(probe=probed))
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which VMs and which of their disks are ours."""
+"""Which VMs this project manages, and which disks would be deleted with them."""
 
 from __future__ import annotations
 
@@ -27,56 +27,56 @@ NODE1 = (SAMPLES / "node1.vbox.xml").read_text(encoding="utf-8")
 def disk(
     location: str, *, users: tuple[str, ...] = (UUID,), uuid: str = "d1", parent: str = "base"
 ) -> HardDisk:
-    """A hard disk."""
+    """Return a hard disk."""
     return HardDisk(uuid, parent, location, frozenset(users))
 
 
-def unfinished(machine: str, pid: int) -> ownership.IncompleteVM | None:
-    """What the name of a VM that a process is making says."""
+def incomplete(machine: str, pid: int) -> ownership.IncompleteVM | None:
+    """Parse the temporary name of a VM of a process."""
     name = f"n 1 (being made by maas-virtualbox on {machine} process {pid})"
     return ownership.parse_incomplete(dataclasses.replace(VM, name=name))
 
 
-# -- The mark ---------------------------------------------------------------------------------
+# -- Managed VMs ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("value", "made"), [("its own", True), (OTHER, False), ("", False)])
-def test_a_vm_is_ours_if_it_bears_its_own_uuid(value: str, made: bool) -> None:
+@pytest.mark.parametrize(("value", "managed"), [("its own", True), (OTHER, False), ("", False)])
+def test_vm_with_its_own_uuid_in_extra_data_is_managed(value: str, managed: bool) -> None:
     uuid = settings_xml.normalise_uuid(NODE1.partition('<Machine uuid="')[2][:38])
     mark = uuid if value == "its own" else value
     item = f'<ExtraDataItem name="{settings_xml.MANAGED_KEY}" value="{mark}"/>'
     xml = NODE1.replace("<Hardware>", f"<ExtraData>{item}</ExtraData><Hardware>", 1)
 
-    assert settings_xml.parse_settings(uuid, "/x", xml).managed is made
+    assert settings_xml.parse_settings(uuid, "/x", xml).managed is managed
     assert not settings_xml.parse_settings(uuid, "/x", NODE1).managed
 
 
-# -- Half-made VMs ----------------------------------------------------------------------------
+# -- Incomplete VMs ---------------------------------------------------------------------------
 
 
-def test_only_a_vm_with_such_a_name_is_half_made() -> None:
+def test_vm_with_a_temporary_name_is_incomplete() -> None:
     assert ownership.parse_incomplete(VM) is None
-    found = unfinished("h", 7)
+    found = incomplete("h", 7)
     assert found == ownership.IncompleteVM("n 1", "h", 7)
 
 
-def test_a_vm_this_process_is_making_is_not_abandoned() -> None:
+def test_vm_that_this_process_creates_is_not_abandoned() -> None:
     name = ownership.begin_creation(UUID, "n 1")
     machine = dataclasses.replace(VM, name=name)
 
-    while_making = ownership.parse_incomplete(machine)
+    during = ownership.parse_incomplete(machine)
     ownership.end_creation(UUID)
     afterwards = ownership.parse_incomplete(machine)
 
-    assert while_making is None
+    assert during is None
     assert afterwards is not None
     assert (afterwards.name, afterwards.pid) == ("n 1", os.getpid())
     assert afterwards.is_abandoned
 
 
-def test_a_vm_of_a_process_that_runs_or_of_another_machine_is_not_abandoned() -> None:
-    alive = unfinished(platform.node(), os.getppid())
-    elsewhere = unfinished("some-other-machine", os.getpid())
+def test_vm_of_another_process_is_not_abandoned() -> None:
+    alive = incomplete(platform.node(), os.getppid())
+    elsewhere = incomplete("some-other-machine", os.getpid())
 
     assert alive is not None
     assert not alive.is_abandoned
@@ -84,7 +84,7 @@ def test_a_vm_of_a_process_that_runs_or_of_another_machine_is_not_abandoned() ->
     assert not elsewhere.is_abandoned
 
 
-def test_the_longest_name_of_a_half_made_vm_fits_in_a_file_name(
+def test_temporary_name_fits_in_a_file_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(platform, "node", lambda: "h" * 253)
@@ -98,13 +98,13 @@ def test_the_longest_name_of_a_half_made_vm_fits_in_a_file_name(
 # -- Disks ------------------------------------------------------------------------------------
 
 
-def test_a_disk_elsewhere_is_found_behind_a_snapshot() -> None:
+def test_foreign_disks_include_disks_of_snapshots() -> None:
     disks = parsers.parse_hard_disks((SAMPLES / "list-long-hdds.out").read_text())
 
     assert ownership.foreign_disks(VM, disks) == ["/home/vbox/elsewhere.vdi"]
 
 
-def test_a_disk_elsewhere_is_found_where_only_a_difference_to_it_is_attached() -> None:
+def test_foreign_disks_include_parents_of_disks() -> None:
     disks = [
         disk("/srv/base.vdi", uuid="b", users=()),
         disk("/home/vbox/VirtualBox VMs/n 1/Snapshots/{x}.vdi", uuid="c", parent="b"),
@@ -123,15 +123,15 @@ def test_a_disk_elsewhere_is_found_where_only_a_difference_to_it_is_attached() -
         ("/home/vbox/VirtualBox VMs/n 1/../n 2/n 2.vdi", True),
     ],
 )
-def test_a_disk_belongs_to_the_vm_in_whose_folder_it_is(location: str, foreign: bool) -> None:
+def test_foreign_disks_are_outside_the_folder_of_the_vm(location: str, foreign: bool) -> None:
     assert bool(ownership.foreign_disks(VM, [disk(location)])) is foreign
 
 
-def test_disks_of_other_vms_do_not_matter() -> None:
+def test_foreign_disks_ignore_disks_of_other_vms() -> None:
     assert ownership.foreign_disks(VM, [disk("/srv/x.vdi", users=(OTHER,))]) == []
 
 
-def test_windows_paths_are_compared_as_windows_does() -> None:
+def test_foreign_disks_compare_windows_paths() -> None:
     vm = dataclasses.replace(VM, settings_file="C:\\Users\\Ivan\\VirtualBox VMs\\n 1\\n 1.vbox")
     own = disk("c:\\users\\ivan\\virtualbox vms\\n 1\\n 1.vdi")
     other = disk("D:\\disks\\x.vdi", uuid="d2")
@@ -139,7 +139,7 @@ def test_windows_paths_are_compared_as_windows_does() -> None:
     assert ownership.foreign_disks(vm, [own, other]) == ["D:\\disks\\x.vdi"]
 
 
-def test_where_the_folder_is_unknown_every_disk_is_foreign() -> None:
+def test_foreign_disks_without_a_folder_are_all_disks() -> None:
     vm = dataclasses.replace(VM, settings_file="")
 
     assert ownership.foreign_disks(vm, [disk("/srv/x.vdi")]) == ["/srv/x.vdi"]

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The commands that make VMs and delete them."""
+"""The commands that create and delete VMs."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from maas_virtualbox.host.host import VM
     from maas_virtualbox.provisioning.create import Creation
 
-_NARROWEST = 2
-"""Digits of the numbers --count makes, so that node02 stands before node10 in every list."""
+_MIN_DIGITS = 2
+"""Digits of the numbers of --count, so that lists show node02 before node10."""
 
 
 @app.command(rich_help_panel=Panel.VMS)
@@ -42,15 +42,17 @@ def create(
         list[str] | None, typer.Argument(metavar="NAME", help="Names of the new VMs.")
     ] = None,
     count: Annotated[
-        int, typer.Option(min=0, max=1000, help="So many more, named by --prefix and a number.")
+        int, typer.Option(min=0, max=1000, help="Create this many numbered VMs.")
     ] = 0,
-    prefix: Annotated[str, typer.Option(help="What the names of --count begin with.")] = "node",
+    prefix: Annotated[str, typer.Option(help="Prefix of the numbered VMs' names.")] = "node",
     host: Annotated[
-        str, typer.Option("--host", metavar="NAME", help="Where; not needed if there is but one.")
+        str, typer.Option("--host", metavar="NAME", help="The host; default: the only one.")
     ] = "",
     cpus: Annotated[int, typer.Option(help="Virtual processors.")] = 1,
     memory: Annotated[int, typer.Option(help="Memory in MiB.")] = 2048,
-    disk: Annotated[int, typer.Option(help="Size of the disk in GiB; its file grows.")] = 20,
+    disk: Annotated[
+        int, typer.Option(help="Size of the disk in GiB. Its file grows as it fills.")
+    ] = 20,
     attachment: Annotated[
         Attachment, typer.Option(help="What the NIC is attached to.")
     ] = "hostonly",
@@ -59,19 +61,23 @@ def create(
     ] = "",
     nic_model: Annotated[NICModel, typer.Option(help="The NIC's hardware.")] = "e1000",
     mac: Annotated[str, typer.Option(help="The NIC's MAC, for a single VM.")] = "",
-    os_type: Annotated[str, typer.Option(help="As in `VBoxManage list ostypes`.")] = "Ubuntu_64",
+    os_type: Annotated[
+        str, typer.Option(help="An ID from `VBoxManage list ostypes`.")
+    ] = "Ubuntu_64",
     timeout: TimeoutOption = 60.0,
 ) -> None:
-    """Make VMs that boot from the network first, all at once, each whole or not at all.
+    """Create VMs that boot from the network first.
 
-    Needs a key that is not bound to the gate.
+    Nothing is left of a VM that cannot be created. A restricted key cannot create VMs.
     """
-    width = max(_NARROWEST, len(str(count)))
-    wanted = [*(names or []), *(f"{prefix}{n:0{width}}" for n in range(1, count + 1))]
-    if not wanted:
-        raise errors.ConfigError("say names, or --count N (and --prefix P) for numbered ones")
-    if mac and len(wanted) > 1:
-        raise errors.ConfigError(f"--mac {mac} fits one VM only; without it, each gets a free one")
+    digits = max(_MIN_DIGITS, len(str(count)))
+    all_names = [*(names or []), *(f"{prefix}{n:0{digits}}" for n in range(1, count + 1))]
+    if not all_names:
+        raise errors.ConfigError("no VM to create: give names, or use --count N for numbered VMs")
+    if mac and len(all_names) > 1:
+        raise errors.ConfigError(
+            f"--mac {mac} is for a single VM: omit it to give each VM a free MAC"
+        )
     specs = [
         VMSpec(
             name=name,
@@ -84,7 +90,7 @@ def create(
             mac=mac,
             os_type=os_type,
         )
-        for name in wanted
+        for name in all_names
     ]
     options: Options = ctx.obj
     with options.fleet() as fleet, output.progress_bar() as bar:
@@ -95,11 +101,11 @@ def create(
             bar.advance(task)
 
         results = fleet.create_vms(specs, host=host, progress=advance, timeout=timeout)
-    _show_created(results, options.format)
+    _print_created(results, options.format)
     exit_if_failed([result.error for result in results if result.error])
 
 
-def _show_created(results: Sequence[Creation], as_format: output.Format) -> None:
+def _print_created(results: Sequence[Creation], as_format: output.Format) -> None:
     output.print_rows(
         ("HOST", "NAME", "RESULT", "SECONDS", "MACS", "UUID"),
         [
@@ -137,27 +143,27 @@ def delete(
     zone: ZoneOption = "",
     timeout: TimeoutOption = 25.0,
     yes: Annotated[  # noqa: FBT002 - a flag of the command line
-        bool, typer.Option("--yes", help="Do not ask.")
+        bool, typer.Option("--yes", help="Do not ask for confirmation.")
     ] = False,
     power_off: Annotated[  # noqa: FBT002 - a flag of the command line
-        bool, typer.Option("--power-off", help="Pull the plug of those that are on.")
+        bool, typer.Option("--power-off", help="Power off VMs that are on.")
     ] = False,
 ) -> None:
-    """Delete VMs that `create` made, with their disks; never any other VM or disk."""
+    """Delete VMs that `create` created, and their disks. Other VMs and disks are never deleted."""
     options: Options = ctx.obj
     with options.fleet() as fleet:
         found, failures = find_vms(fleet, vms, host=host, zone=zone)
         if found and not yes:
-            _ask(found)
+            _confirm(found)
         delete_vms = functools.partial(fleet.delete_vms, power_off=power_off)
         results = power.act_on_vms(found, "delete", delete_vms, timeout=timeout)
     power.print_results(found, results, "deleted", options.format)
     exit_if_failed([*failures, *(result.error for result in results if result.error)])
 
 
-def _ask(found: Sequence[VM]) -> None:
-    """Ask whether to go on. Raises `ConfigError` where nobody can be asked."""
-    names = output.printable(", ".join(f"{vm.host}/{vm.name}" for vm in found))
+def _confirm(vms: Sequence[VM]) -> None:
+    """Ask for confirmation. Raises `ConfigError` if standard input is not a terminal."""
+    names = output.printable(", ".join(f"{vm.host}/{vm.name}" for vm in vms))
     if not sys.stdin.isatty():
-        raise errors.ConfigError(f"add --yes to delete {names} and what is on their disks")
-    typer.confirm(f"Delete {names} and what is on their disks?", abort=True, err=True)
+        raise errors.ConfigError(f"use --yes to delete {names} and the data on their disks")
+    typer.confirm(f"Delete {names} and the data on their disks?", abort=True, err=True)
