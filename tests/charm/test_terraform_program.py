@@ -170,10 +170,10 @@ def test_terraform_finds_a_mistake_in_the_module(
     ("right", "wrong", "message"),
     [
         ("var.machines == null ? var.units : null", "var.units", "machines cannot be specified"),
-        ("=> secret.secret_uri", "=> secret.secret_id", "are not their URIs"),
-        ('"api-key"', '"key"', "do not hold what the charm reads"),
-        ("[juju_application.this.name]", '["maas-virtualbox"]', "may not read its secrets"),
-        ("${var.app_name}-${each.key}", "${each.key}", "would share a secret's name"),
+        ("=> secret.secret_uri", "=> secret.secret_id", "are not the URIs"),
+        ('"api-key"', '"key"', "do not have the keys"),
+        ("[juju_application.this.name]", '["maas-virtualbox"]', "has no access to its secrets"),
+        ("${var.app_name}-${each.key}", "${each.key}", "would conflict with those of another"),
     ],
 )
 def test_terraform_module_tests_find_a_mistake(
