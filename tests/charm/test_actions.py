@@ -305,7 +305,7 @@ def test_rotate_ssh_key_with_force_replaces_the_key(context: Context, unit: test
 
     second = context.run(context.on.action("rotate-ssh-key", params={"force": True}), first)
 
-    before, after = (shared_secret(each).latest_content for each in (first, second))
+    before, after = (shared_secret(state).latest_content for state in (first, second))
     assert before is not None
     assert after is not None
     assert after["private-key"] == before["next-private-key"]

@@ -114,7 +114,7 @@ def test_action_of_a_broken_unit_fails_with_a_sentence(
 
 
 @pytest.mark.parametrize("how", ["option", "no disk"])
-@pytest.mark.parametrize("event", [each for each in EVENTS if each != "leader_elected"])
+@pytest.mark.parametrize("event", [event for event in EVENTS if event != "leader_elected"])
 def test_event_of_a_broken_virtualbox_host_sets_a_status(
     laptop: Laptop, box: Box, event: str, how: str
 ) -> None:

@@ -206,7 +206,7 @@ def blocks(language: str) -> Iterator[pages.Block]:
     for page in PAGES:
         if page.is_relative_to(DOCS):
             yield from (
-                each for each in pages.blocks(page.read_text()) if each.language == language
+                block for block in pages.blocks(page.read_text()) if block.language == language
             )
 
 

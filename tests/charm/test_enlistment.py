@@ -70,8 +70,8 @@ def powers(region: fake_maas.Region) -> list[tuple[str, str]]:
     machines = sorted(region.machines.values(), key=lambda machine: machine["hostname"])
     parameters = [machine["power_parameters"] for machine in machines]
     return [
-        (each["power_query_uri"].split("/")[2].partition(":")[0], each["power_token"])
-        for each in parameters
+        (values["power_query_uri"].split("/")[2].partition(":")[0], values["power_token"])
+        for values in parameters
     ]
 
 
@@ -134,7 +134,9 @@ def test_unit_publishes_its_address_to_peers(
     moved = replaced(before, leader=leader, networks={network("10.0.0.7")})
     out = context.run(context.on.config_changed(), moved)
 
-    (peers,) = (each for each in out.relations if isinstance(each, testing.PeerRelation))
+    (peers,) = (
+        relation for relation in out.relations if isinstance(relation, testing.PeerRelation)
+    )
     assert peers.local_unit_data["address"] == "10.0.0.7"
 
 
@@ -176,7 +178,7 @@ def test_auto_enlist_applies_only_allowed_changes(
 
     out = context.run(context.on.config_changed(), unit(simulator, region, auto_enlist=choice))
 
-    powered = [each for each in region.machines.values() if each["power_type"] == "webhook"]
+    powered = [m for m in region.machines.values() if m["power_type"] == "webhook"]
     assert isinstance(out.unit_status, ops.ActiveStatus)
     assert len(region.machines) == known
     assert len(powered) == (0 if choice == "off" else known)
@@ -187,7 +189,7 @@ def test_auto_enlist_off_still_updates_address_and_tokens(
 ) -> None:
     before = context.run(context.on.config_changed(), unit(simulator, region, auto_enlist="all"))
     manual = context.run(context.on.config_changed(), state_after(before, auto_enlist="off"))
-    tokens = {each["power_parameters"]["power_token"] for each in region.machines.values()}
+    tokens = {m["power_parameters"]["power_token"] for m in region.machines.values()}
     region.clear_calls()
 
     context.run(context.on.update_status(), manual)
@@ -199,7 +201,7 @@ def test_auto_enlist_off_still_updates_address_and_tokens(
     assert len(region.writes) == 3
 
     context.run(context.on.action("rotate-tokens", params={"grace": 1}), out)
-    after = {each["power_parameters"]["power_token"] for each in region.machines.values()}
+    after = {m["power_parameters"]["power_token"] for m in region.machines.values()}
     assert len(after) == 3
     assert not after & tokens
 

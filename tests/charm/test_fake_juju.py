@@ -495,7 +495,7 @@ def test_network_get_shows_devices_and_addresses(
 
     answer = call(resting, "network-get", "peers", "--format=json")
 
-    assert [each["interface-name"] for each in answer["bind-addresses"]] == ["eth0", "eth1"]
+    assert [device["interface-name"] for device in answer["bind-addresses"]] == ["eth0", "eth1"]
     first, second = answer["bind-addresses"][0]["addresses"]
     assert first == {"hostname": "laptop", "value": "", "cidr": ""}
     assert second["value"] == "2001:db8::2"

@@ -49,7 +49,7 @@ def relation(*units: dict[str, str]) -> testing.Relation:
 def keys_in(out: testing.State, related: testing.Relation) -> list[str]:
     """Return the keys that the application has published."""
     published = json.loads(out.get_relation(related.id).local_app_data["public-keys"])
-    return [each["key"] for each in published]
+    return [entry["key"] for entry in published]
 
 
 def own_keys(out: testing.State) -> list[str]:

@@ -179,7 +179,7 @@ def test_charm_publishes_every_alert_with_its_topology(tmp_path: Path) -> None:
 
 
 def test_dashboard_queries_are_valid_for_prometheus(tmp_path: Path) -> None:
-    names = [each["name"] for each in dashboard()["templating"]["list"]]
+    names = [variable["name"] for variable in dashboard()["templating"]["list"]]
     values = {**_BUILT_IN, **{f"${name}": ".*" for name in names}}
     rules: list[dict[str, str]] = []
     for number, (_, target) in enumerate(targets()):
@@ -221,7 +221,7 @@ def test_panels_use_the_chosen_data_source_and_topology(
 
 def test_dashboard_variables_are_those_of_cos() -> None:
     variables: list[dict[str, Any]] = dashboard()["templating"]["list"]
-    assert [each["name"] for each in variables] == [
+    assert [variable["name"] for variable in variables] == [
         "prometheusds",
         "juju_model",
         "juju_model_uuid",
@@ -229,16 +229,16 @@ def test_dashboard_variables_are_those_of_cos() -> None:
         "juju_unit",
         "host",
     ]
-    assert [each["type"] for each in variables] == ["datasource", *["query"] * 5]
+    assert [variable["type"] for variable in variables] == ["datasource", *["query"] * 5]
 
 
 def test_dashboard_variables_use_existing_labels(
     exposed: dict[str, set[str]],
 ) -> None:
-    for each in dashboard()["templating"]["list"][1:]:
-        found = re.fullmatch(r"label_values\((.*), (\w+)\)", each["definition"])
-        assert found
-        assert found[2] in assert_exposed(found[1], exposed)
+    for variable in dashboard()["templating"]["list"][1:]:
+        match = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["definition"])
+        assert match
+        assert match[2] in assert_exposed(match[1], exposed)
 
 
 def test_dashboard_has_its_own_id() -> None:

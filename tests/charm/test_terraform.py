@@ -61,20 +61,20 @@ class Configuration:
 
     def labelled(self, kind: str) -> dict[str, dict[str, Any]]:
         """Return the blocks of a type with one label, by label."""
-        return {name: body for each in self.blocks.get(kind, ()) for name, body in each.items()}
+        return {name: body for block in self.blocks.get(kind, ()) for name, body in block.items()}
 
     def locals(self) -> dict[str, Any]:
         """Return the local values."""
         return {
-            name: value for each in self.blocks.get("locals", ()) for name, value in each.items()
+            name: value for block in self.blocks.get("locals", ()) for name, value in block.items()
         }
 
     def resources(self) -> dict[tuple[str, str], dict[str, Any]]:
         """Return the resources by type and name."""
         return {
             (kind, name): body
-            for each in self.blocks.get("resource", ())
-            for kind, named in each.items()
+            for block in self.blocks.get("resource", ())
+            for kind, named in block.items()
             for name, body in named.items()
         }
 
@@ -115,8 +115,8 @@ def _problems(
         if attribute.get("required") and name not in body
     ]
     for name, block in inner.items():
-        for each in body.get(name, ()):
-            found += _problems(f"{where}: {name}", each, block["block"], set())
+        for inner_body in body.get(name, ()):
+            found += _problems(f"{where}: {name}", inner_body, block["block"], set())
     return found
 
 
@@ -128,9 +128,9 @@ def _plain(value: Any) -> Any:
     """Remove what the parser adds: quotes around strings, comments, marks of blocks."""
     if isinstance(value, dict):
         items = cast("dict[str, Any]", value).items()
-        return {_plain(name): _plain(each) for name, each in items if not name.startswith("__")}
+        return {_plain(name): _plain(item) for name, item in items if not name.startswith("__")}
     if isinstance(value, list):
-        return [_plain(each) for each in cast("list[Any]", value)]
+        return [_plain(item) for item in cast("list[Any]", value)]
     if isinstance(value, str) and value[:1] == value[-1:] == '"':
         return value[1:-1]
     return value

@@ -91,9 +91,9 @@ def problems(
     def problems(folder: Path | str = ".") -> list[str]:
         report = json.loads(terraform("validate", "-json", folder=folder).stdout)
         return [
-            f"{each['summary']}: {each.get('detail', '')}"
-            for each in report["diagnostics"]
-            if each["summary"] != "Provider development overrides are in effect"
+            f"{diagnostic['summary']}: {diagnostic.get('detail', '')}"
+            for diagnostic in report["diagnostics"]
+            if diagnostic["summary"] != "Provider development overrides are in effect"
         ]
 
     return problems

@@ -526,7 +526,8 @@ def test_virtualbox_is_installed_with_apt_if_missing(
 def test_virtualbox_command_is_retried(
     laptop: Context, box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(virtualbox, "_RETRY_PAUSES_S", (0.0, 0.0))
+    timings = virtualbox.Timings(retry_pauses=(0.0, 0.0))
+    monkeypatch.setattr(VirtualBoxHostCharm, "timings", timings)
     box.refusals = 2
     out = laptop.run(laptop.on.config_changed(), laptop_state())
     assert isinstance(out.unit_status, ops.ActiveStatus)

@@ -38,13 +38,14 @@ class VirtualBoxHostCharm(ops.CharmBase):
 
     root = Path("/")
     """The folder that represents the machine's file system."""
+    timings = virtualbox.Timings()
 
     def __init__(self, framework: ops.Framework) -> None:
         super().__init__(framework)
         self._not_ready: statuses.NotReady | None = None
         self._vms: list[VMView] | None = None
         self._lock = MachineLock(self, self.root, virtualbox.NAME)
-        self._machine = machine.Machine(self, self.root, self._lock)
+        self._machine = machine.Machine(self, self.root, self._lock, self.timings)
         self._provider = VirtualBoxHostsProvider(self, RELATION)
         self.actions = actions.Actions(self, machine=self._machine, reconcile=self._reconcile)
         on = self.on
@@ -97,7 +98,7 @@ class VirtualBoxHostCharm(ops.CharmBase):
             account = accounts.ensure(self.root, chosen.user)
             sshd.authorise(self.root, account, keys)
             program = self._ensure_virtualbox(chosen)
-            vbox = virtualbox.VirtualBox(self.root, account, program)
+            vbox = virtualbox.VirtualBox(self.root, account, program, self.timings)
             if not programs.is_installed(self.root, virtualbox.NAME):
                 self._install_program()
             vbox.ensure_scripts()

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 class Machine:
     """The machine of a unit. The charm creates one for each event."""
 
-    def __init__(self, charm: ops.CharmBase, root: Path, lock: MachineLock) -> None:
+    def __init__(
+        self, charm: ops.CharmBase, root: Path, lock: MachineLock, timings: virtualbox.Timings
+    ) -> None:
         self._charm = charm
         self._root = root
         self._lock = lock
+        self._timings = timings
 
     def options(self) -> options.HostOptions:
         """Return the options. Raises `Blocked` if one is invalid."""
@@ -39,9 +42,8 @@ class Machine:
             NotReady: It is not set up yet, or another unit owns this machine.
         """
         self._lock.check()
-        account = accounts.find(self.options().user)
-        program = virtualbox.find()
+        account, program = accounts.find(self.options().user), virtualbox.find()
         is_installed = programs.is_installed(self._root, virtualbox.NAME)
         if account is None or not program or not is_installed:
             raise statuses.Waiting("VirtualBox is not set up yet")
-        return virtualbox.VirtualBox(self._root, account, program)
+        return virtualbox.VirtualBox(self._root, account, program, self._timings)

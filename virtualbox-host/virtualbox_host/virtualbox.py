@@ -33,8 +33,6 @@ NAME = "virtualbox-host"
 
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 _DRIVER = Path("dev/vboxdrv")
-_CREATE_TIMEOUT_S = 600.0
-_RETRY_PAUSES_S = (1.0, 2.0)
 _DHCP_PREFIX = "HostInterfaceNetworking-"
 
 
@@ -69,6 +67,16 @@ def has_driver(root: Path) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
+class Timings:
+    """Durations in seconds."""
+
+    create_timeout: float = 600.0
+    """The time limit for creating or deleting VMs."""
+    retry_pauses: tuple[float, ...] = (1.0, 2.0)
+    """The pauses before each retry of an idempotent command."""
+
+
+@dataclasses.dataclass(frozen=True)
 class VirtualBox:
     """VirtualBox of one account. Its methods raise `Blocked` with VirtualBox's message."""
 
@@ -77,6 +85,7 @@ class VirtualBox:
     account: Account
     program: str
     """The path of VBoxManage."""
+    timings: Timings
 
     def create(self, chosen: HostOptions, names: Sequence[str]) -> programs.Result:
         """Create VMs. A VM that cannot be completed is removed. The result has the errors."""
@@ -85,12 +94,12 @@ class VirtualBox:
             f"--{option}={getattr(spec, option.replace('-', '_'))}"
             for option in ("cpus", "memory", "disk", "nic-model", "attachment", "network")
         ]
-        return self._run("create", *options, "--", *names, timeout=_CREATE_TIMEOUT_S)
+        return self._run("create", *options, "--", *names, timeout=self.timings.create_timeout)
 
     def delete(self, uuids: Sequence[str], *, power_off: bool) -> programs.Result:
         """Delete VMs that `create` has created. The result has the errors."""
         flags = ["--yes", *(["--power-off"] if power_off else [])]
-        return self._run("delete", *flags, "--", *uuids, timeout=_CREATE_TIMEOUT_S)
+        return self._run("delete", *flags, "--", *uuids, timeout=self.timings.create_timeout)
 
     def ensure_network(self, chosen: HostOptions) -> None:
         """Create the host-only network if it is missing, and stop VirtualBox's DHCP server on it.
@@ -139,7 +148,7 @@ class VirtualBox:
         """Run an idempotent command. VirtualBox's service ends some seconds after its last client.
         While it ends, it refuses new clients."""
         result = self._run(*arguments)
-        for pause in _RETRY_PAUSES_S:
+        for pause in self.timings.retry_pauses:
             if result.error:
                 time.sleep(pause)
                 result = self._run(*arguments)

@@ -35,7 +35,7 @@ class VirtualBoxHostsProvider(ops.Object):
         super().__init__(charm, f"{relation_name}-provider")
         self._charm = charm
         self._name = relation_name
-        self._known: dict[int, list[str]] = {}
+        self._cache: dict[int, list[str]] = {}
         """The keys by relation ID. A cache, so that each warning is logged once in a hook."""
         events = charm.on[relation_name]
         for event in (events.relation_changed, events.relation_broken):
@@ -43,8 +43,8 @@ class VirtualBoxHostsProvider(ops.Object):
 
     def keys(self) -> tuple[str, ...]:
         """Return the public keys to authorise, each as `type base64`. No other key may log in."""
-        known = self._charm.model.relations[self._name]
-        return tuple(sorted({key for relation in known for key in self._keys_of(relation)}))
+        relations = self._charm.model.relations[self._name]
+        return tuple(sorted({key for relation in relations for key in self._keys_of(relation)}))
 
     def publish(self, account: AccountData) -> None:
         """Publish this unit's account, after its keys have been authorised.
@@ -71,9 +71,9 @@ class VirtualBoxHostsProvider(ops.Object):
         return str(address)
 
     def _keys_of(self, relation: ops.Relation) -> list[str]:
-        if relation.id not in self._known:
-            self._known[relation.id] = self._read_keys(relation)
-        return self._known[relation.id]
+        if relation.id not in self._cache:
+            self._cache[relation.id] = self._read_keys(relation)
+        return self._cache[relation.id]
 
     def _read_keys(self, relation: ops.Relation) -> list[str]:
         # In some events of a relation that breaks, the other application is no longer known.

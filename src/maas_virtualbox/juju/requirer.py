@@ -60,7 +60,7 @@ class VirtualBoxHostsRequirer(ops.Object):
         super().__init__(charm, f"{relation_name}-requirer")
         self._charm = charm
         self._name = relation_name
-        self._known: tuple[RelatedHost, ...] | None = None
+        self._cache: tuple[RelatedHost, ...] | None = None
         """A cache, so that each warning is logged once in a hook."""
         events = charm.on[relation_name]
         for event in (
@@ -78,9 +78,9 @@ class VirtualBoxHostsRequirer(ops.Object):
 
     def hosts(self) -> tuple[RelatedHost, ...]:
         """Return the hosts of all units that have published one, in a stable order."""
-        if self._known is None:
-            self._known = tuple(self._read_hosts())
-        return self._known
+        if self._cache is None:
+            self._cache = tuple(self._read_hosts())
+        return self._cache
 
     def publish_keys(self, keys: Iterable[str]) -> None:
         """Publish the public keys to authorise. Units other than the leader do nothing.
