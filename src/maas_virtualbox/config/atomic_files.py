@@ -385,9 +385,7 @@ def _follow(path: Path, new_folder: _NewFolder | None) -> _Entry:
             status = _stat(name, folder)
             if status is not None and stat.S_ISLNK(status.st_mode):
                 links += 1
-                if links > _MAX_LINKS:
-                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-                names += reversed(Path(_read_link(name, folder, status)).parts)
+                names += reversed(_read_link(name, folder, status, links).parts)
             elif not names:
                 return _Entry(folder, name, is_new)
             else:
@@ -463,15 +461,24 @@ def _stat(name: str, folder: int) -> os.stat_result | None:
         return None
 
 
-def _read_link(name: str, folder: int, link: os.stat_result) -> str:
-    """Return the target of a symbolic link, unless another user may have created the link."""
+def _read_link(name: str, folder: int, link: os.stat_result, count: int) -> Path:
+    """Return the target of a symbolic link, unless another user may have created the link.
+
+    Args:
+        name: the name of the link.
+        folder: the open folder of the link.
+        link: the status of the link.
+        count: how many links of the path were followed, including this one.
+    """
+    if count > _MAX_LINKS:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     outer = os.fstat(folder)
     trusted = {0, os.geteuid()}
     if os.geteuid() != 0:
         trusted.add(outer.st_uid)
     if not trusted >= {link.st_uid, outer.st_uid} or _is_world_writable(outer):
         raise OSError(errno.ELOOP, f"{name} is a symbolic link that another user may have created")
-    return os.readlink(name, dir_fd=folder)
+    return Path(os.readlink(name, dir_fd=folder))
 
 
 def _is_world_writable(folder: os.stat_result) -> bool:

@@ -311,13 +311,17 @@ def _parse_mapping(entry: Mapping[object, object]) -> dict[str, object]:
     known = {"host", "address", "user", "port", *OPTIONS}
     if unknown := [key for key in fields if key not in known]:
         raise ValueError(f"unknown option {unknown[0]!r}; options are {', '.join(sorted(known))}")
-    if "host" in fields:
-        if "address" in fields:
-            raise ValueError("give either host (user@address) or address, not both")
-        return {**_parse_account(str(fields.pop("host"))), **fields}
+    if "host" not in fields:
+        _check_user(fields)
+        return fields
+    if "address" in fields:
+        raise ValueError("give either host (user@address) or address, not both")
+    return {**_parse_account(str(fields.pop("host"))), **fields}
+
+
+def _check_user(fields: Mapping[str, object]) -> None:
     if not fields.get("user") and fields.get("address", "local") != "local":
         raise ValueError("the user is empty; a remote host needs user and address")
-    return fields
 
 
 def _check_duplicate_accounts(hosts: Iterable[HostConfig]) -> None:

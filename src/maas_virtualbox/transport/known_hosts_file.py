@@ -214,10 +214,14 @@ def _check_names(number: int, names: tuple[str, ...]) -> None:
     hashed = [name for name in names if "|" in name]
     if hashed and (len(names) > 1 or not _is_hash(hashed[0])):
         raise InvalidFile(f"line {number}: expected a hashed name, |1|SALT|HASH, and no other")
-    if not all(name.isprintable() and len(name) <= _MAX_NAME for name in names):
+    if not all(map(_is_valid_name, names)):
         raise InvalidFile(f"line {number}: a name has invalid characters or is too long")
     if not any(names):
         raise InvalidFile(f"line {number}: it does not name a host")
+
+
+def _is_valid_name(name: str) -> bool:
+    return name.isprintable() and len(name) <= _MAX_NAME
 
 
 def _is_hash(name: str) -> bool:
