@@ -18,7 +18,7 @@ MAAS_USER = "maas"
 
 
 def is_patched(root: Path, choice: str) -> bool:
-    """Return whether the template is to be patched.
+    """Return whether the template must be patched.
 
     Args:
         root: The folder that represents `/`.

@@ -249,7 +249,7 @@ def test_question_about_a_crashed_vm_ends_in_time(simulator: Simulator, fleet: m
     with ends_in_time(2.5):
         (vm, *_) = fleet.hosts[0].vms(exact=True, timeout=2.5)
 
-    # The process list shows that the VM is on; VirtualBox has not told its state.
+    # The process list shows that the VM is on; VirtualBox has not reported its state.
     assert (vm.power, vm.state) == (mv.Power.ON, mv.VMState.STARTING)
 
 

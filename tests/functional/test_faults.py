@@ -189,7 +189,7 @@ def test_reset_restarts_a_crashed_vm(simulator: Simulator, fleet: mv.Fleet) -> N
 
 
 def test_power_off_waits_for_a_process_that_outlives_its_vm() -> None:
-    # Under load the end of a process stalls for seconds; this was taken for a split brain.
+    # Under load the end of a process stalls for seconds; this was taken for an orphaned process.
     with Simulator(vms=1, timings=Timings(stop=3.0)) as simulator:
         hosts = mv.parse_hosts(simulator.host_entry)
         with mv.Fleet(hosts, identity=simulator.key_file) as fleet:

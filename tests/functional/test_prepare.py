@@ -182,7 +182,7 @@ def test_the_command_gets_a_temporary_folder_that_goes_with_it(machine: Machine)
     assert not folder.exists()
 
 
-def test_a_command_that_fails_gives_its_exit_code_and_keeps_its_files(machine: Machine) -> None:
+def test_prepare_of_a_failing_command_keeps_its_files_and_code(machine: Machine) -> None:
     done = machine.prepare("sh", "-c", ': > "$TMPDIR/left"; exit 7')
 
     assert done.returncode == 7

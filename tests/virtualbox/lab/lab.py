@@ -642,7 +642,7 @@ class Lab:
                 "Architecture: all\n"
                 "Maintainer: nobody <nobody@localhost>\n"
                 "Provides: virtualbox-modules\n"
-                "Description: empty stand-in for the VirtualBox kernel modules\n"
+                "Description: empty replacement of the VirtualBox kernel modules\n"
             )
             package = "/root/virtualbox-modules-none.deb"
             must(("dpkg-deb", "--build", control.parent.parent, self.path(package)))
