@@ -21,6 +21,7 @@ import pytest
 import maas_virtualbox as mv
 from maas_virtualbox.cli import fence_agent, nagios_plugin
 from maas_virtualbox.deadline import Deadline
+from maas_virtualbox.host import checks
 from maas_virtualbox.simulator import Action, Fault, Simulator, texts
 from maas_virtualbox.virtualbox import vboxmanage
 
@@ -112,6 +113,7 @@ CALLS = (
             uuid, host=fleet.hosts[0].config.name, timeout=TIMEOUT_S
         ),
     ),
+    Call("check_host", lambda fleet, _: checks.check_host(fleet.hosts[0], timeout=TIMEOUT_S)),
     Call("VirtualBoxHost.vm", lambda fleet, uuid: fleet.hosts[0].vm(uuid, timeout=TIMEOUT_S)),
     Call(
         "VirtualBoxHost.vms",
