@@ -381,6 +381,9 @@ def test_plan_ignores_machines_of_other_services(region: Region) -> None:
 
     assert plan(region, []).changes == ()
     assert plan(region, [], dataclasses.replace(HERE, unreachable=("a",))).changes == ()
+    assert (
+        plan(region, [], dataclasses.replace(HERE, other_addresses=("10.0.0.77",))).changes == ()
+    )
 
 
 # -- Conflicts ----------------------------------------------------------------------------------

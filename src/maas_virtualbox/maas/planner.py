@@ -222,7 +222,7 @@ class _Planner:
 
     def _is_served_here(self, machine: Machine, uuid: str) -> bool:
         base = managed_uris(machine).base
-        wanted = self._settings.power_parameters(uuid, base)
+        wanted = self._settings.power_parameters(uuid)
         return wanted.power_on_uri.startswith(f"{base}/")
 
 
