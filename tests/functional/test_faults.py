@@ -260,7 +260,7 @@ def test_actions_never_take_two_locks_of_one_vm(simulator: Simulator, fleet: mv.
             one.result()
 
     assert {vm.most_locks for vm in simulator.virtualbox.vms} == {1}
-    assert simulator.virtualbox.second_copies == 0
+    assert simulator.virtualbox.duplicate_starts == 0
 
 
 def test_poll_without_settings_files_uses_the_long_list(

@@ -139,7 +139,7 @@ def test_a_hostile_name_is_a_name(machine: Machine) -> None:
         ("", "no VM matches"),
         ("89:ab", "no VM matches 89:ab"),
         ("$(touch pwned)", "no VM matches $(touch pwned)"),
-        ("twin", "several VMs answer to twin"),
+        ("twin", "several VMs match twin"),
         (".*", "no VM matches .*"),
     ],
 )
@@ -159,7 +159,7 @@ def test_the_number_of_arguments_is_one(machine: Machine) -> None:
     for arguments in ((), ("node01", "twin")):
         done = machine.run("startvm", *arguments)
         assert done.returncode == 1
-        assert "say one VM" in done.stderr
+        assert "expected one VM" in done.stderr
     assert machine.calls == []
 
 

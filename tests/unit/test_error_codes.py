@@ -261,9 +261,7 @@ def test_error_of_createvm_or_rename_has_a_hint(name: str) -> None:
 
 
 def test_refusal_by_gate_means_a_restricted_key() -> None:
-    stderr = (
-        b"maas-virtualbox gate: refused: this key may only switch VMs. If maas-virtualbox was\n"
-    )
+    stderr = b"maas-virtualbox gate: refused: this restricted key may only\n"
 
     error = error_codes.parse_error("lab", CommandResult(77, b"", stderr, 0.1))
 

@@ -1,8 +1,8 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""A VirtualBox host that is not there: a real SSH server in front of a simulated VBoxManage.
+"""A simulated VirtualBox host: a real SSH server with a simulated VBoxManage.
 
-For your tests as for ours::
+For this project's tests and for yours::
 
     from maas_virtualbox import Fleet, parse_hosts
     from maas_virtualbox.simulator import Simulator
@@ -12,18 +12,18 @@ For your tests as for ours::
             fleet.power_on("node01")
         assert simulator.virtualbox.vm("node01").starts == 1
 
-Look
-    `Simulator.commands` lists every command that reached the host; `SimulatedVM` says what became
-    of a VM.
+What happened
+    `Simulator.commands` lists every command that reached the host, `SimulatedVirtualBox.calls`
+    every call of VBoxManage. A `SimulatedVM` has the state of a VM.
 
-Do what the world does
-    `Simulator.virtualbox` crashes and kills VMs and VBoxSVC, and loses sight of what runs;
-    `Simulator.inject` makes commands slow, hang, fail or break off; `restart_sshd`, `close_port`,
+Faults
+    `Simulator.virtualbox` crashes and kills VMs and VBoxSVC, and orphans the processes of VMs.
+    `Simulator.inject` makes commands slow, hang, fail or break off. `restart_sshd`, `close_port`,
     `change_host_key` and `refuse_logins` are about SSH.
 
-It understands the commands this library sends to Linux hosts, answers with the recorded texts of
-VirtualBox 7.2.22, and fails on any other command. It starts no process and writes no file but the
-client's key, in a temporary folder of its own.
+It accepts the commands that this library sends to Linux hosts, answers with the recorded texts of
+VirtualBox 7.2.22, and fails on any other command. It starts no process and writes no file except
+the client's key, in a temporary folder of its own.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Command:
     vm: str
     """The UUID of the VM it was about, or empty."""
     began: float
-    """When it came, in seconds of the monotonic clock."""
+    """When it arrived, in seconds of the monotonic clock."""
 
 
 class Simulator:
@@ -87,14 +87,14 @@ class Simulator:
         timings: Timings | None = None,
         key_file: pathlib.Path | None = None,
     ) -> None:
-        """Prepare; it listens from `with` on.
+        """Create the host; it listens while the `with` statement runs.
 
         Args:
-            vms: how many VMs to make, named node01, node02, …
+            vms: how many VMs to create, named node01, node02, …
             port: TCP port on 127.0.0.1; 0: any free one.
             user: the account's name.
             timings: how long things take.
-            key_file: the private key that logs in, as of another simulator. None: a new one.
+            key_file: the private key that logs in, such as another simulator's. None: a new one.
         """
         self.user = user
         self.virtualbox = SimulatedVirtualBox(f"/home/{user}", timings or Timings())
@@ -155,7 +155,7 @@ class Simulator:
         return sum(1 for command in self.commands if not kind or command.kind == kind)
 
     def inject(self, fault: Fault) -> None:
-        """Let the next commands that fit meet a fault."""
+        """Let the next commands that match meet a fault."""
         with self._lock:
             self._faults.append(fault)
 
@@ -169,7 +169,7 @@ class Simulator:
         self._ssh.reopen()
 
     def vboxmanage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run VBoxManage on the host, past SSH and faults."""
+        """Run VBoxManage on the host, without SSH and faults."""
         answer = self.virtualbox.call(arguments)
         return subprocess.CompletedProcess(
             arguments, answer.exit_code, answer.stdout, answer.stderr

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a simulated program leaves behind."""
+"""The result of a simulated program."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """What a program left behind."""
+    """What a program printed, and its exit code."""
 
     stdout: str = ""
     stderr: str = ""
@@ -17,7 +17,7 @@ class Answer:
 
 
 class VBoxError(Exception):
-    """An error VBoxManage prints; its text is all of standard error."""
+    """An error that VBoxManage prints; its text is the whole of standard error."""
 
     def __init__(self, stderr: str, exit_code: int = 1, stdout: str = "") -> None:
         super().__init__(stderr)

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Faults on request: what a host may do wrong between a command and its answer."""
+"""Faults that tests inject: what may go wrong between a command and its answer."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ class Action(str, enum.Enum):
     """What goes wrong."""
 
     DELAY = "delay"
-    """The command is carried out `seconds` late. 10.0 is VirtualBox's own stall."""
+    """The command is executed `seconds` late. 10.0 is how long VirtualBox itself stalls."""
     LATE = "late"
-    """The command is carried out at once and its answer comes `seconds` late: what it says of VMs
+    """The command is executed at once, and its answer comes `seconds` late: what it says about VMs
     may no longer be true."""
     DROP = "drop"
     """The connection breaks before the answer."""
     HANG = "hang"
-    """No answer ever comes."""
+    """The command is not executed and has no answer."""
     FAIL = "fail"
-    """The command is not carried out; `stderr` and `exit_code` are the answer."""
+    """The command is not executed; `stderr` and `exit_code` are the answer. In a guarded start or
+    power-off, they are the answer of VBoxManage."""
     FLOOD = "flood"
     """Output without end."""
     TRUNCATE = "truncate"
@@ -36,10 +37,10 @@ class Fault:
     on: str = ""
     """The kind of request it hits (`poll`, `startvm`, `poweroff`, …); empty: any."""
     times: int = 1
-    """How many commands it hits before it is over."""
+    """How many commands it hits."""
     seconds: float = 0.0
     """For DELAY and LATE."""
     exit_code: int = 1
     """For FAIL."""
     stderr: str = ""
-    """For FAIL; `texts` has VirtualBox's words."""
+    """For FAIL; `texts` has VirtualBox's messages."""

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""`modifyvm`: how one setting of a simulated VM is changed, and what VirtualBox refuses."""
+"""`modifyvm`: how it changes one setting of a simulated VM, and what VirtualBox refuses."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model: VMs, their states and locks, VBoxSVC, and the VBoxManage commands that change them.
 
-Every text and exit code is that of VirtualBox 7.2.22 as recorded. Nothing here knows of SSH.
+Every text and exit code is a recorded one of VirtualBox 7.2.22. Nothing here concerns SSH.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ class Timings:
 
 
 class SimulatedVirtualBox:
-    """VirtualBox of one account. Made by `Simulator`; may be shared between threads.
+    """VirtualBox of one account. Created by `Simulator`; may be shared between threads.
 
-    `_lock` guards all fields and is never held while a call takes its time.
+    `_lock` guards all fields and is never held while a call waits.
     """
 
     def __init__(self, home: str, timings: Timings) -> None:
@@ -64,8 +64,8 @@ class SimulatedVirtualBox:
         self.timings = timings
         self.calls: list[tuple[str, ...]] = []
         """The arguments of every call of VBoxManage so far."""
-        self.second_copies = 0
-        """How many second copies of running VMs were started."""
+        self.duplicate_starts = 0
+        """How often a VM was started that a process ran already."""
         self.dhcp_networks: list[str] = []
         """Networks on which VirtualBox's own DHCP server answers."""
         self.interfaces = {"bridgedifs": ["eth0"], "hostonlyifs": ["vboxnet0"]}
@@ -116,7 +116,7 @@ class SimulatedVirtualBox:
         return len(self.vm(vm).pids)
 
     def remove_ipc_folder(self) -> None:
-        """Let VirtualBox lose sight of the VMs that run: it calls them off, they go on."""
+        """Orphan the processes of all VMs: VirtualBox reports the VMs as off, and they run on."""
         with self._lock:
             for vm in self._vms.values():
                 if vm.pids:
@@ -134,11 +134,11 @@ class SimulatedVirtualBox:
 
     @property
     def vms(self) -> list[SimulatedVM]:
-        """All VMs in the order they were made."""
+        """All VMs in the order of their creation."""
         with self._lock:
             return list(self._vms.values())
 
-    # -- What a host is asked -----------------------------------------------------------------
+    # -- What a host answers ------------------------------------------------------------------
 
     def call(self, argv: Sequence[str]) -> Answer:
         """Run VBoxManage, given its arguments without `-q`."""
@@ -242,7 +242,7 @@ class SimulatedVirtualBox:
                     raise VBoxError(texts.locked_by_session(vm.name))
             with self._locked(vm, texts.locked_by_session):
                 with self._lock:
-                    self.second_copies += bool(vm.pids)
+                    self.duplicate_starts += bool(vm.pids)
                     resumes = vm.state in _SAVED
                     vm.state = VMState.RESTORING if resumes else VMState.STARTING
                     self._next_pid += 1
@@ -428,18 +428,18 @@ class SimulatedVirtualBox:
                 yield
 
     def _rename(self, vm: SimulatedVM, name: str) -> None:
-        """Give a VM another name, and its folder with all that is in it."""
+        """Rename a VM, and its folder with everything in it."""
         old, new = (
-            settings_xml.beside(texts.settings_file(self.home, each), "")
-            for each in (vm.name, name)
+            settings_xml.beside(texts.settings_file(self.home, owner), "")
+            for owner in (vm.name, name)
         )
         if old != new:
             if self._has_file(texts.settings_file(self.home, name)):
                 raise VBoxError(texts.cannot_rename(old.rstrip("/"), new.rstrip("/")))
             moved = {path: new + path.removeprefix(old) for path in self.disks if old in path}
             self.disks = {moved.get(path, path): disk for path, disk in self.disks.items()}
-            for each in self._vms.values():
-                for ports in each.ports.values():
+            for other in self._vms.values():
+                for ports in other.ports.values():
                     ports.update({port: moved.get(path, path) for port, path in ports.items()})
         vm.name = name
 
@@ -508,7 +508,7 @@ class SimulatedVirtualBox:
     def _locked(
         self, vm: SimulatedVM, refusal: Callable[[str], str] = texts.lock_pending
     ) -> Generator[None]:
-        """Hold a VM's lock; whoever comes second is refused at once, as by VirtualBox."""
+        """Hold a VM's lock. A second call is refused at once, as VirtualBox does."""
         with self._lock:
             if vm.locked:
                 raise VBoxError(refusal(vm.name))

@@ -1,6 +1,6 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""One simulated VM: what it is and what became of it. Commands are `virtualbox`'s business."""
+"""One simulated VM: its settings and its state. `virtualbox` has the commands that change it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SimulatedVM:
     boot_order: tuple[str, ...] = ("net", "disk", "none", "none")
     firmware: str = "BIOS"
     attachment: str = "nat"
-    """What its NICs are attached to, as `--nic1` says it."""
+    """What its NICs are attached to, as `--nic1` expresses it."""
     network: str = ""
     """The interface or network they are attached to."""
     nic_type: str = "82540EM"
@@ -32,18 +32,18 @@ class SimulatedVM:
     state: VMState = VMState.POWEROFF
     accessible: bool = True
     start_error: str = ""
-    """If set, a start fails with these words and the VM's log ends with them."""
+    """If set, a start fails with this message and the VM's log ends with it."""
     acpi_reaction: float | None = None
     """Seconds after the power button until the guest is off; None: it does not react."""
     pids: list[int] = dataclasses.field(default_factory=list[int])
-    """The processes that run it; more than one is a second copy."""
+    """The processes that run it; one of two is orphaned."""
     starts: int = 0
     last_start_resumed: bool = False
     log: str = ""
     locked: bool = False
-    """Whether a call holds its lock just now."""
+    """Whether a call holds its lock."""
     most_locks: int = 0
-    """How many lock-taking calls wanted it at once, at the most."""
+    """The greatest number of lock-taking calls on it at one time."""
     wanted: int = 0
 
     @property

@@ -8,7 +8,7 @@ import enum
 
 
 class Power(str, enum.Enum):
-    """Whether a VM would be on if it were metal."""
+    """Whether a VM would be on if it were a physical machine."""
 
     ON = "on"
     OFF = "off"
@@ -19,9 +19,9 @@ class Power(str, enum.Enum):
 
 
 class VMState(str, enum.Enum):
-    """The 23 machine states, in the words of `VBoxManage showvminfo --machinereadable`.
+    """The 23 machine states, as `VBoxManage showvminfo --machinereadable` names them.
 
-    `INACCESSIBLE` is ours: VirtualBox cannot read the VM's settings file.
+    `INACCESSIBLE` is this project's: VirtualBox cannot read the VM's settings file.
     """
 
     POWEROFF = "poweroff"
@@ -54,8 +54,8 @@ class VMState(str, enum.Enum):
 
     @property
     def power(self) -> Power:
-        """What the state means for power: a crashed VM (gurumeditation) still holds its disks, so
-        it is on; saving and stopping are on until they are done."""
+        """What the state means for power. A crashed VM (gurumeditation) still holds its disks, so
+        it is on; a VM that is saving or stopping is on until that is done."""
         if self is VMState.INACCESSIBLE:
             return Power.UNKNOWN
         return Power.OFF if self in _OFF else Power.ON
