@@ -122,8 +122,8 @@ class VirtualBox:
     def ensure_scripts(self) -> None:
         """Install the extension scripts and `gate` in the account's home, as the account."""
         folder = self.root / self.account.home.lstrip("/") / scripts.FOLDER
-        wanted = scripts.scripts((self.program,))
-        if not all(_has_content(folder / name, content) for name, content in wanted.items()):
+        contents = scripts.scripts((self.program,))
+        if not all(_has_content(folder / name, content) for name, content in contents.items()):
             self._run_with_retries("host-setup", "local")
 
     def list_vms(self) -> list[VMView]:
