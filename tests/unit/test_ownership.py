@@ -43,8 +43,8 @@ def incomplete(machine: str, pid: int) -> ownership.IncompleteVM | None:
 @pytest.mark.parametrize(("value", "managed"), [("its own", True), (OTHER, False), ("", False)])
 def test_vm_with_its_own_uuid_in_extra_data_is_managed(value: str, managed: bool) -> None:
     uuid = settings_xml.normalise_uuid(NODE1.partition('<Machine uuid="')[2][:38])
-    mark = uuid if value == "its own" else value
-    item = f'<ExtraDataItem name="{settings_xml.MANAGED_KEY}" value="{mark}"/>'
+    owner = uuid if value == "its own" else value
+    item = f'<ExtraDataItem name="{settings_xml.MANAGED_KEY}" value="{owner}"/>'
     xml = NODE1.replace("<Hardware>", f"<ExtraData>{item}</ExtraData><Hardware>", 1)
 
     assert settings_xml.parse_settings(uuid, "/x", xml).managed is managed
@@ -62,11 +62,11 @@ def test_vm_with_a_temporary_name_is_incomplete() -> None:
 
 def test_vm_that_this_process_creates_is_not_abandoned() -> None:
     name = ownership.begin_creation(UUID, "n 1")
-    machine = dataclasses.replace(VM, name=name)
+    settings = dataclasses.replace(VM, name=name)
 
-    during = ownership.parse_incomplete(machine)
+    during = ownership.parse_incomplete(settings)
     ownership.end_creation(UUID)
-    afterwards = ownership.parse_incomplete(machine)
+    afterwards = ownership.parse_incomplete(settings)
 
     assert during is None
     assert afterwards is not None

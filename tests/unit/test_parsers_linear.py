@@ -10,6 +10,7 @@ time is the processor time of this thread, so that other processes do not change
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 import tracemalloc
 from typing import TYPE_CHECKING
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-_SMALLEST = 1024
-_LARGEST = 256 * 1024
+_SMALLEST = 2048
+_LARGEST = 128 * 1024
 _STEP = 4
 """How many times longer the second text is."""
 _MEASURABLE_S = 0.001
@@ -209,12 +210,17 @@ SHAPES: dict[str, Shape] = {
     "references": ("<V a='", "&#x41;", "'/>"),
     "entities": ("<!DOCTYPE x [<!ENTITY a 'aaaaaaaa'>]><V>", "&a;", "</V>"),
     "a comment": ("<V><!--", "x", "--></V>"),
-    "half made VMs": ("x", " (being made by maas-virtualbox on a", " process 1)"),
-    "a machine's name": ("x (being made by maas-virtualbox on ", "a", " process 1"),
-    "words": ("", "virtio", ""),
+    "temporary names": ("x", " (being made by maas-virtualbox on a", " process 1)"),
+    "a temporary name of a long machine": (
+        "x (being made by maas-virtualbox on ",
+        "a",
+        " process 1",
+    ),
+    "models": ("", "virtio", ""),
 }
 
 
+@functools.lru_cache(maxsize=16)  # one shape is given to all parsers
 def text_of(shape: Shape, size: int) -> str:
     begin, part, end = shape
     return begin + part * (size // len(part)) + end

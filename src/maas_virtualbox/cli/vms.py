@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -106,33 +106,37 @@ def create(
 
 
 def _print_created(results: Sequence[Creation], as_format: output.Format) -> None:
+    objects = [_describe(result) for result in results]
     output.print_rows(
         ("HOST", "NAME", "RESULT", "SECONDS", "MACS", "UUID"),
         [
             (
-                result.vm.host.name if result.vm else "",
-                result.spec.name,
-                "created" if result.vm else "failed",
-                f"{result.seconds:.2f}",
-                result.vm.macs if result.vm else (),
-                result.vm.uuid if result.vm else "",
+                described["host"] or "",
+                described["name"],
+                described["result"],
+                f"{described['seconds']:.2f}",
+                tuple(described["macs"]),
+                described["uuid"] or "",
             )
-            for result in results
+            for described in objects
         ],
         as_format,
-        [
-            {
-                "host": result.vm.host.name if result.vm else None,
-                "name": result.spec.name,
-                "uuid": result.vm.uuid if result.vm else None,
-                "macs": list(result.vm.macs) if result.vm else [],
-                "result": "created" if result.vm else "failed",
-                "error": str(result.error) if result.error else None,
-                "seconds": round(result.seconds, 3),
-            }
-            for result in results
-        ],
+        objects,
     )
+
+
+def _describe(result: Creation) -> dict[str, Any]:
+    """Return a result as a JSON object."""
+    vm = result.vm
+    return {
+        "host": vm.host.name if vm else None,
+        "name": result.spec.name,
+        "uuid": vm.uuid if vm else None,
+        "macs": list(vm.macs) if vm else [],
+        "result": "created" if vm else "failed",
+        "error": str(result.error) if result.error else None,
+        "seconds": round(result.seconds, 3),
+    }
 
 
 @app.command(rich_help_panel=Panel.VMS)

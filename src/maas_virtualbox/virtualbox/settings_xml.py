@@ -232,8 +232,7 @@ def parse_settings(uuid: str, settings_file: str, xml: str) -> VMSettings:
     return dataclasses.replace(
         settings,
         nics=tuple(sorted(reader.nics, key=lambda nic: nic.slot)),
-        boot_order=tuple(reader.boot[position] for position in sorted(reader.boot))
-        or _DEFAULT_BOOT_ORDER,
+        boot_order=reader.boot_order(),
         firmware=reader.firmware or reader.firmware_type or "BIOS",
         managed=reader.managed,
         architecture=reader.architecture(),
@@ -310,6 +309,11 @@ class _Reader:
         parser.StartElementHandler = self._begin
         parser.EndElementHandler = self._end
         _feed(parser, text)
+
+    def boot_order(self) -> tuple[str, ...]:
+        """Return the boot devices, first to last."""
+        order = tuple(self.boot[position] for position in sorted(self.boot))
+        return order or _DEFAULT_BOOT_ORDER
 
     def architecture(self) -> str:
         """Return the architecture of the guest.
