@@ -254,16 +254,16 @@ def test_trust_vm_takes_effect_in_a_running_service(
 ) -> None:
     other = laptop.virtualbox.vm("node02").uuid
     assert query(service, uuid) == STOPPED
-    for each in (uuid, other):
-        steal(hostile, each, f"stolen {each}")
+    for vm in (uuid, other):
+        steal(hostile, vm, f"stolen {vm}")
 
-    def trust(each: str) -> None:
+    def trust(vm: str) -> None:
         with Fleet(
             parse_hosts("\n".join(entries(laptop, hostile))),
             identity=laptop.key_file,
             vm_hosts=service.config_file.with_name("vm-hosts.json"),
         ) as fleet:
-            fleet.trust_vm(each, host="hostile")
+            fleet.trust_vm(vm, host="hostile")
 
     with futures.ThreadPoolExecutor() as threads:
         list(threads.map(trust, [uuid, other]))
@@ -281,13 +281,13 @@ def test_service_limits_the_file_of_a_host_with_changing_vms(
     steal(hostile, uuid)
     for _ in range(3):
         listed = [str(uuids.uuid4()) for _ in range(1_000)]
-        for each in listed:
-            hostile.virtualbox.add_vm(each[:8], uuid=each)
+        for vm in listed:
+            hostile.virtualbox.add_vm(vm[:8], uuid=vm)
         wait_until(lambda: len(service.api("/api/v1/vms")["vms"]) > 1_000)
         for _ in range(5):
             assert query(service, uuid) == STOPPED
-        for each in listed:
-            hostile.vboxmanage("unregistervm", each)
+        for vm in listed:
+            hostile.vboxmanage("unregistervm", vm)
         wait_until(lambda: len(service.api("/api/v1/vms")["vms"]) == 2)
 
     assert service.stop() == 0
@@ -420,7 +420,7 @@ def test_check_shows_claims(run: Run, config_file: Path, hostile: Simulator, uui
 
     for hosts in ([], ["hostile"]):
         code, out, _ = run(*options, *hosts)
-        (finding,) = [each for each in json.loads(out) if each["check"] == "host"]
+        (finding,) = [item for item in json.loads(out) if item["check"] == "host"]
         assert code == main.EXIT_FAILED
         assert (finding["host"], finding["vm"], finding["level"]) == ("hostile", uuid, "error")
         assert finding["text"] == "the VM belongs to laptop, which is down or lists it too"

@@ -166,19 +166,7 @@ class Fleet:
         if len(hosts) != 1:
             names = ", ".join(str(host.config) for host in hosts) or "no hosts"
             raise errors.UnknownHost(f"name the host for the VMs; the host list has {names}")
-        others = [other for other in self.hosts if other is not hosts[0]]
-        deadline = Deadline.after(_MACS_TIMEOUT_S)
-        _, failures = self._threads.call_all(
-            others, lambda other: other.state.settings(deadline), deadline
-        )
-        for error in failures.values():
-            log.warning("%s; it is not known whether its VMs have the new VMs' MACs", error)
-        macs = [
-            mac
-            for other in others
-            for vm in other.state.latest_settings().values()
-            for mac in vm.macs
-        ]
+        macs = self._read_macs([other for other in self.hosts if other is not hosts[0]])
         return create.create(hosts[0], specs, macs=macs, progress=progress, timeout=timeout)
 
     def delete_vm(
@@ -483,6 +471,21 @@ class Fleet:
 
     def _action_deadline(self, timeout: float | None) -> Deadline:
         return Deadline.after(self.policy.action_timeout if timeout is None else timeout)
+
+    def _read_macs(self, hosts: Sequence[VirtualBoxHost]) -> list[str]:
+        """Return the MACs of all VMs of hosts, as far as they are known."""
+        deadline = Deadline.after(_MACS_TIMEOUT_S)
+        _, failures = self._threads.call_all(
+            hosts, lambda host: host.state.settings(deadline), deadline
+        )
+        for error in failures.values():
+            log.warning("%s; it is not known whether its VMs have the new VMs' MACs", error)
+        return [
+            mac
+            for host in hosts
+            for vm in host.state.latest_settings().values()
+            for mac in vm.macs
+        ]
 
     def _call(
         self, vm: VM | str, function: Callable[[VirtualBoxHost, str], _T], deadline: Deadline

@@ -46,9 +46,8 @@ class Scope:
         selected = [host for host in hosts if self.includes(host)]
         if selected or self == Scope():
             return selected
-        zones = {host: f" (zone {host.zone})" if host.zone else "" for host in hosts}
-        names = ", ".join(f"{host}{zone}" for host, zone in zones.items())
-        raise errors.UnknownHost(f"no {self} in the host list; it has {names or 'no hosts'}")
+        names = ", ".join(_with_zone(host) for host in hosts) or "no hosts"
+        raise errors.UnknownHost(f"no {self} in the host list; it has {names}")
 
     def __str__(self) -> str:
         named = {"host": self.host, "zone": self.zone}
@@ -127,16 +126,11 @@ class Match:
 
 def find_matches(selector: Selector, hosts: Sequence[KnownHost]) -> list[Match]:
     """Return all VMs that a selector matches, whichever host they belong to."""
-    in_scope = [host for host in hosts if selector.scope.includes(host.config)]
-    if selector.uuid:
-        by_uuid = [
-            Match(host.config, vm)
-            for host in in_scope
-            if (vm := host.vms.get(selector.uuid)) is not None
-        ]
-        # A host that is down may have the VM with this UUID: another VM must not replace it.
-        if by_uuid or any(host.error for host in in_scope):
-            return by_uuid
+    in_scope = _in_scope(selector, hosts)
+    by_uuid = _find_by_uuid(selector.uuid, in_scope)
+    # A host that is down may have the VM with this UUID: another VM must not replace it.
+    if by_uuid or (selector.uuid and any(host.error for host in in_scope)):
+        return by_uuid
     return [
         Match(host.config, vm)
         for host in in_scope
@@ -163,7 +157,6 @@ def resolve(
         ContestedVM: all VMs that match belong to other hosts.
         VMUnreachable: no VM matches, but a host that is down may own it.
     """
-    in_scope = selector.scope.select([host.config for host in hosts])
     matches = find_matches(selector, hosts)
     own = [match for match in matches if is_own(match, first_hosts)]
     if len(own) == 1:
@@ -172,29 +165,13 @@ def resolve(
         raise _ambiguous(selector, own)
     if matches:
         raise _contested(matches[0], hosts, first_hosts)
-    down = [host for host in hosts if host.error and host.config in in_scope]
-    if down:
-        raise _not_found_on_hosts_that_are_up(selector, down)
-    accounts = ", ".join(f"{host} ({host.account})" for host in in_scope)
-    raise errors.UnknownVM(
-        f"no VM matches {selector.text!r}; asked: {accounts or 'no hosts'}. Each account of a host"
-        " has its own VMs: does the VM belong to another account?"
-    )
+    raise _not_found(selector, hosts)
 
 
 def is_own(match: Match, first_hosts: Mapping[str, HostConfig]) -> bool:
     """Return whether a host may answer for a VM that it lists: the VM belongs to this host, or it
     is not known to belong to any."""
     return first_hosts.get(match.vm.uuid, match.host) == match.host
-
-
-def owner_is_down(uuid: str, owner: HostConfig, error: errors.Error) -> errors.VMUnreachable:
-    """Return the error for a VM whose host is down."""
-    return errors.VMUnreachable(
-        owner.name,
-        f"VM {uuid} belongs to host {owner}, which is unreachable: {_reason(error)}",
-        retry=error.retry,
-    )
 
 
 def _ambiguous(selector: Selector, matches: Sequence[Match]) -> errors.AmbiguousVM:
@@ -216,20 +193,47 @@ def _ambiguous(selector: Selector, matches: Sequence[Match]) -> errors.Ambiguous
 def _contested(
     match: Match, hosts: Sequence[KnownHost], first_hosts: Mapping[str, HostConfig]
 ) -> errors.Error:
-    uuid, owner = match.vm.uuid, first_hosts[match.vm.uuid]
-    error = next((host.error for host in hosts if host.config == owner), None)
+    uuid, first = match.vm.uuid, first_hosts[match.vm.uuid]
+    error = next((host.error for host in hosts if host.config == first), None)
     if error is not None:
-        return owner_is_down(uuid, owner, error)
+        return _first_host_is_down(uuid, first, error)
     return errors.ContestedVM(
-        f"VM {uuid} on {match.host} belongs to {owner}, which is down or lists it too. Unregister"
+        f"VM {uuid} on {match.host} belongs to {first}, which is down or lists it too. Unregister"
         f" it on one of them, or decide: maas-virtualbox trust-vm {uuid} --host {match.host}",
-        candidates=[f"{host}/{{{uuid}}}" for host in (owner, match.host)],
+        candidates=[f"{host}/{{{uuid}}}" for host in (first, match.host)],
     )
 
 
-def _not_found_on_hosts_that_are_up(
-    selector: Selector, down: Sequence[KnownHost]
-) -> errors.VMUnreachable:
+def _first_host_is_down(uuid: str, first: HostConfig, error: errors.Error) -> errors.VMUnreachable:
+    """Return the error for a VM whose host is down."""
+    return errors.VMUnreachable(
+        first.name,
+        f"VM {uuid} belongs to host {first}, which is unreachable: {_reason(error)}",
+        retry=error.retry,
+    )
+
+
+def _find_by_uuid(uuid: str, hosts: Sequence[KnownHost]) -> list[Match]:
+    return [Match(host.config, host.vms[uuid]) for host in hosts if uuid in host.vms]
+
+
+def _in_scope(selector: Selector, hosts: Sequence[KnownHost]) -> list[KnownHost]:
+    return [host for host in hosts if selector.scope.includes(host.config)]
+
+
+def _not_found(selector: Selector, hosts: Sequence[KnownHost]) -> errors.Error:
+    asked = selector.scope.select([host.config for host in hosts])
+    down = [host for host in _in_scope(selector, hosts) if host.error]
+    if down:
+        return _not_found_while_down(selector, down)
+    accounts = ", ".join(f"{host} ({host.account})" for host in asked) or "no hosts"
+    return errors.UnknownVM(
+        f"no VM matches {selector.text!r}; asked: {accounts}. Each account of a host has its own"
+        " VMs: does the VM belong to another account?"
+    )
+
+
+def _not_found_while_down(selector: Selector, down: Sequence[KnownHost]) -> errors.VMUnreachable:
     named = down[0]
     assert named.error
     return errors.VMUnreachable(
@@ -243,3 +247,7 @@ def _not_found_on_hosts_that_are_up(
 def _reason(error: errors.Error) -> str:
     """Return the text of an error without the name of its host."""
     return error.reason if isinstance(error, errors.HostError) else str(error)
+
+
+def _with_zone(host: HostConfig) -> str:
+    return f"{host} (zone {host.zone})" if host.zone else str(host)
