@@ -104,6 +104,11 @@ class VMStatus:
         """Whether it has a saved state while no process runs it."""
         return self.off_state in (VMState.SAVED, VMState.ABORTED_SAVED)
 
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether it is off and VirtualBox cannot read its settings file."""
+        return not self.is_up and self.off_state is VMState.INACCESSIBLE
+
 
 @dataclasses.dataclass(slots=True)
 class History:
@@ -163,16 +168,14 @@ def next_step(
         goal = Goal.ON  # It had crashed.
     if vm is None:
         return _next_blind(goal, history)
+    discards = saved_state == "discard"
     if goal in (Goal.HARD_OFF, Goal.ACPI_OFF):
-        if vm.is_up:
-            return _next_towards_off(vm, goal, history)
-        return Step.DISCARD_SAVED_STATE if vm.is_saved and saved_state == "discard" else Step.DONE
-    if not vm.is_up and vm.off_state is VMState.INACCESSIBLE:
+        return _next_towards_off(vm, goal, history, discards=discards)
+    if vm.is_unreadable:
         return Fail(Reason.UNREADABLE)
     if goal is Goal.RESET:
         return _next_towards_reset(vm, history)
-    may_resume = vm.is_saved or not vm.off_state_is_known
-    return _next_towards_on(vm, history, discards=may_resume and saved_state == "discard")
+    return _next_towards_on(vm, history, discards=discards)
 
 
 def _next_blind(goal: Goal, history: History) -> Step:
@@ -186,11 +189,18 @@ def _next_blind(goal: Goal, history: History) -> Step:
     return {Goal.ON: Step.START, Goal.HARD_OFF: Step.POWER_OFF}.get(goal, Step.POLL)
 
 
-def _next_towards_off(vm: VMStatus, goal: Goal, history: History) -> Step | Fail:
+def _next_towards_off(
+    vm: VMStatus, goal: Goal, history: History, *, discards: bool
+) -> Step | Fail:
+    if not vm.is_up:
+        return Step.DISCARD_SAVED_STATE if vm.is_saved and discards else Step.DONE
+    return _next_to_stop(vm, goal, history)
+
+
+def _next_to_stop(vm: VMStatus, goal: Goal, history: History) -> Step | Fail:
     if goal is Goal.ACPI_OFF and history.guest_may_react:
-        if vm.listed and not history.button_pressed:
-            return Step.PRESS_POWER_BUTTON
-        return Step.WAIT
+        may_press = vm.listed and not history.button_pressed
+        return Step.PRESS_POWER_BUTTON if may_press else Step.WAIT
     if not history.powered_off or vm.listed:
         return Step.POWER_OFF
     return Fail(Reason.ORPHANED) if history.lingers else Step.WAIT
@@ -203,7 +213,8 @@ def _next_towards_on(vm: VMStatus, history: History, *, discards: bool) -> Step 
         return _next_for_unlisted(vm, history)
     if history.started:
         return Fail(Reason.ENDED)
-    return Step.DISCARD_SAVED_STATE if discards else Step.START
+    may_resume = vm.is_saved or not vm.off_state_is_known
+    return Step.DISCARD_SAVED_STATE if may_resume and discards else Step.START
 
 
 def _next_towards_reset(vm: VMStatus, history: History) -> Step | Fail:

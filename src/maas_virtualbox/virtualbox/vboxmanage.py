@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from maas_virtualbox import errors
 from maas_virtualbox.deadline import Deadline
+from maas_virtualbox.errors import ErrorCode
 from maas_virtualbox.transport import MAX_OUTPUT
 from maas_virtualbox.transport.cpu_throttle import CPUThrottle
 from maas_virtualbox.virtualbox import error_codes, long_list, parsers, settings_xml, shells
@@ -448,6 +449,8 @@ class VBoxManage:
                 str(self._host), "VBoxManage is not where it was; is VirtualBox being upgraded?"
             )
         if (error := error_codes.parse_error(str(self._host), result)) is not None:
+            if error.code is ErrorCode.SERVICE:
+                self._warm_up.reset()
             raise error
 
     def _poll_answer(

@@ -43,5 +43,9 @@ class WarmUp:
             if is_first:
                 self._lock.release()
 
+    def reset(self) -> None:
+        """Forget that VBoxSVC runs, because it has died: one command starts it again."""
+        self._used = float("-inf")
+
     def _is_warm(self) -> bool:
         return time.monotonic() - self._used < _IDLE_S
