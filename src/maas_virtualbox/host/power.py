@@ -247,8 +247,10 @@ class _Action:
         try:
             state = self._control.state.poll(self._deadline, max_age=0.0, since=self._changed)
         except _ERRORS as error:
+            if not (self._has_answered and error.retry):
+                raise
             is_late = self._deadline.remaining <= self._pause_s
-            if is_late or not (self._has_answered and error.retry):
+            if is_late and not isinstance(error, errors.CommandTimeout):
                 raise
             self._retry_after(error)
         else:
@@ -388,7 +390,9 @@ class _Action:
                 raise self._refused(error) from error
         elif not error.retry or not (self._has_answered or isinstance(error, _UNCERTAIN)):
             raise error
-        self._last_error = str(error)
+        if not (self._last_error and self._deadline.is_past):
+            # What the deadline cuts off says less than the error before it.
+            self._last_error = str(error)
         log.info("%s of %s: %s; polling again", self._name, self._vm_name, error)
         self._vm = None
         self._history.must_poll = True
