@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     params=[
         "simulator",
         pytest.param("virtualbox", marks=pytest.mark.real),
-        pytest.param("gated", marks=pytest.mark.real),
+        pytest.param("restricted", marks=pytest.mark.real),
     ]
 )
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[benches.Bench]:
@@ -39,7 +39,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[benches.B
     lab: Lab = request.getfixturevalue("lab")
     lab.start_sshd()
     lab.reset("vbox10")
-    if request.param == "gated":
+    if request.param == "restricted":
         yield benches.GatedBench(lab, "vbox10", tmp_path)
         lab.authorize()
     else:

@@ -275,7 +275,7 @@ def test_ten_ons_of_one_vm_start_it_once(bench: Bench, fleet: mv.Fleet) -> None:
 
 
 @pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
-def test_a_vm_of_any_name_goes_on_and_off_and_its_name_runs_nothing(
+def test_power_of_a_vm_with_any_name_executes_no_name(
     bench: Bench, fleet: mv.Fleet, name: str
 ) -> None:
     before = bench.files_in_home()

@@ -28,7 +28,7 @@ unrestricted = pytest.mark.parametrize(
     "bench", ["simulator", pytest.param("virtualbox", marks=pytest.mark.real)], indirect=True
 )
 restricted = pytest.mark.parametrize(
-    "bench", [pytest.param("gated", marks=pytest.mark.real)], indirect=True
+    "bench", [pytest.param("restricted", marks=pytest.mark.real)], indirect=True
 )
 
 

@@ -38,7 +38,7 @@ LIST = f"""\
 
 
 class Machine:
-    """An account with the scripts and a stand-in for VBoxManage that writes down its arguments."""
+    """An account with the scripts and a fake VBoxManage that records its arguments."""
 
     def __init__(self, folder: Path, shell: list[str]) -> None:
         self.folder = folder
@@ -106,7 +106,7 @@ def test_shellcheck_finds_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-# -- The scripts of 2015 ----------------------------------------------------------------------
+# -- The legacy scripts -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -274,7 +274,7 @@ def test_200_cycles_of_ten_vms_side_by_side_without_a_failure(
     assert {ten.processes(vm.uuid) for vm in vms} == {0}
 
 
-def test_a_refused_key_is_not_tried_again_at_once_and_the_right_one_still_gets_in(
+def test_login_after_a_refused_key_waits_before_the_next_attempt(
     lab: Lab, ten: benches.RealBench, tmp_path: Path
 ) -> None:
     wrong = tmp_path / "wrong"
