@@ -10,7 +10,8 @@ from pathlib import Path
 
 import grimp
 import pytest
-from importlinter import cli
+from importlinter import configuration
+from importlinter.application import use_cases
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "maas_virtualbox"
@@ -31,9 +32,12 @@ def component(module: str) -> str:
 
 
 def test_modules_import_nothing_from_a_higher_level(capsys: pytest.CaptureFixture[str]) -> None:
-    code = cli.lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True)
+    # Its command line would also configure logging, for all other tests too.
+    configuration.configure()
 
-    assert code == cli.EXIT_STATUS_SUCCESS, capsys.readouterr().out
+    passed = use_cases.lint_imports(str(ROOT / "pyproject.toml"), cache_dir=None)
+
+    assert passed, capsys.readouterr().out
 
 
 def test_modules_never_import_each_other_in_a_circle(graph: grimp.ImportGraph) -> None:
