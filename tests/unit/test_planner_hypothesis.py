@@ -9,7 +9,7 @@ import dataclasses
 import uuid as uuids
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maas_virtualbox.config import tokens
@@ -132,6 +132,7 @@ def ours(region: Region) -> dict[str, object]:
     }
 
 
+@settings(max_examples=60)  # Each example enlists two fleets in a fake region.
 @given(
     before=FLEETS,
     now=FLEETS,
