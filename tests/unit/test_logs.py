@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from maas_virtualbox.service import logs
+from maas_virtualbox import logs
 
 if TYPE_CHECKING:
     from collections.abc import Generator

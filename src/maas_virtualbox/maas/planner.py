@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from maas_virtualbox.maas import hostnames, messages
 from maas_virtualbox.maas.matching import Matcher, managed_uris
 from maas_virtualbox.maas.plan import Change, Kind, Plan, Writes, list_few
-from maas_virtualbox.maas.writes import Writer, describe
+from maas_virtualbox.maas.planned_writes import Writer, describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from maas_virtualbox import errors
 from maas_virtualbox.deadline import Deadline
-from maas_virtualbox.provisioning import calls, delete, ownership, plan
+from maas_virtualbox.provisioning import delete, ownership, plan, retries
 from maas_virtualbox.transport import MAX_PARALLEL
 from maas_virtualbox.virtualbox import settings_xml
 
@@ -113,8 +113,8 @@ def _validate(
         existing = delete.remove_abandoned(host, deadline)
         return plan.plan_vms(host, specs, existing.values(), macs, deadline)
     except errors.VBoxManageError as error:
-        if calls.is_restricted_key(error):
-            raise errors.CreationError(f"{host.config}: {calls.RESTRICTED_KEY}") from error
+        if retries.is_restricted_key(error):
+            raise errors.CreationError(f"{host.config}: {retries.RESTRICTED_KEY}") from error
         raise
 
 
@@ -168,10 +168,10 @@ class _Task:
         self.deadline = Deadline.after(self._timeout)
         self._steps_deadline = self.deadline.within(self._timeout * (1 - _ROLL_BACK_SHARE))
         try:
-            self.uuid = calls.retry(self._steps_deadline, lambda _: self._create())
+            self.uuid = retries.retry(self._steps_deadline, lambda _: self._create())
         except _Interrupted:
             self.error = plan.creation_error(self._host, self.spec, "interrupted", retry=True)
-        except calls.RetriesExhausted as error:
+        except retries.RetriesExhausted as error:
             self.error = self._explain(error, retry=True)
         except errors.CreationError as error:
             self.error = error
@@ -187,7 +187,7 @@ class _Task:
         try:
             self._run_steps(uuid, name)
         except BaseException as error:
-            if calls.is_restricted_key(error) or self._roll_back(uuid, error):
+            if retries.is_restricted_key(error) or self._roll_back(uuid, error):
                 raise
         finally:
             ownership.end_creation(uuid)
@@ -212,7 +212,7 @@ class _Task:
 
     def _run_step(self, step: Callable[[float], _T]) -> _T:
         self._check_interrupted()
-        with calls.change_slot(self._host, self._steps_deadline) as timeout:
+        with retries.change_slot(self._host, self._steps_deadline) as timeout:
             return step(timeout)
 
     def _check_interrupted(self) -> None:
@@ -229,12 +229,12 @@ class _Task:
             CreationError: the VM cannot be removed now.
         """
         try:
-            settings = calls.retry(self.deadline, lambda attempt: self._read(uuid, attempt))
+            settings = retries.retry(self.deadline, lambda attempt: self._read(uuid, attempt))
             if settings is not None and settings.name == self.spec.name:
                 return False
             if settings is not None:
                 delete.remove_incomplete(self._host, settings, self.deadline)
-        except (errors.Error, calls.RetriesExhausted) as error:
+        except (errors.Error, retries.RetriesExhausted) as error:
             raise errors.CreationError(
                 f"{self._explain(cause)}; the incomplete VM cannot be removed now: {error}; the"
                 " next create removes it",
@@ -247,6 +247,6 @@ class _Task:
 
     def _explain(self, cause: BaseException, *, retry: bool = False) -> errors.CreationError:
         reason = str(cause).removeprefix(f"{self._host.config}: ")
-        if calls.is_restricted_key(cause):
-            reason = calls.RESTRICTED_KEY
+        if retries.is_restricted_key(cause):
+            reason = retries.RESTRICTED_KEY
         return plan.creation_error(self._host, self.spec, reason, retry=retry)

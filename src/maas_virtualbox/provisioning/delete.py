@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from maas_virtualbox import errors
 from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.errors import ErrorCode
-from maas_virtualbox.provisioning import calls, ownership
+from maas_virtualbox.provisioning import ownership, retries
 from maas_virtualbox.virtualbox.states import Power
 
 if TYPE_CHECKING:
@@ -44,11 +44,11 @@ def delete(
     try:
         host.state.invalidate()
         name = host.vm(uuid, timeout=deadline.remaining).name
-        calls.retry(deadline, _Deletion(host, uuid, deadline, power_off=power_off).run)
-    except calls.RetriesExhausted as error:
+        retries.retry(deadline, _Deletion(host, uuid, deadline, power_off=power_off).run)
+    except retries.RetriesExhausted as error:
         raise _deletion_error(host, name, str(error), retry=True) from error
     except errors.VBoxManageError as error:
-        reason = calls.RESTRICTED_KEY if calls.is_restricted_key(error) else str(error)
+        reason = retries.RESTRICTED_KEY if retries.is_restricted_key(error) else str(error)
         raise _deletion_error(host, name, reason) from error
 
 
@@ -143,7 +143,7 @@ def remove_abandoned(host: VirtualBoxHost, deadline: Deadline) -> Mapping[str, V
             log.info("%s: removing the incomplete VM %s", host.config, settings.name)
             try:
                 remove_incomplete(host, settings, deadline)
-            except (errors.Error, calls.RetriesExhausted) as error:
+            except (errors.Error, retries.RetriesExhausted) as error:
                 log.warning(
                     "%s/%s: the incomplete VM cannot be removed: %s",
                     host.config,
@@ -189,7 +189,7 @@ def remove_incomplete(host: VirtualBoxHost, settings: VMSettings, deadline: Dead
         _remove(host, settings, deadline)
 
     try:
-        calls.retry(deadline, remove)
+        retries.retry(deadline, remove)
     except errors.VBoxManageError as error:
         if error.code != ErrorCode.NOT_FOUND:
             raise
@@ -210,7 +210,7 @@ def _remove(host: VirtualBoxHost, settings: VMSettings, deadline: Deadline) -> N
     if not lock.acquire(timeout=deadline.remaining):
         raise errors.CommandTimeout(str(host.config), "another action on the VM is in progress")
     try:
-        with calls.change_slot(host, deadline) as timeout:
+        with retries.change_slot(host, deadline) as timeout:
             host.vboxmanage.unregistervm(settings.uuid, timeout=timeout)
     finally:
         lock.release()
@@ -220,8 +220,8 @@ def _delete_unattached_disk(host: VirtualBoxHost, path: str, deadline: Deadline)
     """Delete the disk of an incomplete VM to which it is not attached yet. VirtualBox refuses this
     for a disk that is attached or does not exist."""
     try:
-        with calls.change_slot(host, deadline) as timeout:
+        with retries.change_slot(host, deadline) as timeout:
             host.vboxmanage.closemedium(path, timeout=timeout)
     except errors.VBoxManageError as error:
-        if calls.is_transient(error):
+        if retries.is_transient(error):
             raise

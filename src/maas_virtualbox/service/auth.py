@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING
 
 from maas_virtualbox.config.tokens import METRICS
-from maas_virtualbox.service import admission, wrong_tokens
+from maas_virtualbox.service import connections, wrong_tokens
 from maas_virtualbox.service.actions import Caller
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Authenticator:
     async def _record_failure(self, request: Request, address: str, reason: str) -> None:
         """Count a wrong token, log it, and wait if its source has sent too many."""
         self._metrics.failed_logins.inc()
-        refusal = self._wrong_tokens.add(admission.source_of(address), time.monotonic())
+        refusal = self._wrong_tokens.add(connections.source_of(address), time.monotonic())
         if refusal.log_count:
             log.warning(
                 "login refused: %s requested %.200s: %s (%d times)",

@@ -17,8 +17,8 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from maas_virtualbox.service.admission import Admission, source_of
 from maas_virtualbox.service.auth import LOCAL
+from maas_virtualbox.service.connections import Admission, source_of
 from maas_virtualbox.service.http_protocol import LimitedProtocol
 
 if TYPE_CHECKING:

@@ -24,19 +24,12 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from maas_virtualbox import errors
+from maas_virtualbox import errors, logs
 from maas_virtualbox.config import config_file, tokens
 from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.fleet.fleet import Fleet
 from maas_virtualbox.maas import connection
-from maas_virtualbox.service import (
-    app,
-    connection_limits,
-    listening_sockets,
-    logs,
-    systemd,
-    tls,
-)
+from maas_virtualbox.service import app, connection_limits, listening_sockets, systemd, tls
 from maas_virtualbox.service.auth import Authenticator
 from maas_virtualbox.service.dispatcher import Dispatcher
 from maas_virtualbox.service.listener import Listener

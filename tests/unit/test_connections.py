@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from maas_virtualbox.service.admission import Admission, source_of
+from maas_virtualbox.service.connections import Admission, source_of
 
 LIMIT = 80
 SHARE = LIMIT // 4
