@@ -11,7 +11,6 @@ are not printable.
 from __future__ import annotations
 
 import json
-import logging
 
 
 def printable(value: object) -> str:
@@ -42,31 +41,3 @@ def printable_json(value: object) -> str:
         char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1]
         for char in json.dumps(value, indent=2, ensure_ascii=False)
     )
-
-
-class LineFormatter(logging.Formatter):
-    """Formats a log event as one `printable` line, with a traceback below it."""
-
-    def __init__(self, prefix: str = "") -> None:
-        """Begin each line with a prefix, such as `maas-virtualbox: `."""
-        super().__init__()
-        self._prefix = prefix
-
-    def prefix(self, record: logging.LogRecord) -> str:
-        """Return the beginning of a line."""
-        del record
-        return self._prefix
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the text of an event."""
-        text = f"{self.prefix(record)}{printable(record.getMessage())}"
-        if record.exc_info:
-            text += "\n" + printable_lines(self.formatException(record.exc_info))
-        return text
-
-
-def log_to_stderr(level: int, prefix: str) -> None:
-    """Write a program's log to standard error, and begin each line with a prefix."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(LineFormatter(prefix))
-    logging.basicConfig(level=level, handlers=[handler])

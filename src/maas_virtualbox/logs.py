@@ -1,6 +1,9 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Configure the log of the service: one line for each event on standard error, as text or JSON."""
+"""Log formats and their set-up: one line for each event on standard error, as text or JSON.
+
+A program calls `log_to_stderr`, the power service calls `configure`. The library itself only logs.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,28 @@ import logging
 import os
 from typing import Literal
 
-from maas_virtualbox.escape import LineFormatter
+from maas_virtualbox.escape import printable, printable_lines
+
+
+class LineFormatter(logging.Formatter):
+    """Formats a log event as one `printable` line, with a traceback below it."""
+
+    def __init__(self, prefix: str = "") -> None:
+        """Begin each line with a prefix, such as `maas-virtualbox: `."""
+        super().__init__()
+        self._prefix = prefix
+
+    def prefix(self, record: logging.LogRecord) -> str:
+        """Return the beginning of a line."""
+        del record
+        return self._prefix
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of an event."""
+        text = f"{self.prefix(record)}{printable(record.getMessage())}"
+        if record.exc_info:
+            text += "\n" + printable_lines(self.formatException(record.exc_info))
+        return text
 
 
 class _Text(LineFormatter):
@@ -49,6 +73,13 @@ def configure(level: str, log_format: Literal["text", "json"]) -> None:
     # uvicorn warns about each malformed request, so a hostile client could fill the log.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def log_to_stderr(level: int, prefix: str) -> None:
+    """Write a program's log to standard error, and begin each line with a prefix."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(LineFormatter(prefix))
+    logging.basicConfig(level=level, handlers=[handler])
 
 
 def _time(record: logging.LogRecord) -> str:

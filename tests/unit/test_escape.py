@@ -11,7 +11,7 @@ import sys
 import pytest
 from hypothesis import given, strategies
 
-from maas_virtualbox import escape
+from maas_virtualbox import escape, logs
 from maas_virtualbox.cli import extension_script, output
 from maas_virtualbox.service.responses import JSONResponse
 
@@ -79,7 +79,7 @@ def test_json_response_is_ascii() -> None:
 
 
 def test_line_formatter_escapes_messages(capsys: pytest.CaptureFixture[str]) -> None:
-    formatter = escape.LineFormatter("program: ")
+    formatter = logs.LineFormatter("program: ")
     try:
         raise ValueError(NAME)
     except ValueError:

@@ -27,8 +27,9 @@ from maas_virtualbox import errors
 from maas_virtualbox.config import config_file, host_list
 from maas_virtualbox.config.policy import PowerPolicy
 from maas_virtualbox.deadline import Deadline
-from maas_virtualbox.escape import log_to_stderr, printable
+from maas_virtualbox.escape import printable
 from maas_virtualbox.fleet.fleet import Fleet
+from maas_virtualbox.logs import log_to_stderr
 from maas_virtualbox.maas import connection
 from maas_virtualbox.version import VERSION
 from maas_virtualbox.virtualbox.states import Power

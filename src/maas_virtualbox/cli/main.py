@@ -14,13 +14,23 @@ import sys
 from typing import NoReturn
 
 from maas_virtualbox import errors
-from maas_virtualbox.cli import demo, maas, output, power, service, setup, trust, vms
+from maas_virtualbox.cli import (
+    demo,
+    host_setup,
+    maas,
+    output,
+    power,
+    power_template,
+    service,
+    trust,
+    vms,
+)
 from maas_virtualbox.cli.app import EXIT_FAILED, EXIT_HOST_DOWN, EXIT_INTERRUPTED, EXIT_USAGE, app
-from maas_virtualbox.escape import log_to_stderr
+from maas_virtualbox.logs import log_to_stderr
 
 __all__ = ["EXIT_FAILED", "EXIT_HOST_DOWN", "EXIT_INTERRUPTED", "EXIT_USAGE", "main"]
 
-_COMMANDS = (power, vms, service, maas, setup, trust, demo)
+_COMMANDS = (power, vms, service, maas, power_template, host_setup, trust, demo)
 """Each module adds its commands to `app` when it is imported."""
 
 

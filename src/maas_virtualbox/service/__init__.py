@@ -6,8 +6,8 @@ A request passes through these modules:
 
 - `process` starts, reloads and stops the service, with `listening_sockets`, `tls`, `systemd` and
   `logs`.
-- `listener` accepts connections. `admission` decides which stay open, within the limits that
-  `connection_limits` computes. `http_protocol` limits each connection.
+- `listener` accepts connections. `connections` decides how many and which stay open.
+  `http_protocol` limits each connection.
 - `app` and `webhook` are the routes. `auth` and `wrong_tokens` check tokens. `responses` and
   `openapi` define what clients receive.
 - `dispatcher` answers queries from the cached state and joins repeated power actions. `metrics`

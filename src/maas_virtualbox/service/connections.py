@@ -1,6 +1,10 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Decide which client connections stay open when there are too many.
+"""Which client connections the service accepts, how many, and which it closes for others.
+
+The number follows from the file descriptors. A process that has used all of them cannot connect to
+a host, open a file or write its log, so some are reserved for these, and clients get the rest. The
+limit of the process (RLIMIT_NOFILE) is LimitNOFILE in the systemd unit.
 
 A connection is anonymous until a request on it has presented a right token. A new connection is
 always accepted and an older one is closed for it, because only the new one may be from MAAS: all
@@ -22,13 +26,20 @@ A **source** is a client address, or an IPv6 network; see `source_of`. This modu
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 import ipaddress
+import logging
+import resource
 import time
 from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from maas_virtualbox.config.host_list import HostConfig
+
+log = logging.getLogger(__name__)
 
 Reason = Literal["address", "total"]
 """Why a connection is closed: its source has used up its share, or there are too many in total."""
@@ -185,3 +196,59 @@ class Admission(Generic[AnyConnection]):
 
 def _first_idle(connections: Iterable[AnyConnection]) -> AnyConnection | None:
     return next((connection for connection in connections if connection.is_idle()), None)
+
+
+# -- How many ---------------------------------------------------------------------------------
+
+_MAX_CONNECTIONS = 1000
+"""More connections than MAAS ever opens. With TLS, each one uses about 0.1 MB of memory."""
+
+_MIN_CONNECTIONS = 16
+
+_ENOUGH_CONNECTIONS = 100
+"""With fewer connections, a warning is logged."""
+
+_RESERVED_FOR_SERVICE = 64
+"""For the event loop, the listening sockets, the log, files, name resolution, and connections that
+are accepted while others are being closed."""
+
+_RESERVED_PER_SSH_HOST = 8
+"""The open connection, one that is being replaced, a new one and one to ssh-agent. Twice, because
+a reload replaces the hosts."""
+
+_RESERVED_PER_LOCAL_HOST = 128
+"""The pipes of its parallel commands. Twice, because a reload replaces the hosts."""
+
+_UNIX_SOCKET_PART = 4
+"""One connection in so many is for the UNIX socket."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """How many client connections may be open."""
+
+    tcp: int
+    unix: int
+
+
+def compute_limits(hosts: Iterable[HostConfig]) -> ConnectionLimits:
+    """Return the limits for a list of hosts, and log a warning if they are low."""
+    hosts = tuple(hosts)
+    reserved = _RESERVED_FOR_SERVICE + sum(
+        _RESERVED_PER_LOCAL_HOST if host.is_local else _RESERVED_PER_SSH_HOST for host in hosts
+    )
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    is_unlimited = descriptors == resource.RLIM_INFINITY
+    available = _MAX_CONNECTIONS if is_unlimited else descriptors - reserved
+    total = max(_MIN_CONNECTIONS, min(_MAX_CONNECTIONS, available))
+    if available < _ENOUGH_CONNECTIONS:
+        log.warning(
+            "%d file descriptors are too few for %d hosts: only %d client connections allowed;"
+            " set LimitNOFILE=%d or more in the systemd unit (ulimit -n)",
+            descriptors,
+            len(hosts),
+            total,
+            reserved + _MAX_CONNECTIONS,
+        )
+    unix = total // _UNIX_SOCKET_PART
+    return ConnectionLimits(total - unix, unix)

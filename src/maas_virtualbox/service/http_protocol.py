@@ -3,7 +3,7 @@
 """HTTP/1.1 with limits that uvicorn does not have.
 
 The limits are the size of a request's head, and the time that a client has to send a request and
-to read the response. Which connections are closed when there are too many belongs to `admission`.
+to read the response. Which connections are closed when there are too many belongs to `connections`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class LimitedProtocol(httptools_impl.HttpToolsProtocol):
         Args:
             server: the server whose application answers the requests.
             accepted: the socket of the connection.
-            source: the `admission.source_of` the client. None: the client uses the UNIX socket.
+            source: the `connections.source_of` the client. None: the client uses the UNIX socket.
             app_state: the `state` of requests.
             on_authenticated: called when a request has presented a right token.
             on_lost: called when the connection is closed, unless the TLS handshake failed.

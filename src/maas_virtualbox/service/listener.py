@@ -5,7 +5,7 @@
 This replaces the servers of asyncio and uvloop, which report a connection only after its TLS
 handshake and accept without a limit. Without free file descriptors, uvloop refuses waiting clients
 and asyncio accepts no connection for a second. uvicorn's `limit_concurrency` answers 503 to all
-clients, including MAAS. Which connections are closed belongs to `admission`.
+clients, including MAAS. Which connections are closed belongs to `connections`.
 """
 
 from __future__ import annotations

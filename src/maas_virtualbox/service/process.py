@@ -29,7 +29,7 @@ from maas_virtualbox.config import config_file, tokens
 from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.fleet.fleet import Fleet
 from maas_virtualbox.maas import connection
-from maas_virtualbox.service import app, connection_limits, listening_sockets, systemd, tls
+from maas_virtualbox.service import app, connections, listening_sockets, systemd, tls
 from maas_virtualbox.service.auth import Authenticator
 from maas_virtualbox.service.dispatcher import Dispatcher
 from maas_virtualbox.service.listener import Listener
@@ -132,9 +132,9 @@ class Service:
         assert self._dispatcher is not None
         return self._dispatcher
 
-    def compute_limits(self) -> connection_limits.ConnectionLimits:
+    def compute_limits(self) -> connections.ConnectionLimits:
         """Return how many client connections may be open with the present hosts."""
-        return connection_limits.compute_limits(host.config for host in self._fleet.hosts)
+        return connections.compute_limits(host.config for host in self._fleet.hosts)
 
     def remove_socket_file(self) -> None:
         """Remove the UNIX socket's file, unless the next process needs it."""

@@ -8,7 +8,8 @@ repeats a request with a stale token 7 times within 35 seconds: for five machine
 rack controller, and for each machine that a person powers on or off. Therefore `BURST` wrong
 tokens of a source are answered at once, and `RATE` a second after that. 200 machines with stale
 tokens that are powered on at the same time are never delayed. Answers beyond the rate are delayed
-by `MAX_DELAY_S` at most. Each source has its own allowance. What a source is, `admission` defines.
+by `MAX_DELAY_S` at most. Each source has its own allowance. `connections` defines what a source
+is.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class WrongTokens:
         """Count a wrong token. Return how to answer it.
 
         Args:
-            source: as `admission.source_of` returns it.
+            source: as `connections.source_of` returns it.
             now: the time, in seconds of a monotonic clock.
         """
         entry = self._sources.setdefault(source, _Source())
