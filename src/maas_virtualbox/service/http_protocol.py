@@ -3,7 +3,7 @@
 """HTTP/1.1 with limits that uvicorn does not have.
 
 The limits are the size of a request's head, and the time that a client has to send a request and
-to read the response. Which connections are closed when there are too many belongs to `connections`.
+to read the response. `connections` decides which connections are closed when there are too many.
 """
 
 from __future__ import annotations
