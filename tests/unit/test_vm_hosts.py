@@ -88,7 +88,7 @@ def test_judge_while_a_host_is_awaited(
 
 def settled(path: Path | None = None, *hosts: HostConfig) -> VMHosts:
     """A memory of hosts that were all polled, and list nothing."""
-    made = VMHosts(hosts or (A, B, C), path)
+    made = VMHosts(hosts or (A, B, C), path, timings=vm_hosts.Timings(collect=0.05))
     for host in hosts or (A, B, C):
         made.record_poll(host, [])
     return made
