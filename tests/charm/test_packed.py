@@ -42,7 +42,10 @@ if TYPE_CHECKING:
     from tests.virtualbox.lab.lab import Lab
 
 LONGEST_GAP_S = 2.0
-"""How long the service may fail requests during a refresh, in seconds."""
+"""Seconds between two answers of the service during a refresh, on a machine that is not busy."""
+
+RESTARTS_IN_A_GAP = 3.0
+"""On a busy machine: so many times the gap of a plain restart in the same run."""
 
 
 @dataclasses.dataclass
@@ -224,6 +227,8 @@ def check_refresh(
     shutil.copytree(app.charm.folder, new, symlinks=True)
     with (new / "src/maas_virtualbox/version.py").open("a") as code:
         code.write("# the next revision\n")
+    with Pulse(lambda: ask(parameters, "query")[0]) as restart:
+        machine.run(["systemctl", "restart", "maas-virtualbox"])
     process = main_pid(machine)
     releases = releases_of(machine)
     with futures.ThreadPoolExecutor() as threads:
@@ -245,7 +250,7 @@ def check_refresh(
     assert after & releases == {"current"}
     assert pulse.failures == []
     assert pulse.answers > 10
-    assert pulse.longest_gap < LONGEST_GAP_S
+    assert pulse.longest_gap < max(LONGEST_GAP_S, RESTARTS_IN_A_GAP * restart.longest_gap)
 
 
 def check_other_port(
