@@ -355,7 +355,7 @@ _WINDOWS_INSPECT = (
 class Windows:
     """PowerShell, called in a way that every login shell of Windows passes on unchanged.
 
-    Written from the documentation and never run on a Windows host: see the README's table.
+    Written from the documentation, and never run on a Windows host.
     """
 
     def inspect(self, nonce: str, program: str, folder: str) -> str:
