@@ -1,15 +1,21 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""What functional tests share: the program, run in this process."""
+"""What functional tests share: the program, run in this process, and a fleet."""
 
 from __future__ import annotations
 
 import sys
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+import maas_virtualbox as mv
 from maas_virtualbox.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from maas_virtualbox.simulator import Simulator
 
 
 class Run(Protocol):
@@ -33,3 +39,12 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return code if isinstance(code, int) else 0, out, err
 
     return run
+
+
+@pytest.fixture
+def fleet(simulator: Simulator) -> Generator[mv.Fleet]:
+    """A fleet that knows the VMs of the module's fixture `simulator`."""
+    hosts = mv.parse_hosts(f"{simulator.host_entry} name=demo")
+    with mv.Fleet(hosts, identity=simulator.key_file) as fleet:
+        fleet.vms()
+        yield fleet

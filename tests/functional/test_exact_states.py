@@ -25,15 +25,6 @@ def simulator() -> Generator[Simulator]:
         yield simulator
 
 
-@pytest.fixture
-def fleet(simulator: Simulator) -> Generator[mv.Fleet]:
-    """A fleet that knows the host's VMs."""
-    hosts = mv.parse_hosts(f"{simulator.host_entry} name=demo")
-    with mv.Fleet(hosts, identity=simulator.key_file) as fleet:
-        fleet.vms()
-        yield fleet
-
-
 def test_exact_states_of_ten_crashed_vms_settle_together(
     simulator: Simulator, fleet: mv.Fleet
 ) -> None:

@@ -32,13 +32,10 @@ def simulator() -> Generator[Simulator]:
 
 
 @pytest.fixture
-def fleet(simulator: Simulator) -> Generator[mv.Fleet]:
-    """A fleet of the simulated host, which knows its VMs already."""
-    hosts = mv.parse_hosts(f"{simulator.host_entry} name=demo")
-    with mv.Fleet(hosts, identity=simulator.key_file) as fleet:
-        fleet.vms()
-        fleet.hosts[0].state.invalidate()
-        yield fleet
+def fleet(fleet: mv.Fleet) -> mv.Fleet:
+    """A fleet that knows the host's VMs, and has to poll before it answers."""
+    fleet.hosts[0].state.invalidate()
+    return fleet
 
 
 def node01(simulator: Simulator) -> SimulatedVM:

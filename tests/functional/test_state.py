@@ -31,15 +31,6 @@ def simulator() -> Generator[Simulator]:
         yield simulator
 
 
-@pytest.fixture
-def fleet(simulator: Simulator) -> Generator[mv.Fleet]:
-    """A fleet that knows the host's VMs."""
-    hosts = mv.parse_hosts(f"{simulator.host_entry} name=demo")
-    with mv.Fleet(hosts, identity=simulator.key_file) as fleet:
-        fleet.vms()
-        yield fleet
-
-
 def test_poll_ends_while_vms_change_faster_than_a_poll(
     simulator: Simulator, fleet: mv.Fleet
 ) -> None:
