@@ -5,53 +5,21 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from maas_virtualbox import errors
-from maas_virtualbox.config import tokens
 from maas_virtualbox.maas import client as maas_client
 from maas_virtualbox.maas import enlistment, messages
-from maas_virtualbox.maas.enlistment import EnlistmentSettings, Kind
+from maas_virtualbox.maas.enlistment import Kind
 
 from tests import fake_maas
+from tests.enlisting import HERE, enlist, plan
 from tests.fake_maas import Region
 from tests.vms import mac, ten, vm
 
-if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
-
-    from maas_virtualbox.host.host import VM
-
-HERE = EnlistmentSettings(tokens.Secrets.new(), "10.0.0.2", 5307)
 COMMISSION = dataclasses.replace(HERE, commission=True)
-
-
-@pytest.fixture
-def region() -> Generator[Region]:
-    """A region. The test fails if it receives an unexpected call."""
-    made = Region()
-    yield made
-    assert not made.unexpected
-
-
-def plan(
-    region: Region, vms: Sequence[VM], settings: EnlistmentSettings = HERE
-) -> enlistment.Plan:
-    """Read the region and plan."""
-    with fake_maas.client(region) as client:
-        return enlistment.plan(vms, enlistment.read(client), settings)
-
-
-def enlist(
-    region: Region, vms: Sequence[VM], settings: EnlistmentSettings = HERE
-) -> enlistment.Outcome:
-    """Read the region, plan, clear the recorded calls, and apply the plan."""
-    with fake_maas.client(region) as client:
-        made = enlistment.plan(vms, enlistment.read(client), settings)
-        region.clear_calls()
-        return enlistment.apply(client, made)
 
 
 def statuses(region: Region) -> set[str]:

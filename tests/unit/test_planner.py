@@ -7,7 +7,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import uuid as uuids
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -15,43 +15,12 @@ from maas_virtualbox.config import tokens
 from maas_virtualbox.config.host_list import HostConfig
 from maas_virtualbox.host.host import VM
 from maas_virtualbox.maas import enlistment
-from maas_virtualbox.maas.enlistment import EnlistmentSettings, Kind
+from maas_virtualbox.maas.enlistment import Kind
 
 from tests import fake_maas
+from tests.enlisting import HERE, SECRETS, enlist, plan
 from tests.fake_maas import Region
 from tests.vms import B, mac, ten, vm
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
-
-SECRETS = tokens.Secrets.new()
-HERE = EnlistmentSettings(SECRETS, "10.0.0.2", 5307)
-
-
-@pytest.fixture
-def region() -> Generator[Region]:
-    """A region. The test fails if it receives an unexpected call."""
-    made = Region()
-    yield made
-    assert not made.unexpected
-
-
-def plan(
-    region: Region, vms: Sequence[VM], settings: EnlistmentSettings = HERE
-) -> enlistment.Plan:
-    """Read the region and plan."""
-    with fake_maas.client(region) as client:
-        return enlistment.plan(vms, enlistment.read(client), settings)
-
-
-def enlist(
-    region: Region, vms: Sequence[VM], settings: EnlistmentSettings = HERE
-) -> enlistment.Outcome:
-    """Read the region, plan, clear the recorded calls, and apply the plan."""
-    with fake_maas.client(region) as client:
-        made = enlistment.plan(vms, enlistment.read(client), settings)
-        region.clear_calls()
-        return enlistment.apply(client, made)
 
 
 def kinds(found: enlistment.Plan) -> list[tuple[Kind, str]]:
