@@ -188,6 +188,31 @@ def test_start_without_settings_files_is_refused(host: Host) -> None:
     assert host.calls == []
 
 
+def test_start_while_virtualbox_xml_is_replaced_is_refused(host: Host) -> None:
+    (host.folder / "VirtualBox.xml").rename(host.folder / "VirtualBox.xml-prev")
+
+    sections = host.start()
+
+    assert sections["registry"] == str(host.folder)
+    assert "unreadable" in sections
+    assert host.calls == []
+
+
+def test_poll_sees_all_vms_while_virtualbox_xml_is_replaced(host: Host) -> None:
+    replace = "while cp V T; do mv VirtualBox.xml VirtualBox.xml-prev; mv T VirtualBox.xml; done"
+    shutil.copy(host.folder / "VirtualBox.xml", host.folder / "V")
+    command = shells.Posix().poll(
+        NONCE, str(host.folder / "VBoxManage"), settings="all", long=False
+    )
+    with subprocess.Popen(["/bin/sh", "-c", replace], cwd=host.folder) as replacing:
+        answers = [host.run(command) for _ in range(40)]
+        replacing.kill()
+
+    readable = [answer for answer in answers if "unreadable" not in answer]
+    assert all(answer["registry"] == str(host.folder) for answer in answers)
+    assert all(f"machine {{{UUID}}} n&#xF3;de.vbox" in answer for answer in readable)
+
+
 def test_start_that_fails_gives_exit_code_and_error(host: Host) -> None:
     host.touch("refuse", "VBoxManage: error: no\n")
 

@@ -41,8 +41,9 @@ class Registry:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
 
-    def read(self, mode: str, uuid: str = "", limit: int = 1000) -> str:
-        """Run the program as a file and as one line; both print the same."""
+    def read(self, mode: str, uuid: str = "", limit: int = 1000, path: str = "") -> str:
+        """Run the program as a file and as one line; both print the same. Programs in the folder
+        `path` take precedence."""
         values = {"n": "N", "m": mode, "u": uuid, "d": str(self.folder), "max": str(limit)}
         options = [word for item in values.items() for word in ("-v", "=".join(item))]
         outputs = {
@@ -51,7 +52,7 @@ class Registry:
                 capture_output=True,
                 timeout=30,
                 check=True,
-                env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
+                env={"PATH": f"{path}:/usr/bin:/bin", "LC_ALL": "C"},
             ).stdout.decode()
             for program in (["-f", str(FILE)], [sent()])
         }
@@ -89,6 +90,19 @@ def test_all_is_the_whole_file_and_its_frame(registry: Registry) -> None:
 
     assert registry.read("all") == (
         f"\nN machine {{{ONE}}} a.vbox\n<?xml?>\n{HEAD}>\n<Hardware/>\n"
+    )
+
+
+def test_all_waits_for_files_that_are_being_replaced(registry: Registry, tmp_path: Path) -> None:
+    registry.add(ONE, "a.vbox")
+    registry.add(TWO, "missing.vbox")
+    sleep = tmp_path / "bin" / "sleep"
+    sleep.parent.mkdir()
+    sleep.write_text(f"#!/bin/sh\necho '{HEAD}>' > {tmp_path}/a.vbox\n")
+    sleep.chmod(0o755)
+
+    assert registry.read("all", path=str(sleep.parent)) == (
+        f"\nN machine {{{ONE}}} a.vbox\n{HEAD}>\n\nN machine {{{TWO}}} missing.vbox\n"
     )
 
 

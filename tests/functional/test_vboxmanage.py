@@ -161,6 +161,14 @@ def test_poll_of_too_many_vms_is_an_error(account: Account, tmp_path: Path) -> N
     assert not caught.value.retry
 
 
+def test_poll_without_virtualbox_xml_knows_no_machines(account: Account, tmp_path: Path) -> None:
+    (tmp_path / "VirtualBox.xml").rename(tmp_path / "VirtualBox.xml-prev")
+
+    answer = account.manage.poll(settings_read="all", timeout=60)
+
+    assert answer.machines is None
+
+
 class Scripted:
     """A transport that answers with the nonce of each command."""
 

@@ -17,6 +17,10 @@
 #   u    the UUID of the only VM to print; empty: all VMs
 #   d    the folder of VirtualBox.xml
 #   max  how many bytes of a file to print; a frame "oversize" follows a longer file
+#
+# Exits with 1 if VirtualBox.xml is empty, and with another error if there is none. In mode "all" it
+# waits for settings files that do not exist, because VirtualBox may be replacing them: 0.02 s each
+# time, and nine times in all.
 
 function hex(s, i, v) {
   v = 0;
@@ -69,7 +73,10 @@ function saved(line) {
   framed = m == "all" || m == "heads";
   if (framed) printf "\n%s machine %s %s\n", n, uuid, src;
   bytes = 0;
-  while ((getline line < file) > 0) {
+  for (;;) {
+    found = (getline line < file);
+    if (found < 0 && m == "all" && waits++ < 9 && system("sleep 0.02") == 0) continue;
+    if (found < 1) break;
     if ((bytes += length(line) + 1) > max) {
       if (framed) printf "\n%s oversize\n", n;
       break;
@@ -82,3 +89,4 @@ function saved(line) {
   }
   close(file);
 }
+END { exit (NR == 0); }

@@ -141,12 +141,16 @@ PROBE = (
 )
 
 # Sets $d to the folder of VirtualBox.xml, and defines `a MODE UUID`, which runs `registry.awk`.
+# VirtualBox saves a file as F-tmp, renames F to F-prev and F-tmp to F. In between there is no F:
+# without another attempt, an account would seem to have no VMs (measured while VMs were created).
 _REGISTRY = (
     'for d in "${VBOX_USER_HOME:-/nowhere}" "${XDG_CONFIG_HOME:-$HOME/.config}/VirtualBox" '
     '"$HOME/.VirtualBox" "$HOME/Library/VirtualBox" /nowhere; do '
-    '[ -f "$d/VirtualBox.xml" ] && break; done; '
-    'a() { [ "$d" = /nowhere ] || LC_ALL=C awk -v n="$N" -v m="$1" -v u="$2" -v d="$d" '
-    f'-v max={MAX_FILE} "$A" "$d/VirtualBox.xml"; }}; '
+    '[ -f "$d/VirtualBox.xml" ] || [ -f "$d/VirtualBox.xml-prev" ] && break; done; '
+    'a() { [ "$d" = /nowhere ] && return; for k in 1 2 3 4 5 6; do '
+    'LC_ALL=C awk -v n="$N" -v m="$1" -v u="$2" -v d="$d" '
+    f'-v max={MAX_FILE} "$A" "$d/VirtualBox.xml" 2>/dev/null && return; '
+    "sleep 0.02 2>/dev/null || sleep 1; done; return 1; }; "
 )
 
 _ACCOUNT = "I=$(id -u); "
@@ -160,7 +164,7 @@ _RUNS = _ACCOUNT + "r() { " + _PROCESSES + ' | sed -n "s/.*-startvm [ {]*/@/;/^@
 _STATE = (
     'm running; "$P" -q list "$@" runningvms; s=$?; '
     "m processes; " + _PROCESSES + ' | grep -e "-startvm [0-9a-f{]"; '
-    'm registry; printf "%s" "$d"; a "$S" ""; m end $s'
+    'm registry; printf "%s" "$d"; a "$S" "" || m unreadable; m end $s'
 )
 
 POLL = "N=$1; P=$2; S=$3; A=$4; shift 4; " + _FRAME + _REGISTRY + _ACCOUNT + _STATE
@@ -293,13 +297,15 @@ _WINDOWS_PROBE = (
     '|Select -First 1;if($C){$p=$C};$p;m version;& $p --version;m "end $LASTEXITCODE"'
 )
 
-# Sets $d to the folder of VirtualBox.xml and $e to its entries; `file` returns the path of an
-# entry's settings file, `head` the <Machine> line of a file. The names of variables ignore case.
+# Sets $d to the folder of VirtualBox.xml, $t to its text and $e to its entries; waits while it is
+# being replaced. `file` returns the path of an entry's settings file, `head` the <Machine> line of
+# a file. The names of variables ignore case.
 _WINDOWS_REGISTRY = (
     '$d=if($env:VBOX_USER_HOME){$env:VBOX_USER_HOME}else{"$env:USERPROFILE\\.VirtualBox"};'
-    '$x="$d\\VirtualBox.xml";$e=if(Test-Path -LiteralPath $x){'
-    "([xml](gc -Raw -Encoding UTF8 -LiteralPath $x))"
-    ".VirtualBox.Global.MachineRegistry.MachineEntry};"
+    '$x="$d\\VirtualBox.xml";$k=0;'
+    "while(-not ($t=gc -Raw -Encoding UTF8 -LiteralPath $x -EA 0) -and "
+    '(Test-Path "$d\\VirtualBox.xml*") -and $k -lt 6){$k++;sleep -Milliseconds 20};'
+    "$e=if($t){([xml]$t).VirtualBox.Global.MachineRegistry.MachineEntry};"
     'function file($v){if([IO.Path]::IsPathRooted($v.src)){$v.src}else{"$d\\$($v.src)"}};'
     "function head($f){gc -Encoding UTF8 -TotalCount 99 -LiteralPath $f -EA 0|"
     "?{$_ -match '<Machine '}|Select -First 1};"
@@ -309,7 +315,7 @@ _WINDOWS_STATE = (
     "m running;& $P -q list @L runningvms;$c=$LASTEXITCODE;m processes;"
     "Get-CimInstance Win32_Process -Filter \"CommandLine like '%-startvm %'\"|"
     '%{"$($_.ProcessId) $($_.CommandLine)"};'
-    "m registry;if(Test-Path -LiteralPath $x){$d;$e|?{$_}|%{$f=file $_;"
+    "m registry;if($t){$d;$e|?{$_}|%{$f=file $_;"
     'm "machine $($_.uuid) $([Security.SecurityElement]::Escape($_.src))";'
     "if($S -ne 'all'){head $f}"
     f"elseif((gi -LiteralPath $f -EA 0).Length -gt {MAX_FILE}){{m oversize}}"

@@ -509,8 +509,9 @@ class VBoxManage:
         return int(end.detail)
 
     def _machines(self, parts: Sequence[shells.Section]) -> dict[str, VMSettings] | None:
-        """What the settings files say, by UUID; None where VirtualBox.xml was not found."""
-        if self._one(parts, "registry").strip() == "/nowhere":
+        """What the settings files say, by UUID; None where VirtualBox.xml cannot be read."""
+        is_unreadable = any(part.name == "unreadable" for part in parts)
+        if is_unreadable or self._one(parts, "registry").strip() == "/nowhere":
             return None
         machines: dict[str, VMSettings] = {}
         refused: dict[str, str] = {}
