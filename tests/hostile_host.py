@@ -23,7 +23,7 @@ import paramiko
 from paramiko import common
 
 from maas_virtualbox.config import host_list
-from maas_virtualbox.simulator import Simulator, Timings, requests, server, texts
+from maas_virtualbox.simulator import Simulator, Timings, programs, server, texts
 from maas_virtualbox.simulator.vms import SimulatedVM
 from maas_virtualbox.transport import ssh_login
 
@@ -47,7 +47,7 @@ _PIECE = 32 * 1024
 class Visit:
     """A command that the client has sent, and how to answer it."""
 
-    request: requests.Request
+    request: programs.Request
     channel: paramiko.Channel
     session: paramiko.Transport
     goes_on: Callable[[], bool]
@@ -377,7 +377,7 @@ class _Server(server.SSHServer):
     def serve(self, session: paramiko.Transport, channel: paramiko.Channel, command: str) -> None:
         attack = self.attack
         visit = Visit(
-            requests.parse(command),
+            programs.parse(command),
             channel,
             session,
             lambda: self.attack == attack and session.is_active() and not channel.closed,

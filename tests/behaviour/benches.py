@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 from maas_virtualbox import Fleet, PowerPolicy, parse_hosts
 from maas_virtualbox.host import scripts
 from maas_virtualbox.host.power import PowerTimings
-from maas_virtualbox.simulator import Simulator, Timings, server
-from maas_virtualbox.transport import ssh_login
+from maas_virtualbox.simulator import Simulator, Timings
+from maas_virtualbox.transport import ssh_keys, ssh_login
 
 if TYPE_CHECKING:
     import subprocess
@@ -145,7 +145,7 @@ class GatedBench(RealBench):
         super().__init__(lab, account)
         key_file = folder / "gated_ed25519"
         key_file.touch(mode=0o600)
-        key_file.write_text(server.new_key()[1])
+        key_file.write_text(ssh_keys.new_private_key())
         with fleet_of(self) as fleet:
             owner = fleet.hosts[0]
             scripts.install(owner)

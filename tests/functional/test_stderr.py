@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from maas_virtualbox.simulator import server
+from maas_virtualbox.transport import ssh_keys
 
 from tests.service import PROGRAM
 
@@ -126,7 +126,7 @@ def hosts() -> Generator[str]:
 def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A private key."""
     path = tmp_path_factory.mktemp("key") / "id_ed25519"
-    path.write_text(server.new_key()[1])
+    path.write_text(ssh_keys.new_private_key())
     return path
 
 

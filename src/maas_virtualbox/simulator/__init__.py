@@ -36,12 +36,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from maas_virtualbox.simulator import requests, server
-from maas_virtualbox.simulator.answers import Answer
+from maas_virtualbox.simulator import programs, server
 from maas_virtualbox.simulator.faults import Action, Fault
+from maas_virtualbox.simulator.texts import Answer
 from maas_virtualbox.simulator.virtualbox import SimulatedVirtualBox, Timings
 from maas_virtualbox.simulator.vms import SimulatedVM
-from maas_virtualbox.transport import ssh_login
+from maas_virtualbox.transport import ssh_keys, ssh_login
 
 if TYPE_CHECKING:
     import types
@@ -68,7 +68,7 @@ class Command:
     """A command that reached the host."""
 
     kind: str
-    """See `requests.Request`."""
+    """See `programs.Request`."""
     vm: str
     """The UUID of the VM it was about, or empty."""
     began: float
@@ -107,7 +107,7 @@ class Simulator:
         """The private key that logs in."""
         if key_file is None:
             self.key_file.touch(mode=0o600)
-            self.key_file.write_text(server.new_key()[1])
+            self.key_file.write_text(ssh_keys.new_private_key())
         self._key = ssh_login.load_identity(self.key_file)
         self._port = port
         self._server: server.SSHServer | None = None
@@ -144,7 +144,7 @@ class Simulator:
 
     def change_host_key(self) -> None:
         """Present another host key from the next connection on."""
-        self._ssh.host_key = server.new_key()[0]
+        self._ssh.change_host_key()
 
     def close_port(self) -> None:
         """Break all connections and refuse new ones, until `restart_sshd`."""
@@ -193,7 +193,7 @@ class Simulator:
         return None
 
     def _execute(self, line: str, gone: Callable[[], bool]) -> tuple[bytes, bytes, int]:
-        request = requests.parse(line)
+        request = programs.parse(line)
         self.commands.append(Command(request.kind, request.vm, time.monotonic()))
         fault = self._take_fault(request.kind)
         action = fault.action if fault else None
@@ -208,7 +208,7 @@ class Simulator:
         failure = None
         if fault and action is Action.FAIL:
             failure = Answer("", fault.stderr, fault.exit_code)
-        answer = requests.answer(request, self.virtualbox, self.user, failure)
+        answer = programs.answer(request, self.virtualbox, self.user, failure)
         if fault and action is Action.LATE:
             time.sleep(fault.seconds)
         stdout = answer.stdout.encode("utf-8", "replace")

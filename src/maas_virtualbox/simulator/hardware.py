@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from maas_virtualbox.simulator import texts
-from maas_virtualbox.simulator.answers import VBoxError
+from maas_virtualbox.simulator.texts import VBoxError
 from maas_virtualbox.virtualbox import settings_xml
 
 if TYPE_CHECKING:

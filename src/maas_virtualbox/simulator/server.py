@@ -29,12 +29,6 @@ _STDIN_PATIENCE_S = 0.5
 _PIECE = 64 * 1024
 
 
-def new_key() -> tuple[paramiko.PKey, str]:
-    """Make an ed25519 key pair; return it and its private half in OpenSSH's format."""
-    private = ssh_keys.new_private_key()
-    return paramiko.Ed25519Key.from_private_key(io.StringIO(private)), private
-
-
 class DroppedError(Exception):
     """Raised by the command function to break the connection."""
 
@@ -58,7 +52,7 @@ class SSHServer:
                 has gone, returns stdout, stderr and exit code.
             port: TCP port; 0 for any.
         """
-        self.host_key = new_key()[0]
+        self.change_host_key()
         self.logins_refused = False
         """While true, no key is accepted."""
         self._user = user
@@ -80,6 +74,11 @@ class SSHServer:
             self._sessions.clear()
         for session in sessions:
             session.close()
+
+    def change_host_key(self) -> None:
+        """Present a new host key from the next connection on."""
+        private_key = ssh_keys.new_private_key()
+        self.host_key = paramiko.Ed25519Key.from_private_key(io.StringIO(private_key))
 
     def reopen(self) -> None:
         """Listen again on the same port."""

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What VirtualBox prints and writes: recorded texts of 7.2.22, with the blanks filled in.
 
-Pure functions and constants; nothing here changes anything.
+`Answer` and `VBoxError` carry them to the client. Nothing here changes anything.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,24 @@ VERSION = "7.2.22_Simulated"
 PROGRAM = "/usr/lib/virtualbox/VBoxManage"
 PROGRESS = "0%...10%...20%...30%...40%...50%...60%...70%...80%...90%...100%\n"
 _SINCE = "2026-11-21T00:02:20.224000000"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """What a program printed, and its exit code."""
+
+    stdout: str = ""
+    stderr: str = ""
+    exit_code: int = 0
+
+
+class VBoxError(Exception):
+    """An error that VBoxManage prints; its text is the whole of standard error."""
+
+    def __init__(self, stderr: str, exit_code: int = 1, stdout: str = "") -> None:
+        super().__init__(stderr)
+        self.answer = Answer(stdout, stderr, exit_code)
+
 
 # -- Errors -----------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ import uuid as uuids
 from typing import TYPE_CHECKING
 
 from maas_virtualbox.simulator import hardware, texts
-from maas_virtualbox.simulator.answers import Answer, VBoxError
+from maas_virtualbox.simulator.texts import Answer, VBoxError
 from maas_virtualbox.simulator.vms import SimulatedVM
 from maas_virtualbox.virtualbox import settings_xml
 from maas_virtualbox.virtualbox.states import Power, VMState

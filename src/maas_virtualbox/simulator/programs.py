@@ -1,8 +1,8 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Parses exactly the command lines that `shells.Posix` writes, and answers them from the model.
+"""The programs of the simulated host: parses command lines and answers them from the model.
 
-Nothing is ever passed to a shell.
+It knows exactly the command lines that `shells.Posix` writes. Nothing is ever passed to a shell.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from maas_virtualbox.simulator import texts
-from maas_virtualbox.simulator.answers import Answer
+from maas_virtualbox.simulator.texts import Answer
 from maas_virtualbox.virtualbox import settings_xml, shells
 
 if TYPE_CHECKING:
