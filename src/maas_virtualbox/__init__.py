@@ -85,9 +85,8 @@ if TYPE_CHECKING:
         VMUnreachable,
     )
     from maas_virtualbox.fleet.fleet import Fleet
-    from maas_virtualbox.fleet.reports import HostReport, HostsDown
+    from maas_virtualbox.fleet.results import HostReport, HostsDown, VMResult
     from maas_virtualbox.fleet.vm_hosts import Claim
-    from maas_virtualbox.fleet.vm_results import VMResult
     from maas_virtualbox.host.host import VM, VirtualBoxHost
     from maas_virtualbox.provisioning.create import Creation
     from maas_virtualbox.provisioning.spec import VMSpec
@@ -152,9 +151,8 @@ _MODULES = (
     "virtualbox.states",
     "virtualbox.settings_xml",
     "provisioning.spec",
-    "fleet.reports",
+    "fleet.results",
     "fleet.vm_hosts",
-    "fleet.vm_results",
     "host.host",
     "provisioning.create",
     "fleet.fleet",

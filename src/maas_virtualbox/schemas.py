@@ -11,7 +11,7 @@ import pydantic
 from maas_virtualbox.virtualbox.states import Power, VMState
 
 if TYPE_CHECKING:
-    from maas_virtualbox.fleet.reports import HostReport
+    from maas_virtualbox.fleet.results import HostReport
     from maas_virtualbox.fleet.vm_hosts import Claim
     from maas_virtualbox.host.host import VM
 

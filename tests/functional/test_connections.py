@@ -18,7 +18,7 @@ import pytest
 
 from maas_virtualbox.config import tokens
 from maas_virtualbox.maas.power_parameters import PowerParameters
-from maas_virtualbox.service import wrong_tokens
+from maas_virtualbox.service import auth
 from maas_virtualbox.simulator import Simulator, maas
 
 from tests.service import ServiceProcess
@@ -268,7 +268,7 @@ def test_wrong_tokens_delay_their_source_only(service: ServiceProcess) -> None:
         present_wrong_tokens(service, address, count)
         return service.metric("maas_virtualbox_failed_logins_delayed_total") - before
 
-    assert delayed("127.0.0.2", wrong_tokens.BURST + 50) > 5
+    assert delayed("127.0.0.2", auth.BURST + 50) > 5
     assert delayed("127.0.0.3", 100) == 0
     assert service.log.count("login refused") < 10
 
@@ -281,7 +281,7 @@ def test_wrong_tokens_delay_no_right_token(
         action()
         return time.monotonic() - began
 
-    present_wrong_tokens(service, MAAS, wrong_tokens.BURST)
+    present_wrong_tokens(service, MAAS, auth.BURST)
     with futures.ThreadPoolExecutor(8) as threads:
         wrong = [
             threads.submit(timed, lambda: present_wrong_tokens(service, MAAS, 5)) for _ in range(8)

@@ -11,7 +11,7 @@ import pytest
 
 import maas_virtualbox as mv
 from maas_virtualbox.deadline import Deadline
-from maas_virtualbox.fleet.resolver import Selector
+from maas_virtualbox.fleet.selectors import Selector
 from maas_virtualbox.simulator import Action, Fault, Simulator
 
 if TYPE_CHECKING:

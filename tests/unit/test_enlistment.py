@@ -8,7 +8,7 @@ import dataclasses
 
 from maas_virtualbox import errors
 from maas_virtualbox.config import tokens
-from maas_virtualbox.fleet.reports import HostReport
+from maas_virtualbox.fleet.results import HostReport
 from maas_virtualbox.maas import enlistment
 from maas_virtualbox.maas.enlistment import EnlistmentSettings, Kind, MAASInventory
 

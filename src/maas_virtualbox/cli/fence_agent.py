@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Iterable, Sequence
 
-    from maas_virtualbox.fleet.reports import HostReport
+    from maas_virtualbox.fleet.results import HostReport
     from maas_virtualbox.host.host import VM
 
 NAME = "fence_maas_virtualbox"

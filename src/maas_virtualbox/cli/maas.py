@@ -41,7 +41,7 @@ from maas_virtualbox.maas import connection, power_parameters
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
 
-    from maas_virtualbox.fleet.reports import HostReport
+    from maas_virtualbox.fleet.results import HostReport
     from maas_virtualbox.maas.client import MAAS
     from maas_virtualbox.maas.enlistment import (
         EnlistmentSettings,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Sequence
 
-    from maas_virtualbox.fleet.reports import HostReport
+    from maas_virtualbox.fleet.results import HostReport
 
 NAME = "check_maas_virtualbox"
 OK, WARNING, CRITICAL, UNKNOWN = range(4)

@@ -25,7 +25,7 @@ from maas_virtualbox.schemas import VMView
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
-    from maas_virtualbox.fleet.reports import HostReport
+    from maas_virtualbox.fleet.results import HostReport
     from maas_virtualbox.host.checks import Finding
     from maas_virtualbox.host.host import VM
     from maas_virtualbox.maas.power_parameters import PowerParameters

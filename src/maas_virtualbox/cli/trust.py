@@ -19,7 +19,7 @@ from maas_virtualbox.virtualbox import settings_xml
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from maas_virtualbox.fleet.reports import HostReport
+    from maas_virtualbox.fleet.results import HostReport
 
 _TRUST_TIMEOUT_S = 10.0
 

@@ -14,11 +14,9 @@ from maas_virtualbox import errors
 from maas_virtualbox.config.policy import PowerPolicy
 from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.fleet.hosts import HostThreads, create_hosts
-from maas_virtualbox.fleet.reports import HostReport, HostsDown
-from maas_virtualbox.fleet.resolver import Scope, Selector
-from maas_virtualbox.fleet.search import Search
+from maas_virtualbox.fleet.results import HostReport, HostsDown, act_on_all
+from maas_virtualbox.fleet.selectors import Scope, Search, Selector
 from maas_virtualbox.fleet.vm_hosts import VMHosts
-from maas_virtualbox.fleet.vm_results import act_on_all
 from maas_virtualbox.host.host import VM, VirtualBoxHost
 from maas_virtualbox.host.state import CALL_TIMEOUT_S
 from maas_virtualbox.provisioning import create, delete
@@ -32,8 +30,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from maas_virtualbox.config.host_list import HostConfig
+    from maas_virtualbox.fleet.results import VMResult
     from maas_virtualbox.fleet.vm_hosts import Claim
-    from maas_virtualbox.fleet.vm_results import VMResult
     from maas_virtualbox.provisioning.create import Creation
     from maas_virtualbox.provisioning.spec import VMSpec
     from maas_virtualbox.virtualbox.states import Power

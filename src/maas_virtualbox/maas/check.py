@@ -20,7 +20,7 @@ from maas_virtualbox.virtualbox.states import Power
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from maas_virtualbox.fleet.reports import HostReport
+    from maas_virtualbox.fleet.results import HostReport
     from maas_virtualbox.host.host import VM
     from maas_virtualbox.maas.client import MAAS
     from maas_virtualbox.maas.enlistment import Change, EnlistmentSettings, Plan

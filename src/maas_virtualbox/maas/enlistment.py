@@ -33,7 +33,7 @@ from maas_virtualbox.maas.planner import plan
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from maas_virtualbox.fleet.reports import HostReport
+    from maas_virtualbox.fleet.results import HostReport
     from maas_virtualbox.host.host import VM
     from maas_virtualbox.maas.client import MAAS
 

@@ -4,12 +4,11 @@
 
 A request passes through these modules:
 
-- `process` starts, reloads and stops the service, with `listening_sockets`, `tls`, `systemd` and
-  `logs`.
-- `listener` accepts connections. `connections` decides how many and which stay open.
-  `http_protocol` limits each connection.
-- `app` and `webhook` are the routes. `auth` and `wrong_tokens` check tokens. `responses` and
-  `openapi` define what clients receive.
+- `process` starts, reloads and stops the service, with `tls`, `systemd` and `logs`.
+- `listener` opens the sockets and accepts connections. `connections` decides how many and which
+  stay open. `http_protocol` limits each connection.
+- `app` and `webhook` are the routes. `auth` checks tokens. `responses` and `openapi` define what
+  clients receive.
 - `dispatcher` answers queries from the cached state and joins repeated power actions. `metrics`
   counts.
 

@@ -1,10 +1,19 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""Authenticate HTTP requests by their bearer tokens.
+"""Authenticate HTTP requests by their bearer tokens, and limit the rate of wrong ones.
 
 The token of a VM gives access to the power of that VM, the metrics token gives access to the
 metrics, and the admin token gives access to everything. Requests over the UNIX socket need no
 token. How tokens are derived belongs to `config.tokens`.
+
+Nobody can guess a token of 256 bits at any rate. The limit protects the processor: a client that
+keeps sending wrong tokens would otherwise slow down all others. It must not slow down MAAS, which
+repeats a request with a stale token 7 times within 35 seconds: for five machines at a time on each
+rack controller, and for each machine that a person powers on or off. Therefore `BURST` wrong
+tokens of a source are answered at once, and `RATE` a second after that. 200 machines with stale
+tokens that are powered on at the same time are never delayed. Answers beyond the rate are delayed
+by `MAX_DELAY_S` at most. Each source has its own allowance. `connections` defines what a source
+is.
 """
 
 from __future__ import annotations
@@ -12,13 +21,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import collections
 import contextlib
+import dataclasses
 import logging
 import time
 from typing import TYPE_CHECKING
 
 from maas_virtualbox.config.tokens import METRICS
-from maas_virtualbox.service import connections, wrong_tokens
+from maas_virtualbox.service import connections
 from maas_virtualbox.service.actions import Caller
 
 if TYPE_CHECKING:
@@ -37,7 +48,25 @@ ON_AUTHENTICATED = "on_authenticated"
 """A key in the state of a connection: a function to call when a request on the connection has
 presented a right token."""
 
+BURST = 1000
+"""Wrong tokens of a source that are answered at once."""
+
+RATE = 20.0
+"""Further wrong tokens of a source that are answered in a second."""
+
+MAX_DELAY_S = 1.0
+"""The longest delay of an answer, in seconds."""
+
 _MAX_SYSTEM_ID = 64
+
+_MAX_SOURCES = 1000
+"""Sources that are remembered."""
+
+_LOG_INTERVAL_S = 10.0
+"""The shortest time between two log lines about one source."""
+
+_MAX_LOG_LINES = 10
+"""Log lines about all sources together in one interval."""
 
 
 class Denied(Exception):
@@ -55,7 +84,7 @@ class Authenticator:
         self.secrets = secrets
         """The secrets that tokens are compared with. May be replaced at any time."""
         self._metrics = metrics
-        self._wrong_tokens = wrong_tokens.WrongTokens()
+        self._wrong_tokens = WrongTokens()
 
     async def authenticate(self, request: Request, resource: str = "") -> Caller:
         """Check that a request may access a resource. Return who sent it.
@@ -122,3 +151,72 @@ def _token_of(authorization: str) -> str:
             return ""
         return decoded.partition(":")[2]
     return ""
+
+
+# -- Wrong tokens -------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refusal:
+    """How to answer a wrong token."""
+
+    delay: float
+    """Seconds to wait before the answer."""
+
+    log_count: int
+    """How many wrong tokens of the source to log, including this one. 0: log nothing."""
+
+
+class WrongTokens:
+    """Counts the wrong tokens of each source, in a bounded amount of memory.
+
+    `Authenticator` creates it. It belongs to one event loop. The source that was silent for the
+    longest time is forgotten first. It then has a new allowance, which harms nobody.
+    """
+
+    def __init__(self) -> None:
+        self._sources: collections.OrderedDict[str, _Source] = collections.OrderedDict()
+        self._interval_began, self._log_lines = float("-inf"), 0
+
+    def __len__(self) -> int:
+        """Return how many sources are remembered."""
+        return len(self._sources)
+
+    def add(self, source: str, now: float) -> Refusal:
+        """Count a wrong token. Return how to answer it.
+
+        Args:
+            source: as `connections.source_of` returns it.
+            now: the time, in seconds of a monotonic clock.
+        """
+        entry = self._sources.setdefault(source, _Source())
+        self._sources.move_to_end(source)
+        if len(self._sources) > _MAX_SOURCES:
+            self._sources.popitem(last=False)
+        due = max(entry.due, now - BURST / RATE) + 1 / RATE
+        entry.due = min(due, now + MAX_DELAY_S)
+        entry.refused += 1
+        log_count = 0
+        if now - entry.logged > _LOG_INTERVAL_S and self._may_log(now):
+            log_count, entry.refused, entry.logged = entry.refused, 0, now
+        return Refusal(max(0.0, entry.due - now), log_count)
+
+    def _may_log(self, now: float) -> bool:
+        if now - self._interval_began > _LOG_INTERVAL_S:
+            self._interval_began, self._log_lines = now, 0
+        self._log_lines += 1
+        return self._log_lines <= _MAX_LOG_LINES
+
+
+@dataclasses.dataclass(slots=True)
+class _Source:
+    """The wrong tokens of one source."""
+
+    due: float = float("-inf")
+    """When all its wrong tokens would have arrived at `RATE`. In the past if it is slower."""
+
+    refused: int = 0
+    """Wrong tokens since the last log line about the source."""
+
+    logged: float = float("-inf")
+    """When the last log line was written."""

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 from maas_virtualbox import errors
 from maas_virtualbox.deadline import Deadline
-from maas_virtualbox.fleet import resolver
-from maas_virtualbox.fleet.reports import HostReport
-from maas_virtualbox.fleet.resolver import KnownHost, Selector
+from maas_virtualbox.fleet import selectors
+from maas_virtualbox.fleet.results import HostReport
+from maas_virtualbox.fleet.selectors import KnownHost, Selector
 from maas_virtualbox.host.state import FailedPoll, HostState
 from maas_virtualbox.service import actions, metrics
 from maas_virtualbox.virtualbox.states import Power
@@ -177,7 +177,7 @@ class Dispatcher:
 
     async def _locate(self, selector: Selector) -> _Located:
         """Return the one VM that a selector means, and a state of its host. Raises what
-        `resolver.resolve` does.
+        `selectors.resolve` does.
 
         For a UUID, only the host that the VM belongs to is polled: another host that hangs does
         not delay the answer. Names and MACs can move between VMs, so all hosts are polled.
@@ -202,12 +202,12 @@ class Dispatcher:
         self, serving: Fleet, hosts: Sequence[VirtualBoxHost], selector: Selector
     ) -> _Located:
         """Poll hosts and return the one of their VMs that a selector means. Raises what
-        `resolver.resolve` does."""
+        `selectors.resolve` does."""
         states = await asyncio.gather(
             *(self._poll(serving, host, selector.uuid) for host in hosts)
         )
         known = [_known(host, state) for host, state in zip(hosts, states, strict=True)]
-        match = resolver.resolve(selector, known, serving.vm_hosts.first_hosts())
+        match = selectors.resolve(selector, known, serving.vm_hosts.first_hosts())
         number = [host.config for host in hosts].index(match.host)
         return _Located(hosts[number], match.vm, states[number])
 

@@ -10,8 +10,8 @@ VirtualBox, and their clients receive an answer that tells them to ask again. Un
 service answers queries as usual and refuses new actions only: a host that hangs is not a reason to
 refuse the requests for all others.
 
-This module owns the life of the process. The sockets are opened in `listening_sockets`, the
-connections are handled by `listener`, and the requests by `app`.
+This module owns the life of the process. `listener` opens the sockets and accepts the connections,
+and `app` handles the requests.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from maas_virtualbox.config import config_file, tokens
 from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.fleet.fleet import Fleet
 from maas_virtualbox.maas import connection
-from maas_virtualbox.service import app, connections, listening_sockets, systemd, tls
+from maas_virtualbox.service import app, connections, systemd, tls
 from maas_virtualbox.service.auth import Authenticator
 from maas_virtualbox.service.dispatcher import Dispatcher
-from maas_virtualbox.service.listener import Listener
+from maas_virtualbox.service.listener import Listener, open_sockets
 
 if TYPE_CHECKING:
     import socket
@@ -102,7 +102,7 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self._reload_requested = asyncio.Event()
         self._are_sockets_stored = False
-        self.sockets = listening_sockets.open_sockets(self._config, stored)
+        self.sockets = open_sockets(self._config, stored)
         self.server = _Server(
             uvicorn.Config(
                 self._application,

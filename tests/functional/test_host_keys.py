@@ -18,7 +18,7 @@ from hypothesis import given, settings, strategies
 
 import maas_virtualbox as mv
 from maas_virtualbox.config import host_list
-from maas_virtualbox.transport import known_hosts_file, ssh_keys
+from maas_virtualbox.transport import host_keys, ssh_keys
 from maas_virtualbox.transport.host_keys import KnownHosts
 
 from tests.conftest import unavailable
@@ -62,7 +62,7 @@ def found_by_openssh(text: bytes, name: str) -> set[str]:
 
 
 def found_by_us(text: bytes, host: host_list.HostConfig) -> set[str]:
-    entries = known_hosts_file.parse(text).find(known_hosts_file.name_of(host))
+    entries = host_keys.parse_known_hosts(text).find(host_keys.name_of(host))
     return {str(entry.key).split()[1] for entry in entries}
 
 
@@ -88,7 +88,7 @@ def test_find_matches_the_same_lines_as_openssh(
 ) -> None:
     text = "".join(line(each, KEYS[number % 3]) for number, each in enumerate(names)).encode()
 
-    assert found_by_us(text, host) == found_by_openssh(text, known_hosts_file.name_of(host))
+    assert found_by_us(text, host) == found_by_openssh(text, host_keys.name_of(host))
 
 
 @settings(max_examples=40)
@@ -97,10 +97,10 @@ def test_replace_changes_no_other_host(
     names: list[str], host: host_list.HostConfig, other: host_list.HostConfig
 ) -> None:
     text = "".join(line(each, KEYS[number % 2]) for number, each in enumerate(names)).encode()
-    name, others = known_hosts_file.name_of(host), known_hosts_file.name_of(other)
-    new = known_hosts_file.PublicKey.of(KEYS[2])
+    name, others = host_keys.name_of(host), host_keys.name_of(other)
+    new = host_keys.PublicKey.of(KEYS[2])
 
-    changed = known_hosts_file.parse(text).with_pins_replaced(name, new)
+    changed = host_keys.parse_known_hosts(text).with_pins_replaced(name, new)
 
     assert found_by_openssh(changed, name) == {KEYS[2].get_base64()}
     if others != name:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from maas_virtualbox import errors
 from maas_virtualbox.config.host_list import HostConfig, parse_hosts
-from maas_virtualbox.fleet import resolver
-from maas_virtualbox.fleet.resolver import KnownHost, Match, Scope, Selector
+from maas_virtualbox.fleet import selectors
+from maas_virtualbox.fleet.selectors import KnownHost, Match, Scope, Selector
 from maas_virtualbox.virtualbox.settings_xml import NIC, VMSettings
 from maas_virtualbox.virtualbox.states import VMState
 
@@ -38,7 +38,9 @@ def host(config: HostConfig, *vms: VMSettings, reason: str = "") -> KnownHost:
 
 def found(selector: str, *vms: VMSettings) -> list[VMSettings]:
     """The VMs that a selector matches on one host that is up."""
-    return [match.vm for match in resolver.find_matches(Selector.parse(selector), [host(A, *vms)])]
+    return [
+        match.vm for match in selectors.find_matches(Selector.parse(selector), [host(A, *vms)])
+    ]
 
 
 def resolve(
@@ -49,7 +51,7 @@ def resolve(
 ) -> Match:
     """The VM that a selector means."""
     parsed = dataclasses.replace(Selector.parse(selector), scope=scope or Scope())
-    return resolver.resolve(parsed, hosts, first or {})
+    return selectors.resolve(parsed, hosts, first or {})
 
 
 # -- What a selector matches --------------------------------------------------------------------
@@ -125,7 +127,7 @@ def test_selector_matches_names_macs_and_tails_alike(selector: str, rival: VMSet
 def test_selector_of_a_uuid_alone_matches_no_name() -> None:
     selector = Selector(UUID, uuid=UUID)
 
-    assert resolver.find_matches(selector, [host(A, vm(OTHER, UUID))]) == []
+    assert selectors.find_matches(selector, [host(A, vm(OTHER, UUID))]) == []
 
 
 @given(st.text())

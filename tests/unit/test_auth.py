@@ -8,7 +8,7 @@ import itertools
 
 import pytest
 
-from maas_virtualbox.service.wrong_tokens import BURST, MAX_DELAY_S, RATE, WrongTokens
+from maas_virtualbox.service.auth import BURST, MAX_DELAY_S, RATE, WrongTokens
 from maas_virtualbox.simulator import maas
 
 
