@@ -319,9 +319,9 @@ def test_departed_unit_removes_its_host(requirer: testing.Context[Requirer]) -> 
 
 
 def test_schema_docstring_names_every_field() -> None:
-    from maas_virtualbox.juju import schema  # noqa: PLC0415 - only this test needs it
+    from maas_virtualbox.juju import databags  # noqa: PLC0415 - only this test needs it
 
-    documented: Any = schema.__doc__
-    for model in (schema.KeysData, schema.AccountData):
+    documented: Any = databags.__doc__
+    for model in (databags.KeysData, databags.AccountData):
         for field in model.model_fields.values():
             assert f"    {field.alias} " in documented

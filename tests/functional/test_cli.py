@@ -80,7 +80,7 @@ def test_help_lists_the_commands_in_groups(run: Run) -> None:
         ("VMs", ["list", "status", "on", "off", "reset", "create", "delete"]),
         ("Service", ["serve", "parameters", "admin-token", "rotate-tokens"]),
         ("MAAS", ["install-template", "remove-template", "maas"]),
-        ("Hosts", ["host-setup", "check", "trust", "trust-vm"]),
+        ("Hosts", ["check", "host-setup", "trust", "trust-vm"]),
         ("Try it", ["demo", "simulate"]),
     ]
 

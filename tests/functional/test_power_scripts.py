@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from maas_virtualbox.virtualbox import shells
+from maas_virtualbox.virtualbox import parsers, shells
 
 from tests.conftest import unavailable
 
@@ -93,7 +93,7 @@ class Host:
             check=True,
             env={"PATH": "/usr/bin:/bin", "VBOX_USER_HOME": str(self.folder), "U": "x", "A": "x"},
         )
-        parts = shells.sections(NONCE, done.stdout)
+        parts = parsers.parse_sections(NONCE, done.stdout)
         assert parts is not None, done
         return {f"{part.name} {part.detail}".strip(): part.text for part in parts}
 

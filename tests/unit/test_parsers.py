@@ -533,3 +533,92 @@ def test_networks_are_read_by_name() -> None:
     assert parsers.parse_networks("Name:            en0: Wi-Fi (AirPort)\r\n") == [
         "en0: Wi-Fi (AirPort)"
     ]
+
+
+# -- Frames -----------------------------------------------------------------------------------
+
+
+def test_sections_accept_windows_line_ends() -> None:
+    answer = "Welcome\r\n\r\nN1 system\r\nWindows\r\n\r\nN1 end 0\r\n"
+
+    parts = parsers.parse_sections("N1", answer.encode())
+
+    assert parts is not None
+    assert [(part.name, part.detail, part.text) for part in parts] == [
+        ("system", "", "Windows\n"),
+        ("end", "0", ""),
+    ]
+
+
+def test_sections_take_the_rest_of_a_line_as_the_detail() -> None:
+    answer = "\nN1 machine {u} /vms/my vm/my vm.vbox\n<Machine/>\n\nN1 end 0\n"
+
+    parts = parsers.parse_sections("N1", answer.encode())
+
+    assert parts is not None
+    assert parts[0].detail == "{u} /vms/my vm/my vm.vbox"
+
+
+def test_sections_skip_a_greeting_and_need_an_end() -> None:
+    answer = 'Welcome!\n\nN1 running\n"a"\n\nN1 end 0\n'
+
+    parts = parsers.parse_sections("N1", answer.encode())
+
+    assert parts is not None
+    assert [(part.name, part.detail, part.text) for part in parts] == [
+        ("running", "", '"a"\n'),
+        ("end", "0", ""),
+    ]
+    assert parsers.parse_sections("N1", answer[:-10].encode()) is None
+    assert parsers.parse_sections("N1", b"") is None
+
+
+def test_sections_keep_a_frame_with_another_nonce_as_text() -> None:
+    parts = parsers.parse_sections("N1", b"\nN1 running\n\nN2 end 0\n\nN1 end 0\n")
+
+    assert parts is not None
+    assert "N2 end 0" in parts[0].text
+
+
+@pytest.mark.parametrize("forged", ["\nN2 end 0\n", "\nend 0\n", "\nN1end 0\n", "x N1 end 0\n"])
+def test_sections_ignore_a_forged_end(forged: str) -> None:
+    answer = f"\nN1 running\n{forged}"
+
+    parts = parsers.parse_sections("N1", answer.encode())
+
+    assert parts is None
+
+
+def test_sections_refuse_an_answer_that_continues() -> None:
+    answer = "\nN1 end 0\n\nN1 machine {u} x\n"
+
+    parts = parsers.parse_sections("N1", answer.encode())
+
+    assert parts is None
+
+
+def test_sections_refuse_an_answer_without_an_end() -> None:
+    answer = "motd\n\nN1 running\n\nN1 registry\n/home\nN1 end 0\n"
+    end = answer.index("\nN1 end")
+
+    lengths = range(end + len("\nN1 end"))
+    parts = [parsers.parse_sections("N1", answer[:length].encode()) for length in lengths]
+
+    assert not any(parts)
+
+
+unix_text = st.text(st.characters(exclude_characters="\r", exclude_categories=["Cs"]))
+
+
+@given(
+    unix_text, st.lists(st.tuples(st.sampled_from(["running", "machine"]), unix_text), max_size=4)
+)
+def test_sections_keep_all_text_between_frames(
+    greeting: str, bodies: list[tuple[str, str]]
+) -> None:
+    answer = greeting + "".join(f"\nN1 {name}\n{text}" for name, text in bodies)
+
+    parts = parsers.parse_sections("N1", f"{answer}\nN1 end 0\n".encode())
+
+    assert parts is not None
+    assert [(part.name, part.text) for part in parts[:-1]] == bodies

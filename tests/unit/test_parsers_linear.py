@@ -59,7 +59,7 @@ def error_of(text: str) -> object:
 def frames_of(text: str) -> object:
     # `VBoxManage` refuses an answer with more sections than this.
     sent = b"\nN1".join(text.encode().split(b"\nN1")[:2000])
-    return [part.text for part in shells.sections("N1", sent + b"\nN1 end 0\n") or ()]
+    return [part.text for part in parsers.parse_sections("N1", sent + b"\nN1 end 0\n") or ()]
 
 
 def release_of(text: str) -> object:

@@ -115,7 +115,7 @@ def run(hosts: Sequence[HostConfig], options: dict[str, object], as_format: outp
 # -- The power service ------------------------------------------------------------------------
 
 
-class _Service:
+class _DemoService:
     """A client of the running power service."""
 
     def __init__(self, port: int, secrets: tokens.Secrets) -> None:
@@ -140,7 +140,7 @@ class _Service:
 @contextlib.contextmanager
 def _running_service(
     folder: Path, hosts: Sequence[HostConfig], options: dict[str, object]
-) -> Generator[_Service]:
+) -> Generator[_DemoService]:
     """Start the power service, and stop it at the end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -151,7 +151,7 @@ def _running_service(
     # Ctrl-C must not reach the service, which is still needed to power off the VMs.
     process = subprocess.Popen(command, start_new_session=True)
     try:
-        service = _Service(port, secrets)
+        service = _DemoService(port, secrets)
         _wait_until_ready(service, process)
         yield service
     finally:
@@ -187,7 +187,7 @@ def _write_config(
     return config_file
 
 
-def _wait_until_ready(service: _Service, process: subprocess.Popen[bytes]) -> None:
+def _wait_until_ready(service: _DemoService, process: subprocess.Popen[bytes]) -> None:
     deadline = Deadline.after(_READY_TIMEOUT_S)
     while True:
         with contextlib.suppress(OSError):
@@ -201,7 +201,7 @@ def _wait_until_ready(service: _Service, process: subprocess.Popen[bytes]) -> No
 # -- MAAS -------------------------------------------------------------------------------------
 
 
-def _choose_vms(service: _Service, as_format: output.Format) -> list[dict[str, Any]]:
+def _choose_vms(service: _DemoService, as_format: output.Format) -> list[dict[str, Any]]:
     """Print all VMs, and return those that are off."""
     answer = service.get("/api/v1/vms")
     for reason in answer["unreachable"].values():
@@ -219,7 +219,7 @@ class _Demo:
     """Powers VMs on and off through the service, all at once, as MAAS does."""
 
     def __init__(
-        self, service: _Service, vms: Sequence[dict[str, Any]], as_format: output.Format
+        self, service: _DemoService, vms: Sequence[dict[str, Any]], as_format: output.Format
     ) -> None:
         from maas_virtualbox.simulator import maas  # noqa: PLC0415 - slow to load
 

@@ -178,7 +178,7 @@ def enlist(
             take_over=take_over,
         )
         problem = power_parameters.address_problem(settings.address)
-        plan = enlistment.plan_fleet(reports, _read(client), settings)
+        plan = enlistment.plan_fleet(reports, _read_inventory(client), settings)
         if only:
             plan = plan.of(*(enlistment.Kind(kind.value) for kind in only))
         _print_plan(plan, options.format)
@@ -191,8 +191,8 @@ def enlist(
     _exit_if_incomplete(plan, is_commissioning=commission)
 
 
-def _read(client: MAAS) -> MAASInventory:
-    """Read what MAAS contains. This takes 20 s for a thousand machines."""
+def _read_inventory(client: MAAS) -> MAASInventory:
+    """Read what MAAS contains and show a progress bar: a thousand machines take 20 s."""
     from maas_virtualbox.maas import enlistment  # noqa: PLC0415 - an extra
 
     with output.progress_bar() as bar:

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from maas_virtualbox import errors
 from maas_virtualbox.cli import (
+    check,
     demo,
     host_setup,
     maas,
@@ -30,7 +31,7 @@ from maas_virtualbox.logs import log_to_stderr
 
 __all__ = ["EXIT_FAILED", "EXIT_HOST_DOWN", "EXIT_INTERRUPTED", "EXIT_USAGE", "main"]
 
-_COMMANDS = (power, vms, service, maas, power_template, host_setup, trust, demo)
+_COMMANDS = (power, vms, check, service, maas, power_template, host_setup, trust, demo)
 """Each module adds its commands to `app` when it is imported."""
 
 

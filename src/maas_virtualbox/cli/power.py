@@ -1,19 +1,16 @@
 # Copyright 2026 The maas-virtualbox authors
 # SPDX-License-Identifier: Apache-2.0
-"""The commands that show VMs, power them on and off, and check hosts."""
+"""The commands that show VMs and power them on and off."""
 
 from __future__ import annotations
 
 import functools
-from concurrent import futures
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from maas_virtualbox.cli import output
 from maas_virtualbox.cli.app import (
-    EXIT_FAILED,
     HostOption,
     Options,
     Panel,
@@ -25,16 +22,13 @@ from maas_virtualbox.cli.app import (
     find_vms,
 )
 from maas_virtualbox.deadline import Deadline
-from maas_virtualbox.fleet.checks import check_claims
-from maas_virtualbox.host import checks
-from maas_virtualbox.maas import power_template
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Protocol
 
     from maas_virtualbox.fleet.fleet import Fleet, VMResult
-    from maas_virtualbox.host.host import VM, VirtualBoxHost
+    from maas_virtualbox.host.host import VM
 
     class Action(Protocol):
         """An action of a fleet on many VMs, such as `Fleet.power_on_vms`."""
@@ -114,39 +108,6 @@ def reset(
 ) -> None:
     """Press the reset button of VMs that are on."""
     _act_on_found(ctx.obj, vms, host, zone, timeout, "reset", lambda fleet: fleet.reset_vms)
-
-
-@app.command(rich_help_panel=Panel.HOSTS)
-def check(
-    ctx: typer.Context,
-    hosts: Annotated[
-        list[str] | None, typer.Argument(metavar="HOST", help="Names; default: all hosts.")
-    ] = None,
-) -> None:
-    """Check hosts and VMs for problems, and show how to fix them."""
-    options: Options = ctx.obj
-    with options.fleet() as fleet:
-        chosen = [host for name in hosts or [""] for host in fleet.scope(host=name)]
-        findings = [*_check_hosts(chosen), *check_claims(fleet.claims(chosen))]
-    output.print_findings(findings, options.format)
-    if warning := power_template.upgrade_warning(Path("/")):
-        output.print_error(warning)
-    if checks.worst_level(findings) is checks.Level.ERROR:
-        raise typer.Exit(EXIT_FAILED)
-
-
-def _check_hosts(hosts: Sequence[VirtualBoxHost]) -> list[checks.Finding]:
-    """Check hosts in parallel, with a progress bar."""
-    findings: list[checks.Finding] = []
-    with (
-        output.progress_bar() as bar,
-        futures.ThreadPoolExecutor(max(1, len(hosts)), "check") as threads,
-    ):
-        task = bar.add_task("check", total=len(hosts))
-        for found in threads.map(checks.check_host, hosts):
-            findings += found
-            bar.advance(task)
-    return findings
 
 
 def _act_on_found(

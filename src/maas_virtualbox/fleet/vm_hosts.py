@@ -53,7 +53,7 @@ _MAX_LOGGED = 3
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Timings:
-    """How long writes and log lines are delayed, in seconds."""
+    """How long `VMHosts` delays its writes and log lines, in seconds."""
 
     collect: float = 0.5
     """Before the first write, so that it has the answers of many hosts."""

@@ -37,9 +37,9 @@ outlives the charm's own folder, `machine_lock` keeps two units from changing on
 statuses.
 """
 
+from maas_virtualbox.juju.databags import VERSION, AccountData, KeysData, SSHKey
 from maas_virtualbox.juju.provider import VirtualBoxHostsProvider
 from maas_virtualbox.juju.requirer import RelatedHost, VirtualBoxHostsRequirer
-from maas_virtualbox.juju.schema import VERSION, AccountData, KeysData, SSHKey
 
 __all__ = [
     "VERSION",

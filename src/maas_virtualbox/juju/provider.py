@@ -7,7 +7,7 @@ from __future__ import annotations
 import ops
 
 from maas_virtualbox.juju import databags, statuses
-from maas_virtualbox.juju.schema import AccountData, KeysData
+from maas_virtualbox.juju.databags import AccountData, KeysData
 
 
 class KeysChangedEvent(ops.EventBase):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import ops
 
 from maas_virtualbox.juju import databags
-from maas_virtualbox.juju.schema import AccountData, KeysData, SSHKey
+from maas_virtualbox.juju.databags import AccountData, KeysData, SSHKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -70,7 +70,7 @@ class _Planner:
     def __init__(self, matcher: Matcher, settings: EnlistmentSettings) -> None:
         self._matcher = matcher
         self._settings = settings
-        self._writer = _Writer(matcher, settings)
+        self._writer = _Comparer(matcher, settings)
         self._managed: dict[str, Machine] = {}
         """The machines that `_update` has seen, by the UUIDs of their VMs."""
         self._selected = [vm for vm in matcher.vms if settings.is_selected(vm)]
@@ -296,7 +296,7 @@ def _without_vm(
 # -- What makes a machine match its VM ----------------------------------------------------------
 
 
-class _Writer:
+class _Comparer:
     """Compares VMs with machines and returns what to write.
 
     There is one for each plan. It remembers the hostnames that it gave away.

@@ -74,56 +74,6 @@ class Shell(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Section:
-    """One framed part of a script's output."""
-
-    name: str
-    detail: str
-    """The rest of the frame's line."""
-    body: memoryview
-    """What follows that line, as the host sent it. A view, because output may be large."""
-
-    @property
-    def text(self) -> str:
-        """The body as text, decoded at each use."""
-        return _decode(self.body)
-
-
-def count_sections(nonce: str, output: bytes) -> int:
-    """Return how many frames a script's output has."""
-    return output.count(_frame(nonce))
-
-
-def sections(nonce: str, output: bytes) -> list[Section] | None:
-    """Split a script's output at its frames. Return None if it does not close with `end`, that is,
-    if it was cut off."""
-    frame = _frame(nonce)
-    view = memoryview(output)
-    found: list[Section] = []
-    position = output.find(frame)
-    while position >= 0:
-        position += len(frame)
-        following = output.find(frame, position)
-        end = following if following >= 0 else len(output)
-        line_end = output.find(b"\n", position, end)
-        if line_end < 0:
-            line_end = end
-        name, _, detail = _decode(view[position:line_end]).removesuffix("\r").partition(" ")
-        found.append(Section(name, detail, view[line_end + 1 : end]))
-        position = following
-    return found if found and found[-1].name == "end" else None
-
-
-def _frame(nonce: str) -> bytes:
-    return f"\n{nonce} ".encode()
-
-
-def _decode(body: memoryview) -> str:
-    # The newline of a carriage return at the end is that of the next frame.
-    return str(body, "utf-8", "replace").replace("\r\n", "\n").removesuffix("\r")
-
-
 # -- POSIX: Linux and macOS -------------------------------------------------------------------
 
 _FRAME = r"""m() { printf '\n%s %s\n' "$N" "$*"; }; """

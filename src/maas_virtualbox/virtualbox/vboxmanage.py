@@ -131,7 +131,7 @@ class SwitchResult:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What is around VirtualBox on a host and may spoil network boots or kill VMs."""
+    """What `VBoxManage.inspect` found on the host that may spoil network boots or kill VMs."""
 
     kills_at_logout: bool
     """Whether logind ends the account's processes, VMs too, when its last session ends."""
@@ -404,7 +404,7 @@ class VBoxManage:
             result = self._transport.run(
                 shell.probe(nonce, configured), deadline=Deadline(deadline)
             )
-            parts = shells.sections(nonce, result.stdout)
+            parts = parsers.parse_sections(nonce, result.stdout)
             if parts is not None:
                 break
             words = result.stderr.decode("utf-8", "replace").strip().partition("\n")[0][:300]
@@ -455,7 +455,7 @@ class VBoxManage:
 
     def _poll_answer(
         self,
-        parts: Sequence[shells.Section],
+        parts: Sequence[parsers.Section],
         result: CommandResult,
         began: float,
         *,
@@ -500,7 +500,7 @@ class VBoxManage:
         poll = self._poll_answer(parts, result, began)
         return SwitchResult(called=called is not None, poll=poll)
 
-    def _exit_code(self, end: shells.Section) -> int:
+    def _exit_code(self, end: parsers.Section) -> int:
         """The exit code at the end of a script's answer."""
         if not end.detail:
             return 1
@@ -508,7 +508,7 @@ class VBoxManage:
             raise errors.BadOutput(str(self._host), f"no exit code: {end.detail[:60]!r}")
         return int(end.detail)
 
-    def _machines(self, parts: Sequence[shells.Section]) -> dict[str, VMSettings] | None:
+    def _machines(self, parts: Sequence[parsers.Section]) -> dict[str, VMSettings] | None:
         """What the settings files say, by UUID; None where VirtualBox.xml cannot be read."""
         is_unreadable = any(part.name == "unreadable" for part in parts)
         if is_unreadable or self._one(parts, "registry").strip() == "/nowhere":
@@ -541,20 +541,20 @@ class VBoxManage:
         self._refused = refused
         return machines
 
-    def _one(self, parts: Sequence[shells.Section], name: str) -> str:
+    def _one(self, parts: Sequence[parsers.Section], name: str) -> str:
         """The text of the first section of a name."""
         for part in parts:
             if part.name == name:
                 return part.text
         raise errors.BadOutput(str(self._host), f"the answer has no section {name}")
 
-    def _sections(self, nonce: str, result: CommandResult) -> list[shells.Section]:
-        if shells.count_sections(nonce, result.stdout) > _MAX_SECTIONS:
+    def _sections(self, nonce: str, result: CommandResult) -> list[parsers.Section]:
+        if parsers.count_sections(nonce, result.stdout) > _MAX_SECTIONS:
             raise errors.OversizedOutput(
                 str(self._host),
                 f"it has more than {parsers.MAX_VMS} VMs; spread them over several accounts",
             )
-        parts = shells.sections(nonce, result.stdout)
+        parts = parsers.parse_sections(nonce, result.stdout)
         if parts is None:
             raise errors.BadOutput(
                 str(self._host),
