@@ -20,7 +20,6 @@ from maas_virtualbox.cli import (
     host_setup,
     maas,
     output,
-    power,
     power_template,
     service,
     trust,
@@ -31,7 +30,7 @@ from maas_virtualbox.logs import log_to_stderr
 
 __all__ = ["EXIT_FAILED", "EXIT_HOST_DOWN", "EXIT_INTERRUPTED", "EXIT_USAGE", "main"]
 
-_COMMANDS = (power, vms, check, service, maas, power_template, host_setup, trust, demo)
+_COMMANDS = (vms, check, service, maas, power_template, host_setup, trust, demo)
 """Each module adds its commands to `app` when it is imported."""
 
 
