@@ -15,7 +15,7 @@ from tests import fake_maas
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from maas_virtualbox.host.host import VM
+    from maas_virtualbox.host.vm import VM
 
     from tests.fake_maas import Region
 

@@ -8,7 +8,7 @@ import uuid as uuids
 from typing import Any
 
 from maas_virtualbox.config.host_list import HostConfig
-from maas_virtualbox.host.host import VM
+from maas_virtualbox.host.vm import VM
 from maas_virtualbox.virtualbox.settings_xml import NIC, VMSettings
 from maas_virtualbox.virtualbox.states import Power, VMState
 

@@ -87,7 +87,8 @@ if TYPE_CHECKING:
     from maas_virtualbox.fleet.fleet import Fleet
     from maas_virtualbox.fleet.results import HostReport, HostsDown, VMResult
     from maas_virtualbox.fleet.vm_hosts import Claim
-    from maas_virtualbox.host.host import VM, VirtualBoxHost
+    from maas_virtualbox.host.host import VirtualBoxHost
+    from maas_virtualbox.host.vm import VM
     from maas_virtualbox.provisioning.create import Creation
     from maas_virtualbox.provisioning.spec import VMSpec
     from maas_virtualbox.virtualbox.settings_xml import NIC, VMSettings
@@ -154,6 +155,7 @@ _MODULES = (
     "fleet.results",
     "fleet.vm_hosts",
     "host.host",
+    "host.vm",
     "provisioning.create",
     "fleet.fleet",
 )

@@ -13,7 +13,7 @@ from maas_virtualbox.virtualbox.states import Power, VMState
 if TYPE_CHECKING:
     from maas_virtualbox.fleet.results import HostReport
     from maas_virtualbox.fleet.vm_hosts import Claim
-    from maas_virtualbox.host.host import VM
+    from maas_virtualbox.host.vm import VM
 
 
 class VMView(pydantic.BaseModel):

@@ -148,7 +148,7 @@ def call(fleet: mv.Fleet, selector: str, *, missing: bool = False) -> list[tuple
         if missing and len(calls) == 1:
             raise mv.UnknownVM("it is not here")
 
-    fleet.search.call(Selector.parse(selector), function, Deadline.after(30.0))
+    fleet.resolver.call(Selector.parse(selector), function, Deadline.after(30.0))
     return calls
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from maas_virtualbox.config import tokens
 from maas_virtualbox.config.host_list import HostConfig
-from maas_virtualbox.host.host import VM
+from maas_virtualbox.host.vm import VM
 from maas_virtualbox.maas import enlistment
 from maas_virtualbox.maas.enlistment import Kind
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from maas_virtualbox.config import tokens
 from maas_virtualbox.config.host_list import HostConfig
-from maas_virtualbox.host.host import VM
+from maas_virtualbox.host.vm import VM
 from maas_virtualbox.maas import enlistment
 from maas_virtualbox.maas.enlistment import EnlistmentSettings
 from maas_virtualbox.virtualbox.settings_xml import NIC, VMSettings

@@ -21,7 +21,7 @@ from maas_virtualbox.cli.output import Format
 from maas_virtualbox.config import config_file, host_list
 from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.fleet.fleet import Fleet
-from maas_virtualbox.host.host import VM
+from maas_virtualbox.host.vm import VM
 from maas_virtualbox.maas import connection
 from maas_virtualbox.version import VERSION
 

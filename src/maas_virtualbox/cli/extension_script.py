@@ -18,7 +18,7 @@ from maas_virtualbox.virtualbox.states import Power
 
 if TYPE_CHECKING:
     from maas_virtualbox.fleet.fleet import Fleet
-    from maas_virtualbox.host.host import VM
+    from maas_virtualbox.host.vm import VM
 
 DONE, FAILED, NO_VM, UNREACHABLE = 0, 1, 4, 5
 """Exit codes. The power template wakes a machine over the network if no reachable host has it."""

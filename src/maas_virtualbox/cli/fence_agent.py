@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from maas_virtualbox.fleet.results import HostReport
-    from maas_virtualbox.host.host import VM
+    from maas_virtualbox.host.vm import VM
 
 NAME = "fence_maas_virtualbox"
 EXIT_DONE, EXIT_FAILED, EXIT_OFF = 0, 1, 2

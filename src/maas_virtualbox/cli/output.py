@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from maas_virtualbox.fleet.results import HostReport
     from maas_virtualbox.host.checks import Finding
-    from maas_virtualbox.host.host import VM
+    from maas_virtualbox.host.vm import VM
     from maas_virtualbox.maas.power_parameters import PowerParameters
 
     Tick = Callable[[], object]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from maas_virtualbox.fleet.fleet import Fleet, VMResult
-    from maas_virtualbox.host.host import VM
+    from maas_virtualbox.host.vm import VM
     from maas_virtualbox.provisioning.create import Creation
 
     class Action(Protocol):

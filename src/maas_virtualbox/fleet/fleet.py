@@ -15,10 +15,11 @@ from maas_virtualbox.config.policy import PowerPolicy
 from maas_virtualbox.deadline import Deadline
 from maas_virtualbox.fleet.hosts import HostThreads, create_hosts
 from maas_virtualbox.fleet.results import HostReport, HostsDown, act_on_all
-from maas_virtualbox.fleet.selectors import Scope, Search, Selector
+from maas_virtualbox.fleet.selectors import Resolver, Scope, Selector
 from maas_virtualbox.fleet.vm_hosts import VMHosts
-from maas_virtualbox.host.host import VM, VirtualBoxHost
+from maas_virtualbox.host.host import VirtualBoxHost
 from maas_virtualbox.host.state import CALL_TIMEOUT_S
+from maas_virtualbox.host.vm import VM
 from maas_virtualbox.provisioning import create, delete
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Fleet:
         for host in self.hosts:
             host.state.subscribe(self.vm_hosts.record)
         self._threads = HostThreads(self.hosts)
-        self.search = Search(self.hosts, self.vm_hosts, self._threads)
+        self.resolver = Resolver(self.hosts, self.vm_hosts, self._threads)
         """Finds VMs."""
 
     def __enter__(self) -> Self:
@@ -116,7 +117,7 @@ class Fleet:
             if host.state.latest() is None:
                 self.vm_hosts.record_failure(host.config)
         listed = [(host, uuid) for host in hosts for uuid in host.state.latest_settings()]
-        self.search.poll_first_hosts(hosts, listed, _query_deadline(timeout))
+        self.resolver.poll_first_hosts(hosts, listed, _query_deadline(timeout))
         names = {host.config.name for host in hosts}
         return [claim for claim in self.vm_hosts.claims() if claim.host.name in names]
 
@@ -235,7 +236,7 @@ class Fleet:
         def read(host: VirtualBoxHost, uuid: str) -> VM:
             return host.vm(uuid, exact=exact, timeout=deadline.remaining)
 
-        return self.search.call(Selector.parse(selector, host=host, zone=zone), read, deadline)
+        return self.resolver.call(Selector.parse(selector, host=host, zone=zone), read, deadline)
 
     def host_of(self, vm: VM) -> VirtualBoxHost:
         """Return the live host of a VM of this fleet."""
@@ -340,7 +341,7 @@ class Fleet:
 
         def poll(host: VirtualBoxHost) -> HostReport:
             try:
-                vms = self.search.poll(host, deadline, exact=exact)
+                vms = self.resolver.poll(host, deadline, exact=exact)
             except errors.Error as error:
                 return HostReport(host.config, (), error, time.monotonic() - began)
             return HostReport(host.config, vms, None, time.monotonic() - began)
@@ -349,7 +350,7 @@ class Fleet:
         for late, error in failures.items():
             reports[late] = HostReport(late.config, (), error, time.monotonic() - began)
         listed = [(host, vm.uuid) for host in reports for vm in reports[host].vms]
-        self.search.poll_first_hosts(hosts, listed, deadline)
+        self.resolver.poll_first_hosts(hosts, listed, deadline)
         return [self.without_claims(reports[host]) for host in hosts]
 
     def reset(self, vm: VM | str, *, timeout: float | None = None) -> None:
@@ -374,7 +375,7 @@ class Fleet:
 
     def scope(self, *, host: str = "", zone: str = "") -> list[VirtualBoxHost]:
         """Return the hosts with this name and zone. Raises `UnknownHost` if there are none."""
-        return self.search.scope(Scope(host, zone))
+        return self.resolver.scope(Scope(host, zone))
 
     def trust_vm(self, uuid: str, *, host: str, timeout: float | None = None) -> None:
         """Decide that a VM belongs to a host.
@@ -396,7 +397,7 @@ class Fleet:
         """
         (trusted,) = self.scope(host=host)
         try:
-            listed = {vm.uuid for vm in self.search.poll(trusted, _query_deadline(timeout))}
+            listed = {vm.uuid for vm in self.resolver.poll(trusted, _query_deadline(timeout))}
         except errors.Error as error:
             log.warning("%s; whether it lists the VM is not known", error)
         else:
@@ -488,10 +489,10 @@ class Fleet:
     def _call(
         self, vm: VM | str, function: Callable[[VirtualBoxHost, str], _T], deadline: Deadline
     ) -> _T:
-        """Call a function with the host and the UUID of a VM; see `Search.call`."""
+        """Call a function with the host and the UUID of a VM; see `Resolver.call`."""
         if isinstance(vm, VM):
             return function(self.host_of(vm), vm.uuid)
-        return self.search.call(Selector.parse(vm), function, deadline)
+        return self.resolver.call(Selector.parse(vm), function, deadline)
 
 
 def _query_deadline(timeout: float | None) -> Deadline:

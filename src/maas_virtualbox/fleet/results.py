@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from maas_virtualbox.config.host_list import HostConfig
-    from maas_virtualbox.host.host import VM
+    from maas_virtualbox.host.vm import VM
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

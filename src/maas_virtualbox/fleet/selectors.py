@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which VM a selector means, and the search for it on the hosts.
 
-`resolve` decides from what is known about the hosts, without connecting to any. `Search` reads
+`resolve` decides from what is known about the hosts, without connecting to any. `Resolver` reads
 from the hosts what `resolve` needs to know, for `Fleet`. The service's dispatcher reads the hosts
 itself and calls `resolve`.
 """
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from maas_virtualbox.deadline import Deadline
     from maas_virtualbox.fleet.hosts import HostThreads
     from maas_virtualbox.fleet.vm_hosts import VMHosts
-    from maas_virtualbox.host.host import VM, VirtualBoxHost
+    from maas_virtualbox.host.host import VirtualBoxHost
+    from maas_virtualbox.host.vm import VM
     from maas_virtualbox.virtualbox.settings_xml import VMSettings
 
 log = logging.getLogger(__name__)
@@ -186,7 +187,7 @@ def resolve(
 # -- The search ---------------------------------------------------------------------------------
 
 
-class Search:
+class Resolver:
     """Finds VMs on the hosts of one fleet. Created by `Fleet`; shared between threads."""
 
     def __init__(

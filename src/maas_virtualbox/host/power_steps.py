@@ -77,7 +77,7 @@ class Fail:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VMStatus:
-    """One VM as a poll shows it."""
+    """What `next_step` needs to know of one VM, from one poll."""
 
     listed: bool = False
     """Whether VirtualBox lists it as running: it is running or paused, or a snapshot is taken."""

@@ -32,5 +32,5 @@ class Waiting(NotReady):
 
 
 def count(number: int, noun: str) -> str:
-    """Return `1 VM` or `3 VMs`."""
+    """Return `1 VM` or `3 VMs`, for a status."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

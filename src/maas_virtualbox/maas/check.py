@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from maas_virtualbox.fleet.results import HostReport
-    from maas_virtualbox.host.host import VM
+    from maas_virtualbox.host.vm import VM
     from maas_virtualbox.maas.client import MAAS
     from maas_virtualbox.maas.enlistment import Change, EnlistmentSettings, Plan
     from maas_virtualbox.maas.models import Machine, Rack

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from maas_virtualbox.fleet.results import HostReport
-    from maas_virtualbox.host.host import VM
+    from maas_virtualbox.host.vm import VM
     from maas_virtualbox.maas.client import MAAS
 
 __all__ = [

@@ -24,7 +24,7 @@ from maas_virtualbox.maas.power_parameters import POWER_TYPE, ROUTES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from maas_virtualbox.host.host import VM
+    from maas_virtualbox.host.vm import VM
     from maas_virtualbox.maas.models import Machine, Node
     from maas_virtualbox.maas.plan import MAASInventory
 

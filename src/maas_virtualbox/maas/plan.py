@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from maas_virtualbox.config.tokens import Secrets
-    from maas_virtualbox.host.host import VM
+    from maas_virtualbox.host.vm import VM
     from maas_virtualbox.maas.messages import Message
     from maas_virtualbox.maas.models import Machine, Node, Rack, Zone
 

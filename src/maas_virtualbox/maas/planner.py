@@ -30,7 +30,7 @@ from maas_virtualbox.maas.power_parameters import POWER_TYPE, ROUTES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from maas_virtualbox.host.host import VM
+    from maas_virtualbox.host.vm import VM
     from maas_virtualbox.maas.messages import Message
     from maas_virtualbox.maas.models import Machine
     from maas_virtualbox.maas.plan import EnlistmentSettings, MAASInventory

@@ -27,7 +27,8 @@ from maas_virtualbox.virtualbox import settings_xml
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from maas_virtualbox.host.host import VM, VirtualBoxHost
+    from maas_virtualbox.host.host import VirtualBoxHost
+    from maas_virtualbox.host.vm import VM
     from maas_virtualbox.provisioning.plan import VMPlan
     from maas_virtualbox.provisioning.spec import VMSpec
     from maas_virtualbox.virtualbox.settings_xml import VMSettings

@@ -16,7 +16,8 @@ from maas_virtualbox.virtualbox.states import Power
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from maas_virtualbox.host.host import VM, VirtualBoxHost
+    from maas_virtualbox.host.host import VirtualBoxHost
+    from maas_virtualbox.host.vm import VM
     from maas_virtualbox.virtualbox.settings_xml import VMSettings
 
 log = logging.getLogger(__name__)

@@ -133,7 +133,7 @@ class Authenticator:
 
 
 async def _wait_for_disconnect(request: Request) -> None:
-    """Wait until the client has disconnected, so that no memory is used for clients that left."""
+    """Wait until a client whose refusal is delayed has disconnected: then it uses no memory."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 

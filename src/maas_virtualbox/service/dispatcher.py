@@ -65,7 +65,7 @@ class Timings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Located:
-    """A VM, and the state of its host."""
+    """The VM that a request to the dispatcher means, and the state of its host."""
 
     host: VirtualBoxHost
     settings: VMSettings
@@ -185,7 +185,7 @@ class Dispatcher:
         serving = self._fleet
         if serving is None:
             raise errors.UnknownVM(f"no VM matches {selector.text!r}: there are no hosts yet")
-        if host := serving.search.first_host(selector):
+        if host := serving.resolver.first_host(selector):
             with contextlib.suppress(errors.UnknownVM):
                 return await self._resolve(serving, [host], selector)
             # It left this host, or came after that poll, like a VM that was just trusted.
@@ -212,9 +212,9 @@ class Dispatcher:
         return _Located(hosts[number], match.vm, states[number])
 
     async def _find(self, serving: Fleet, selector: Selector) -> None:
-        """Let the fleet read all settings again if needed. Raises what `Search.find` does."""
+        """Let the fleet read all settings again if needed. Raises what `Resolver.find` does."""
         deadline = Deadline.after(self._timings.first_poll)
-        find = functools.partial(serving.search.find, selector, deadline)
+        find = functools.partial(serving.resolver.find, selector, deadline)
         search = asyncio.get_running_loop().run_in_executor(self._find_threads, find)
         await asyncio.wait({search}, timeout=deadline.remaining)
         if not search.done():
@@ -223,7 +223,7 @@ class Dispatcher:
 
     def _latest(self, selector: Selector) -> tuple[VirtualBoxHost, VMSettings] | None:
         """Return the VM with a UUID and its host as they were last polled, however long ago."""
-        host = self._fleet.search.first_host(selector) if self._fleet else None
+        host = self._fleet.resolver.first_host(selector) if self._fleet else None
         settings = host.state.latest_settings().get(selector.uuid) if host else None
         return (host, settings) if host and settings else None
 

@@ -26,7 +26,7 @@ _SINCE = "2026-11-21T00:02:20.224000000"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """What a program printed, and its exit code."""
+    """What a simulated program printed, and its exit code."""
 
     stdout: str = ""
     stderr: str = ""
@@ -34,7 +34,7 @@ class Answer:
 
 
 class VBoxError(Exception):
-    """An error that VBoxManage prints; its text is the whole of standard error."""
+    """An error that the simulated VBoxManage prints; its text is the whole of standard error."""
 
     def __init__(self, stderr: str, exit_code: int = 1, stdout: str = "") -> None:
         super().__init__(stderr)
