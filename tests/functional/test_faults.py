@@ -206,6 +206,20 @@ def test_power_on_boots_an_aborted_saved_vm(simulator: Simulator, fleet: mv.Flee
     assert not node01(simulator).last_start_resumed
 
 
+def test_power_on_never_resumes_a_state_that_was_not_discarded(
+    simulator: Simulator, fleet: mv.Fleet
+) -> None:
+    node01(simulator).state = VMState.SAVED
+    simulator.inject(
+        Fault(Action.FAIL, on="discardstate", exit_code=0, stderr=texts.NOTHING_SAVED)
+    )
+
+    fleet.power_on("node01")
+
+    assert node01(simulator).state is VMState.RUNNING
+    assert not node01(simulator).last_start_resumed
+
+
 def test_power_on_refuses_an_inaccessible_vm(simulator: Simulator, fleet: mv.Fleet) -> None:
     vm = fleet.find("node01")
     node01(simulator).accessible = False

@@ -195,6 +195,8 @@ class _Action:
         self._settings = control.state.latest_settings().get(uuid)
         self._has_answered = False
         """Whether the host has answered a command of this action."""
+        self._can_read_files = True
+        """Whether the scripts on the host find the settings files, as far as is known."""
         self._changed = control.state.stale_before(uuid)
         """When the VM was last changed: a poll from before that does not count."""
         self._pause_s = control.timings.first_pause
@@ -260,6 +262,7 @@ class _Action:
         """Read the VM's status from the state of the host. Raises `UnknownVM`."""
         self._has_answered = True
         self._history.must_poll = False
+        self._can_read_files = state.has_off_states
         self._settings = settings = state.settings_of(self._uuid)
         self._vm = VMStatus(
             listed=self._uuid in state.running,
@@ -288,9 +291,13 @@ class _Action:
     # -- Steps that take the VM's lock --------------------------------------------------------
 
     def _start(self) -> None:
-        guard: StartGuard = "any"
-        if self._vm is None:
-            guard = "unsaved" if self._control.policy.saved_state == "discard" else "readable"
+        # The guard reads the settings file again: a saved state that VirtualBox would not discard
+        # a moment ago may still be there.
+        guard: StartGuard = (
+            "unsaved" if self._control.policy.saved_state == "discard" else "readable"
+        )
+        if not self._can_read_files:
+            guard = "any"
         try:
             result = self._call(functools.partial(self._vboxmanage.start, guard=guard))
         except _ERRORS as error:
