@@ -205,10 +205,13 @@ def test_poll_sees_all_vms_while_virtualbox_xml_is_replaced(host: Host) -> None:
         NONCE, str(host.folder / "VBoxManage"), settings="all", long=False
     )
     with subprocess.Popen(["/bin/sh", "-c", replace], cwd=host.folder) as replacing:
-        answers = [host.run(command) for _ in range(40)]
-        replacing.kill()
+        try:
+            answers = [host.run(command) for _ in range(40)]
+        finally:
+            replacing.kill()
 
     readable = [answer for answer in answers if "unreadable" not in answer]
+    assert readable
     assert all(answer["registry"] == str(host.folder) for answer in answers)
     assert all(f"machine {{{UUID}}} n&#xF3;de.vbox" in answer for answer in readable)
 
