@@ -255,7 +255,8 @@ def test_enlist_interrupted_finishes_machines_in_progress(
     assert code == main.EXIT_INTERRUPTED
     count = len(lab.region.machines)
     assert 0 < count <= 8
-    assert {len(machine["tag_names"]) for machine in lab.region.machines.values()} == {1}
+    tagged = {len(machine["tag_names"]) for machine in lab.region.machines.values()}
+    assert tagged == {1}, err
     assert err.endswith(
         f"interrupted: {count} of 10 machines written: enlist again for the others\n"
     )
