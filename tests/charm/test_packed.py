@@ -143,7 +143,7 @@ def test_packed_charm_from_deploy_to_remove(
         check_that_nothing_changes(unit, machine)
         check_secrets(juju, app, machine)
         check_refresh(juju, app, machine, host, parameters, tmp_path / "next")
-        check_other_port(juju, app, machine, host.vm, parameters)
+        check_other_port(juju, app, machine, host, parameters)
 
         app.remove()
         juju.settle()
@@ -254,16 +254,16 @@ def check_refresh(
 
 
 def check_other_port(
-    juju: Juju, app: Application, machine: Machine, vm: str, parameters: dict[str, Any]
+    juju: Juju, app: Application, machine: Machine, host: Host, parameters: dict[str, Any]
 ) -> None:
     """Change the port of the service, and then remove its hosts."""
     (unit,) = app.units
     app.config({"listen-port": free_port()})
     juju.settle()
-    assert unit.status[0] == "active"  # queried over the UNIX socket
+    wait_for(unit, ("active", f"{host.vms} VMs on 1 host, 0 running"))  # over the UNIX socket
     with pytest.raises(ConnectionRefusedError):
         ask(parameters, "query")
-    parameters = unit.run_action("show-power-parameters", {"vm": vm})
+    parameters = unit.run_action("show-power-parameters", {"vm": host.vm})
     assert ask(parameters, "query")[0] == 200
 
     app.config({"hosts": ""})
@@ -365,7 +365,7 @@ def test_packed_charm_beside_an_old_maas(charm: Path, machine: Machine, tmp_path
         (unit,) = app.units
         vm = simulator.virtualbox.vms[0]
         mac = ":".join(re.findall("..", vm.macs[0].lower()))
-        before = legacy_maas.STOCK
+        before, settled = legacy_maas.STOCK, unit.status
         assert template.read_bytes() != before
 
         for change, state in (("on", "running"), ("query", "running"), ("off", "poweroff")):
@@ -386,7 +386,7 @@ def test_packed_charm_beside_an_old_maas(charm: Path, machine: Machine, tmp_path
         juju.settle()
         assert template.read_bytes() != before
         assert socket_group(machine) == "maas"
-        assert unit.status[0] == "active"
+        wait_for(unit, settled)
 
         app.remove()
         juju.settle()
