@@ -260,7 +260,7 @@ def check_other_port(
     (unit,) = app.units
     app.config({"listen-port": free_port()})
     juju.settle()
-    wait_for(unit, ("active", f"{host.vms} VMs on 1 host, 0 running"))  # over the UNIX socket
+    wait_for(unit, ("active",))  # queried over the UNIX socket
     with pytest.raises(ConnectionRefusedError):
         ask(parameters, "query")
     parameters = unit.run_action("show-power-parameters", {"vm": host.vm})
@@ -365,7 +365,7 @@ def test_packed_charm_beside_an_old_maas(charm: Path, machine: Machine, tmp_path
         (unit,) = app.units
         vm = simulator.virtualbox.vms[0]
         mac = ":".join(re.findall("..", vm.macs[0].lower()))
-        before, settled = legacy_maas.STOCK, unit.status
+        before = legacy_maas.STOCK
         assert template.read_bytes() != before
 
         for change, state in (("on", "running"), ("query", "running"), ("off", "poweroff")):
@@ -386,7 +386,7 @@ def test_packed_charm_beside_an_old_maas(charm: Path, machine: Machine, tmp_path
         juju.settle()
         assert template.read_bytes() != before
         assert socket_group(machine) == "maas"
-        wait_for(unit, settled)
+        wait_for(unit, ("active",))
 
         app.remove()
         juju.settle()
@@ -459,10 +459,10 @@ def main_pid(machine: Machine) -> str:
     return shown
 
 
-def wait_for(unit: Unit, status: tuple[str, str]) -> None:
-    """Run update-status until the status matches: the service retries refused logins later."""
+def wait_for(unit: Unit, status: tuple[str, ...]) -> None:
+    """Run update-status until the status starts like this: the service tries again later."""
     deadline = time.monotonic() + 60
-    while unit.status != status and time.monotonic() < deadline:
+    while unit.status[: len(status)] != status and time.monotonic() < deadline:
         time.sleep(0.5)
         unit.fire("update-status")
-    assert unit.status == status
+    assert unit.status[: len(status)] == status

@@ -12,10 +12,11 @@ from unittest.mock import Mock
 import pytest
 
 from maas_virtualbox import Fleet, errors, parse_hosts
+from maas_virtualbox.config.policy import PowerPolicy
 from maas_virtualbox.service.actions import Caller, Change, Superseded
 from maas_virtualbox.service.dispatcher import Dispatcher
 from maas_virtualbox.service.dispatcher import Timings as DispatcherTimings
-from maas_virtualbox.simulator import Simulator, Timings
+from maas_virtualbox.simulator import Action, Fault, Simulator, Timings
 from maas_virtualbox.virtualbox.states import Power, VMState
 
 if TYPE_CHECKING:
@@ -196,3 +197,18 @@ def test_power_actions_of_a_warm_service_are_one_command_each(simulator: Simulat
 
     asyncio.run(play())
     assert [len(kinds) for kinds in commands] == [1, 1], commands
+
+
+def test_reports_wait_longer_for_a_slow_host_than_queries(simulator: Simulator) -> None:
+    uuid = simulator.virtualbox.vm("node01").uuid
+
+    async def play() -> None:
+        async with serving(simulator, DispatcherTimings(query=0.2)) as dispatcher:
+            await asyncio.sleep(PowerPolicy().state_max_age)
+            simulator.inject(Fault(Action.DELAY, on="poll", seconds=1.5))
+            assert await dispatcher.query(uuid) is Power.UNKNOWN
+
+            (report,) = await dispatcher.reports()
+            assert report.error is None
+
+    asyncio.run(play())

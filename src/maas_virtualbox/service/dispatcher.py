@@ -59,6 +59,10 @@ class Timings:
     """For a poll before a query gets the answer "unknown". MAAS queries five machines at a time,
     so one slow answer delays a whole rack."""
 
+    report: float = 10.0
+    """For a poll before a report for people says that the host is down. They can wait for a host
+    that is merely slow: a busy one was seen to need more than `query`."""
+
     retirement: float = 6.0
     """For requests that still use a fleet after it was replaced."""
 
@@ -130,11 +134,19 @@ class Dispatcher:
 
     # -- Queries ------------------------------------------------------------------------------
 
-    async def poll(self) -> list[tuple[VirtualBoxHost, HostState | FailedPoll]]:
-        """Return the states of all hosts, polling those whose cached state is too old."""
+    async def poll(
+        self, timeout: float | None = None
+    ) -> list[tuple[VirtualBoxHost, HostState | FailedPoll]]:
+        """Return the states of all hosts, polling those whose cached state is too old.
+
+        Args:
+            timeout: seconds before a host counts as down. None: those of a query.
+        """
         if (serving := self._fleet) is None:
             return []
-        states = await asyncio.gather(*(self._poll(serving, host) for host in serving.hosts))
+        states = await asyncio.gather(
+            *(self._poll(serving, host, timeout=timeout) for host in serving.hosts)
+        )
         return list(zip(serving.hosts, states, strict=True))
 
     def claims(self) -> list[Claim]:
@@ -150,7 +162,7 @@ class Dispatcher:
             else HostReport(
                 host.config, tuple(host.vms_of(state)), None, state.ended - state.began
             )
-            for host, state in await self.poll()
+            for host, state in await self.poll(timeout=self._timings.report)
         ]
         return [serving.without_claims(report) for report in reports] if serving else reports
 
