@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -121,7 +122,23 @@ def test_wait_for_returns_when_the_vm_is_on(fleet: mv.Fleet, up: Simulator) -> N
 
 def test_wait_for_a_state_that_does_not_come(fleet: mv.Fleet) -> None:
     with pytest.raises(mv.PowerTimeout, match=r"node02: waiting for power on .* it is off"):
-        fleet.wait_for("node02", mv.Power.ON, timeout=0.3)
+        fleet.wait_for("node02", mv.Power.ON, timeout=5.0)
+
+
+def test_wait_that_ends_during_a_poll_says_what_was_seen(fleet: mv.Fleet, up: Simulator) -> None:
+    fleet.find("node02")
+    first = up.count("poll") + 1
+
+    def hang() -> None:
+        while up.count("poll") <= first:  # until the first poll of the wait has ended
+            time.sleep(0.01)
+        up.inject(Fault(Action.HANG, times=100))
+
+    hanging = threading.Thread(target=hang)
+    hanging.start()
+    with pytest.raises(mv.PowerTimeout, match=r"node02: waiting for power on .* it is off"):
+        fleet.wait_for("node02", mv.Power.ON, timeout=5.0)
+    hanging.join()
 
 
 def test_wait_for_a_vm_that_does_not_exist(fleet: mv.Fleet) -> None:

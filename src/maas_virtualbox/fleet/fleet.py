@@ -451,7 +451,8 @@ class Fleet:
             except errors.Error as error:
                 if not error.retry:
                     raise
-                reason = str(error)
+                # A poll that ends at this deadline says nothing new.
+                reason = reason if reason and deadline.is_past else str(error)
             else:
                 if found.power is power:
                     return found
