@@ -264,6 +264,16 @@ def test_enlist_interrupted_finishes_machines_in_progress(
     assert lab.enlist()["summary"] == "10 up to date"
 
 
+def test_enlist_interrupted_also_shows_what_failed(lab: Lab) -> None:
+    lab.region.loses_answer_to = "tags/"
+
+    code, err = interrupted_by(lab, signal.SIGINT)
+
+    assert code == main.EXIT_INTERRUPTED
+    assert f"{lab.region.url}/api/2.0/tags/: no response" in err
+    assert err.endswith("0 of 10 machines written: enlist again for the others\n")
+
+
 def test_enlist_after_being_killed_completes(lab: Lab) -> None:
     code, _ = interrupted_by(lab, signal.SIGKILL)
 

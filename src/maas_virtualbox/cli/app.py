@@ -275,10 +275,15 @@ def find_vms(
     return list(vms.values()), [error for error in results if isinstance(error, errors.Error)]
 
 
-def exit_if_failed(failures: Sequence[errors.Error]) -> None:
-    """Print the errors and exit with the code for them. Return if there are none."""
+def print_errors(failures: Sequence[errors.Error]) -> None:
+    """Print the errors, one on a line."""
     for failure in failures:
         output.print_error(failure)
+
+
+def exit_if_failed(failures: Sequence[errors.Error]) -> None:
+    """Print the errors and exit with the code for them. Return if there are none."""
+    print_errors(failures)
     if failures:
         is_down = all(isinstance(failure, errors.HostError) for failure in failures)
         raise typer.Exit(EXIT_HOST_DOWN if is_down else EXIT_FAILED)

@@ -32,6 +32,7 @@ from maas_virtualbox.cli.app import (
     ZoneOption,
     app,
     exit_if_failed,
+    print_errors,
 )
 from maas_virtualbox.config import atomic_files, tokens
 from maas_virtualbox.deadline import Deadline
@@ -273,6 +274,7 @@ def _exit_if_interrupted(plan: Plan, outcome: Outcome | None) -> None:
     from maas_virtualbox.maas import messages  # noqa: PLC0415 - an extra
 
     if outcome is not None and outcome.interrupted:
+        print_errors(outcome.failures)
         done, total = len(outcome.done), len(plan.writing)
         output.print_error(messages.INTERRUPTED.of(done=done, total=total))
         raise typer.Exit(EXIT_INTERRUPTED)
